@@ -1,0 +1,4 @@
+//! How numbers are held: fixed point and scales ([`fixed`]), low-bit weights ([`lowbit`]).
+
+pub mod fixed;
+pub mod lowbit;

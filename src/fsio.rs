@@ -1,0 +1,232 @@
+//! Reading by mapping, writing so that a killed run leaves the old file or the new one, never half.
+//!
+//! Outputs go to a temporary sibling, are synced and then renamed: someone may have the old file mapped, and a rename leaves that
+//! mapping intact, while writing in place would change the bytes under a running model.
+
+use crate::error::{Error, Result};
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+/// Temporary paths of this process, so that an interrupt can remove them.
+static PENDING: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+fn pending() -> std::sync::MutexGuard<'static, BTreeSet<PathBuf>> {
+    // A poisoned set is still a set of paths.
+    PENDING.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+/// Removes the temporary outputs of this process. Called on SIGINT and SIGTERM.
+pub fn remove_pending() {
+    for p in pending().iter() {
+        // Nothing more can be done about a failure while the process is ending.
+        let _ = if p.is_dir() { fs::remove_dir_all(p) } else { fs::remove_file(p) };
+    }
+}
+
+/// Maps a file read-only. An empty file gives an empty slice.
+pub enum Mapped {
+    Map(memmap2::Mmap),
+    Bytes(Vec<u8>),
+}
+
+impl std::ops::Deref for Mapped {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        match self {
+            Mapped::Map(m) => m,
+            Mapped::Bytes(b) => b,
+        }
+    }
+}
+
+/// # Errors
+/// `Io` with the path.
+pub fn map(path: &Path) -> Result<Mapped> {
+    let f = File::open(path).map_err(|e| Error::io("open the file", path, &e))?;
+    let meta = f.metadata().map_err(|e| Error::io("read the size", path, &e))?;
+    if !meta.is_file() {
+        return Err(Error::usage("this is not a regular file").at_file(path));
+    }
+    if meta.len() == 0 {
+        return Ok(Mapped::Bytes(Vec::new()));
+    }
+    // SAFETY: the mapping is read-only and private to us. Another process that truncates the file while we read would
+    // end this one with SIGBUS; our own writers never do (they rename), and the alternative is to copy every checkpoint.
+    let m = unsafe { memmap2::Mmap::map(&f) }.map_err(|e| Error::io("map the file", path, &e))?;
+    Ok(Mapped::Map(m))
+}
+
+/// Reads a small text or JSON file whole, refusing more than `cap` bytes before reading.
+pub fn read_capped(path: &Path, cap: u64) -> Result<Vec<u8>> {
+    let f = File::open(path).map_err(|e| Error::io("open the file", path, &e))?;
+    let mut out = Vec::new();
+    f.take(cap + 1).read_to_end(&mut out).map_err(|e| Error::io("read the file", path, &e))?;
+    if out.len() as u64 > cap {
+        return Err(Error::input(format!("the file is larger than {cap} bytes, the limit for its kind")).at_file(path));
+    }
+    Ok(out)
+}
+
+/// A file that appears under its name only when it is complete.
+pub struct AtomicFile {
+    file: File,
+    temp: PathBuf,
+    target: PathBuf,
+    done: bool,
+}
+
+/// The temporary sibling of an output: hidden, with the process id, so that two runs never share one.
+fn sibling(target: &Path) -> Result<PathBuf> {
+    let name = target.file_name().ok_or_else(|| Error::usage("the output has no file name").at_file(target))?;
+    Ok(target.with_file_name(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id())))
+}
+
+impl AtomicFile {
+    /// Opens the temporary file at once, so that a read-only disk is found before the long work.
+    ///
+    /// # Errors
+    /// `Io` if the directory is missing or not writable, `Usage` if the target is a directory.
+    pub fn create(target: &Path) -> Result<Self> {
+        if target.is_dir() {
+            return Err(Error::usage("the output is a directory, a file name is needed").at_file(target));
+        }
+        let temp = sibling(target)?;
+        pending().insert(temp.clone());
+        let file = File::options().read(true).write(true).create(true).truncate(true).open(&temp).map_err(|e| {
+            pending().remove(&temp);
+            Error::io("create the output", target, &e)
+        })?;
+        Ok(AtomicFile { file, temp, target: target.to_path_buf(), done: false })
+    }
+
+    pub fn temp_path(&self) -> &Path {
+        &self.temp
+    }
+
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
+    pub fn write(&mut self, data: &[u8]) -> Result<()> {
+        self.file.write_all(data).map_err(|e| Error::io("write the output", &self.target, &e))
+    }
+
+    pub fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<()> {
+        let r = self.file.seek(SeekFrom::Start(offset)).and_then(|_| self.file.write_all(data));
+        r.and_then(|()| self.file.seek(SeekFrom::End(0))).map(drop).map_err(|e| Error::io("write the output", &self.target, &e))
+    }
+
+    /// Syncs and renames. The directory is synced too, so that the name survives a power cut.
+    pub fn commit(mut self) -> Result<()> {
+        let r = (|| -> io::Result<()> {
+            self.file.flush()?;
+            self.file.sync_all()?;
+            fs::rename(&self.temp, &self.target)?;
+            sync_dir(&self.target)
+        })();
+        r.map_err(|e| Error::io("finish the output", &self.target, &e))?;
+        self.done = true;
+        Ok(())
+    }
+}
+
+impl Drop for AtomicFile {
+    fn drop(&mut self) {
+        if !self.done {
+            // Best effort: an error is already on its way to the user.
+            let _ = fs::remove_file(&self.temp);
+        }
+        pending().remove(&self.temp);
+    }
+}
+
+fn sync_dir(target: &Path) -> io::Result<()> {
+    let dir = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(dir)?.sync_all()
+}
+
+/// Writes a whole file atomically.
+pub fn write_file(target: &Path, data: &[u8]) -> Result<()> {
+    let mut f = AtomicFile::create(target)?;
+    f.write(data)?;
+    f.commit()
+}
+
+/// A directory that appears under its name only when it is complete. An existing directory is replaced only if it holds `marker`,
+/// i.e. if one of our own exports made it.
+pub struct AtomicDir {
+    temp: PathBuf,
+    target: PathBuf,
+    done: bool,
+}
+
+impl AtomicDir {
+    pub fn create(target: &Path, marker: &str) -> Result<Self> {
+        if target.is_file() {
+            return Err(Error::usage("the output is a file, a directory is needed").at_file(target));
+        }
+        let occupied = target.is_dir() && fs::read_dir(target).map(|mut d| d.next().is_some()).unwrap_or(true);
+        if occupied && !target.join(marker).is_file() {
+            return Err(Error::usage("the output directory is not empty and is no earlier export")
+                .at_file(target)
+                .hint("choose another directory, or remove this one"));
+        }
+        let temp = sibling(target)?;
+        if let Some(parent) = target.parent().filter(|p| !p.as_os_str().is_empty()) {
+            fs::create_dir_all(parent).map_err(|e| Error::io("create the parent directory", parent, &e))?;
+        }
+        // What an earlier killed run with our process id left behind is ours to remove.
+        let _ = fs::remove_dir_all(&temp);
+        pending().insert(temp.clone());
+        fs::create_dir(&temp).map_err(|e| {
+            pending().remove(&temp);
+            Error::io("create the output directory", target, &e)
+        })?;
+        Ok(AtomicDir { temp, target: target.to_path_buf(), done: false })
+    }
+
+    /// Where to write the contents.
+    pub fn path(&self) -> &Path {
+        &self.temp
+    }
+
+    /// Moves the old directory aside, the new one in, and removes the old one. A cut between the two renames leaves the old one
+    /// under its `.old` name, complete.
+    pub fn commit(mut self) -> Result<()> {
+        let old = self.temp.with_extension("old");
+        let r = (|| -> io::Result<()> {
+            for entry in fs::read_dir(&self.temp)? {
+                let p = entry?.path();
+                if p.is_file() {
+                    File::open(p)?.sync_all()?;
+                }
+            }
+            let had = self.target.is_dir();
+            if had {
+                fs::rename(&self.target, &old)?;
+            }
+            fs::rename(&self.temp, &self.target)?;
+            sync_dir(&self.target)?;
+            if had {
+                fs::remove_dir_all(&old)?;
+            }
+            Ok(())
+        })();
+        r.map_err(|e| Error::io("finish the output directory", &self.target, &e))?;
+        self.done = true;
+        Ok(())
+    }
+}
+
+impl Drop for AtomicDir {
+    fn drop(&mut self) {
+        if !self.done {
+            // Best effort: an error is already on its way to the user.
+            let _ = fs::remove_dir_all(&self.temp);
+        }
+        pending().remove(&self.temp);
+    }
+}

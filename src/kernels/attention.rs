@@ -1,0 +1,259 @@
+//! KVWRITE and ATTEND: rotary embedding, the quantized cache with its window and sinks, softmax. docs/semantics.md section 5.
+
+use super::scalar::max_abs;
+use super::tables::tables;
+use crate::encoding::fixed::{bitlen, rhe, rsr, sat, shift, Scale};
+
+/// Shape of the attention of one program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttentionShape {
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub head_dim: usize,
+    pub window: usize,
+    pub sinks: usize,
+    pub k_bits: u32,
+    pub v_bits: u32,
+}
+
+/// Constants of static keys; all vectors are `[kv_heads, head_dim]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StaticKeys {
+    pub scale: Scale,
+    pub frac: i32,
+    pub center: Vec<i32>,
+    pub inv_m: Vec<u32>,
+    pub inv_h: Vec<u8>,
+    pub key_m: Vec<u32>,
+    pub key_h: Vec<u8>,
+}
+
+/// Cache of one layer. Codes are held wide on the host whatever their width in the program.
+#[derive(Debug, Clone)]
+pub struct LayerCache {
+    k: Vec<i16>,        // [window, kv_heads, head_dim]
+    v: Vec<i16>,        // [window, kv_heads, head_dim]
+    ks: Vec<Scale>,     // [window, kv_heads]
+    vs: Vec<Scale>,     // [window, kv_heads]
+}
+
+/// What KVWRITE stored for a token, for the trace.
+pub struct Written<'a> {
+    pub k: &'a [i16],
+    pub v: &'a [i16],
+    /// Empty with static keys.
+    pub ks: &'a [Scale],
+    pub vs: &'a [Scale],
+}
+
+impl LayerCache {
+    /// An empty cache that grows with the tokens, up to the window.
+    pub fn new() -> Self {
+        LayerCache { k: Vec::new(), v: Vec::new(), ks: Vec::new(), vs: Vec::new() }
+    }
+}
+
+impl Default for LayerCache {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The slot of the token at position `p`.
+pub fn slot(p: u32, window: usize, sinks: usize) -> usize {
+    let p = p as usize;
+    if p < window {
+        p
+    } else {
+        sinks + (p - sinks) % (window - sinks)
+    }
+}
+
+/// Cosines and sines of one position, `[head_dim / 2]` each.
+pub fn angles(position: u32, freq: &[u32]) -> (Vec<i32>, Vec<i32>) {
+    let t = tables();
+    freq.iter().map(|f| position.wrapping_mul(*f)).map(|p| (t.cos(p), t.sin(p))).unzip()
+}
+
+/// Rotates one head, half-split form.
+pub fn rotate(x: &mut [i32], (cos, sin): &(Vec<i32>, Vec<i32>)) {
+    let half = x.len() / 2;
+    let (lo, hi) = x.split_at_mut(half);
+    for j in 0..half {
+        let (a, b, c, s) = (i64::from(lo[j]), i64::from(hi[j]), i64::from(cos[j]), i64::from(sin[j]));
+        lo[j] = sat(rsr(a * c - b * s, 30));
+        hi[j] = sat(rsr(b * c + a * s, 30));
+    }
+}
+
+const EMPTY: Scale = Scale { m: 1 << 30, e: -4096 };
+
+/// Quantizes one head for the cache.
+fn quantize_head(x: &[i32], s: Scale, bits: u32, out: &mut [i16]) -> Scale {
+    let a = max_abs(x);
+    if a == 0 {
+        out.fill(0);
+        return EMPTY;
+    }
+    let q = (1i64 << (bits - 1)) - 1;
+    for (o, &x) in out.iter_mut().zip(x) {
+        *o = rhe(q * i64::from(x), i64::from(a)) as i16;
+    }
+    let scale = Scale::norm(u64::from(a), 0).mul(s).mul(Scale::norm(q as u64, 0).inv());
+    Scale { m: scale.m, e: scale.e.clamp(-4096, 4095) }
+}
+
+/// KVWRITE at position `p`. `k` is rotated in place.
+pub fn kvwrite<'a>(
+    shape: &AttentionShape,
+    p: u32,
+    freq: &[u32],
+    fixed: Option<&StaticKeys>,
+    (k, ks): (&mut [i32], Scale),
+    (v, vs): (&[i32], Scale),
+    cache: &'a mut LayerCache,
+) -> Written<'a> {
+    let d = shape.head_dim;
+    let n = shape.kv_heads * d;
+    let at = slot(p, shape.window, shape.sinks);
+    if cache.k.len() < (at + 1) * n {
+        cache.k.resize((at + 1) * n, 0);
+        cache.v.resize((at + 1) * n, 0);
+        cache.ks.resize((at + 1) * shape.kv_heads, EMPTY);
+        cache.vs.resize((at + 1) * shape.kv_heads, EMPTY);
+    }
+    let angle = angles(p, freq);
+    for h in 0..shape.kv_heads {
+        let head = h * d..(h + 1) * d;
+        let here = at * n + h * d..at * n + (h + 1) * d;
+        rotate(&mut k[head.clone()], &angle);
+        match fixed {
+            None => {
+                cache.ks[at * shape.kv_heads + h] =
+                    quantize_head(&k[head.clone()], ks, shape.k_bits, &mut cache.k[here.clone()]);
+            }
+            Some(f) => {
+                for i in head.clone() {
+                    let centred = sat(i64::from(ks.apply(k[i], f.frac)) - i64::from(f.center[i]));
+                    let code = shift(i64::from(centred) * i64::from(f.inv_m[i]), i32::from(f.inv_h[i]));
+                    cache.k[at * n + i] = code.clamp(-8, 7) as i16;
+                }
+            }
+        }
+        cache.vs[at * shape.kv_heads + h] = quantize_head(&v[head], vs, shape.v_bits, &mut cache.v[here]);
+    }
+    let scales = at * shape.kv_heads..(at + 1) * shape.kv_heads;
+    Written {
+        k: &cache.k[at * n..(at + 1) * n],
+        v: &cache.v[at * n..(at + 1) * n],
+        ks: if fixed.is_some() { &[] } else { &cache.ks[scales.clone()] },
+        vs: &cache.vs[scales],
+    }
+}
+
+/// Brings a query to 30 bits; the change of its exponent is returned.
+fn normalise(q: &mut [i32]) -> i32 {
+    let n = bitlen(u64::from(max_abs(q))) as i32;
+    if n == 0 {
+        return 0;
+    }
+    for v in q.iter_mut() {
+        *v = if n > 30 { rsr(i64::from(*v), (n - 30) as u32) as i32 } else { *v << (30 - n) };
+    }
+    n - 30
+}
+
+/// A rotated query ready for the products with codes.
+struct Query {
+    q: Vec<i32>,
+    scale: Scale,
+    /// Score of the centre under this query, 20 fraction bits.
+    bias: i32,
+}
+
+fn prepare(
+    head: &[i32],
+    s: Scale,
+    angle: &(Vec<i32>, Vec<i32>),
+    softmax: Scale,
+    fixed: Option<(&StaticKeys, usize)>,
+) -> Query {
+    let d = head.len();
+    let mut q = head.to_vec();
+    rotate(&mut q, angle);
+    let mut scale = s;
+    let mut bias = 0;
+    if let Some((f, kv)) = fixed {
+        let at = kv * d..(kv + 1) * d;
+        let mut plain = q.clone();
+        let plain_scale = s.shl(normalise(&mut plain));
+        let g = 24 + bitlen(d as u64 - 1);
+        let sum: i64 = plain.iter().zip(&f.center[at.clone()]).map(|(&q, &c)| i64::from(q) * i64::from(c)).sum();
+        bias = plain_scale.mul(softmax).shl(g as i32 - f.frac).apply(rsr(sum, g) as i32, 20);
+        for (q, i) in q.iter_mut().zip(at) {
+            *q = rsr(i64::from(*q) * i64::from(f.key_m[i]), 31 + u32::from(f.key_h[i])) as i32;
+        }
+    }
+    scale = scale.shl(normalise(&mut q));
+    Query { q, scale, bias }
+}
+
+/// ATTEND at position `p`; returns the scale of dst.
+#[allow(clippy::too_many_arguments)] // the operands of the operation, each of another kind
+pub fn attend(
+    shape: &AttentionShape,
+    p: u32,
+    freq: &[u32],
+    fixed: Option<&StaticKeys>,
+    softmax: Scale,
+    (q, qs): (&[i32], Scale),
+    cache: &LayerCache,
+    dst: &mut [i32],
+) -> Scale {
+    let (d, kvh) = (shape.head_dim, shape.kv_heads);
+    let visible = (p as usize).min(shape.window - 1) + 1;
+    let rolled = p as usize >= shape.window;
+    let now = angles(p, freq);
+    let sink_angle = rolled.then(|| angles(shape.window as u32 - 1, freq));
+    let g = shape.k_bits - 1 + bitlen(d as u64 - 1);
+    let top = cache.vs[..visible * kvh].iter().map(|s| s.e).max().unwrap_or(0);
+    let mut scores = vec![0i32; visible];
+    for h in 0..shape.heads {
+        let kv = h * kvh / shape.heads;
+        let head = &q[h * d..(h + 1) * d];
+        let statics = fixed.map(|f| (f, kv));
+        let qa = prepare(head, qs, &now, softmax, statics);
+        let sink = sink_angle.as_ref().map(|a| prepare(head, qs, a, softmax, statics));
+        for (j, t) in scores.iter_mut().enumerate() {
+            let query = match &sink {
+                Some(s) if j < shape.sinks => s,
+                _ => &qa,
+            };
+            let code = &cache.k[(j * kvh + kv) * d..][..d];
+            let acc: i64 = query.q.iter().zip(code).map(|(&q, &k)| i64::from(q) * i64::from(k)).sum();
+            let key = fixed.map_or_else(|| cache.ks[j * kvh + kv], |f| f.scale);
+            *t = query.scale.mul(softmax).mul(key).shl(g as i32).apply(rsr(acc, g) as i32, 20);
+            if let (Some(s), true, true) = (&sink, fixed.is_some(), j < shape.sinks) {
+                *t = sat(i64::from(*t) + i64::from(s.bias) - i64::from(qa.bias));
+            }
+        }
+        let most = scores.iter().copied().max().unwrap_or(0);
+        let mut total = 0u64;
+        let mut sums = vec![0i64; d];
+        for (j, &t) in scores.iter().enumerate() {
+            let e = tables().exp2n((i64::from(most) - i64::from(t)) as u32);
+            total += u64::from(e);
+            let vs = cache.vs[j * kvh + kv];
+            let w = rsr(i64::from(e) * i64::from(vs.m), (31 + top - vs.e) as u32);
+            for (a, &c) in sums.iter_mut().zip(&cache.v[(j * kvh + kv) * d..][..d]) {
+                *a += w * i64::from(c);
+            }
+        }
+        let z = (bitlen(total) + shape.v_bits - 1).saturating_sub(31);
+        let r = Scale::norm(total, 0).inv().shl(z as i32);
+        for (o, &a) in dst[h * d..(h + 1) * d].iter_mut().zip(&sums) {
+            *o = r.apply(sat(rsr(a, z)), 31 - shape.v_bits as i32);
+        }
+    }
+    Scale::pow2(top + shape.v_bits as i32)
+}

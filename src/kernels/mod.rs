@@ -1,0 +1,10 @@
+//! Integer kernels. [`scalar`] is the definition (docs/semantics.md section 5); every other kernel must equal it.
+
+pub mod attention;
+pub mod dot;
+pub mod scalar;
+pub mod tables;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
+
+pub use dot::DotKernel;

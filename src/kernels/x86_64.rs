@@ -1,0 +1,116 @@
+//! AVX2 inner products. Wins from about 64 columns on; shorter rows spend their time in the horizontal sum.
+
+use super::dot::{naive, Codes};
+use crate::encoding::lowbit::Encoding;
+use std::arch::x86_64::*;
+
+/// Dispatches to the AVX2 kernels where one exists, else to the definition.
+pub fn dot(enc: Encoding, row: &[u8], total: usize, first: usize, cols: usize, x: &Codes) -> i64 {
+    let words = cols.div_ceil(32);
+    match enc {
+        Encoding::Binary1 if !x.narrow.is_empty() => {
+            let x = &x.narrow[first..first + 32 * words];
+            let plus = &row[first / 8..first / 8 + 4 * words];
+            // SAFETY: `DotKernel::available` offers this kernel only where AVX2 was detected; the slices have 32 columns a word.
+            let (p, all) = unsafe { (sum_where(plus, x), sum(x)) };
+            i64::from(2 * p - all)
+        }
+        Encoding::Ternary2 if !x.narrow.is_empty() => {
+            let x = &x.narrow[first..first + 32 * words];
+            let (plus, minus) = row.split_at(4 * total.div_ceil(32));
+            let (plus, minus) = (&plus[first / 8..][..4 * words], &minus[first / 8..][..4 * words]);
+            // SAFETY: as above.
+            i64::from(unsafe { sum_signed(plus, minus, x) })
+        }
+        Encoding::Int8 => {
+            let w = &row[first..first + cols];
+            // SAFETY: as above; the products of 8-bit weights and 16-bit codes are summed in i64 blocks that cannot overflow.
+            unsafe { int8(w, &x.wide[first..first + cols]) }
+        }
+        _ => naive(enc, row, total, first, cols, x),
+    }
+}
+
+/// 32 mask bytes (0 or -1) from 32 bits.
+#[target_feature(enable = "avx2")]
+fn expand(bits: u32) -> __m256i {
+    let spread = _mm256_setr_epi64x(0, 0x0101_0101_0101_0101, 0x0202_0202_0202_0202, 0x0303_0303_0303_0303);
+    let select = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
+    let bytes = _mm256_shuffle_epi8(_mm256_set1_epi32(bits as i32), spread);
+    _mm256_cmpeq_epi8(_mm256_and_si256(bytes, select), select)
+}
+
+/// Adds 32 signed bytes to eight i32 sums.
+#[target_feature(enable = "avx2")]
+fn add_bytes(acc: __m256i, v: __m256i) -> __m256i {
+    let pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), v);
+    _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+}
+
+#[target_feature(enable = "avx2")]
+fn horizontal(v: __m256i) -> i32 {
+    let s = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    let s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0b01_00_11_10));
+    let s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0b10_11_00_01));
+    _mm_cvtsi128_si32(s)
+}
+
+fn word(b: &[u8]) -> u32 {
+    u32::from_le_bytes([b[0], b[1], b[2], b[3]])
+}
+
+#[target_feature(enable = "avx2")]
+fn load(x: &[i8]) -> __m256i {
+    debug_assert_eq!(x.len(), 32);
+    // SAFETY: chunks_exact(32) gives 32 readable bytes; the load needs no alignment.
+    unsafe { _mm256_loadu_si256(x.as_ptr().cast()) }
+}
+
+#[target_feature(enable = "avx2")]
+fn sum(x: &[i8]) -> i32 {
+    horizontal(x.chunks_exact(32).fold(_mm256_setzero_si256(), |acc, c| add_bytes(acc, load(c))))
+}
+
+#[target_feature(enable = "avx2")]
+fn sum_where(bits: &[u8], x: &[i8]) -> i32 {
+    let mut acc = _mm256_setzero_si256();
+    for (b, c) in bits.chunks_exact(4).zip(x.chunks_exact(32)) {
+        acc = add_bytes(acc, _mm256_and_si256(load(c), expand(word(b))));
+    }
+    horizontal(acc)
+}
+
+#[target_feature(enable = "avx2")]
+fn sum_signed(plus: &[u8], minus: &[u8], x: &[i8]) -> i32 {
+    let mut acc = _mm256_setzero_si256();
+    for ((p, m), c) in plus.chunks_exact(4).zip(minus.chunks_exact(4)).zip(x.chunks_exact(32)) {
+        let v = load(c);
+        // The planes are disjoint and |x| ≤ 127, so the difference is x, -x or 0 and fits a byte.
+        let d = _mm256_sub_epi8(_mm256_and_si256(v, expand(word(p))), _mm256_and_si256(v, expand(word(m))));
+        acc = add_bytes(acc, d);
+    }
+    horizontal(acc)
+}
+
+#[target_feature(enable = "avx2")]
+fn int8(w: &[u8], x: &[i16]) -> i64 {
+    let mut total = 0i64;
+    // 4096 products of at most 2^7 * 2^15 over 8 lanes stay below 2^31.
+    for (w, x) in w.chunks(4096).zip(x.chunks(4096)) {
+        let mut acc = _mm256_setzero_si256();
+        let (wc, xc) = (w.chunks_exact(16), x.chunks_exact(16));
+        for (a, b) in wc.remainder().iter().zip(xc.remainder()) {
+            total += i64::from(*a as i8) * i64::from(*b);
+        }
+        for (a, b) in wc.zip(xc) {
+            // SAFETY: both chunks have 16 elements; unaligned loads.
+            let (a, b) = unsafe { (_mm_loadu_si128(a.as_ptr().cast()), _mm256_loadu_si256(b.as_ptr().cast())) };
+            acc = _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_cvtepi8_epi16(a), b));
+        }
+        let mut lanes = [0i32; 8];
+        // SAFETY: eight i32 are 32 writable bytes.
+        unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), acc) };
+        total += lanes.iter().map(|&l| i64::from(l)).sum::<i64>();
+    }
+    total
+}

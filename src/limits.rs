@@ -1,0 +1,33 @@
+//! Every cap in one place. docs/semantics.md section 8 and docs/format/packed.md quote them.
+
+/// Longest vector that is normalised (RMSNORM sums squares of 2^24 in a u64).
+pub const MAX_VECTOR: usize = 1 << 15;
+/// Columns of a matrix.
+pub const MAX_COLS: usize = 1 << 20;
+/// Rows of a matrix, and the vocabulary.
+pub const MAX_VOCAB: usize = 1 << 20;
+/// Length of one head.
+pub const MAX_HEAD_DIM: usize = 256;
+/// Slots of the key/value window.
+pub const MAX_WINDOW: usize = 1 << 17;
+/// Largest code magnitude.
+pub const MAX_QMAX: u32 = 32_767;
+/// Transformer layers.
+pub const MAX_LAYERS: usize = 1024;
+/// Operations or tensors of a program.
+pub const MAX_ITEMS: usize = 65_536;
+/// Registers of a program.
+pub const MAX_REGISTERS: usize = 32;
+/// Sections of a packed file.
+pub const MAX_SECTIONS: usize = 16;
+/// Prompts of a golden trace, and tokens of one of them.
+pub const MAX_GOLDEN_PROMPTS: usize = 64;
+pub const MAX_GOLDEN_TOKENS: usize = 65_536;
+/// Exponents that a file may hold; at run time they stay within [`MAX_EXPONENT`].
+pub const MAX_FILE_EXPONENT: i32 = 4096;
+/// Exponents of scales during a computation.
+pub const MAX_EXPONENT: i32 = 1 << 20;
+/// A JSON side file (config, index): larger ones are refused before they are read.
+pub const MAX_JSON_BYTES: u64 = 16 << 20;
+/// tokenizer.json: the largest public ones are about 35 MB.
+pub const MAX_TOKENIZER_BYTES: u64 = 128 << 20;

@@ -1,0 +1,307 @@
+//! Follows lengths and kinds through a program: what docs/format/packed.md, "Operations", asks of a reader.
+
+use super::{OpKind, Program, Reg, RegKind, ScaleMode, Tensor, TensorId, TensorKind};
+use crate::encoding::fixed::bitlen;
+use crate::error::{Error, Result};
+use crate::limits::{MAX_FILE_EXPONENT, MAX_VECTOR};
+
+/// What a register holds at some point of the program.
+#[derive(Clone, Copy, PartialEq)]
+enum Held {
+    Nothing,
+    Residual,
+    Vector(usize),
+    /// Length and Qmax.
+    Codes(usize, u32),
+}
+
+struct Walk<'a> {
+    p: &'a Program,
+    held: Vec<Held>,
+    residual: Option<Reg>,
+}
+
+/// # Errors
+/// `Input`, naming the operation and the rule it breaks.
+pub fn check(p: &Program) -> Result<()> {
+    let mut w = Walk { p, held: vec![Held::Nothing; p.registers.len()], residual: None };
+    let mut layer = None;
+    let (mut wrote, mut attended) = (vec![false; p.layers], vec![false; p.layers]);
+    for (i, op) in p.ops.iter().enumerate() {
+        let fail = |what: String| Error::input(format!("operation {i} ({}): {what}", op.kind.name()));
+        w.step(&op.kind, i).map_err(fail)?;
+        if let Some(l) = op.layer {
+            if layer.is_some_and(|before| l < before) {
+                return Err(fail(format!("layer {l} after layer {}", layer.unwrap_or(0))));
+            }
+            layer = Some(l);
+        }
+        let head = i >= p.head_op;
+        match (&op.kind, op.layer) {
+            (OpKind::Embed { .. } | OpKind::Add { .. } | OpKind::KvWrite { .. } | OpKind::Attend { .. }, _) if head => {
+                return Err(fail("it changes state, which operations from head_op on must not".into()));
+            }
+            (OpKind::KvWrite { .. }, Some(l)) if !wrote[l] && !attended[l] => wrote[l] = true,
+            (OpKind::Attend { .. }, Some(l)) if wrote[l] && !attended[l] => attended[l] = true,
+            (OpKind::KvWrite { .. } | OpKind::Attend { .. }, _) => {
+                return Err(fail("each layer has one KVWRITE and then one ATTEND".into()));
+            }
+            (OpKind::Logits { .. }, _) if i + 1 != p.ops.len() => return Err(fail("it must be the last".into())),
+            _ => {}
+        }
+    }
+    if !matches!(p.ops.last().map(|o| &o.kind), Some(OpKind::Logits { .. })) {
+        return Err(Error::input("the last operation must be LOGITS"));
+    }
+    if let Some(l) = attended.iter().position(|a| !a) {
+        return Err(Error::input(format!("layer {l} has no attention")));
+    }
+    Ok(())
+}
+
+impl Walk<'_> {
+    fn put(&mut self, reg: Reg, what: Held) -> Result<(), String> {
+        let r = self.p.registers[reg];
+        let (n, kind_fits) = match what {
+            Held::Nothing => (0, true),
+            Held::Residual => (self.p.d_model, r.kind == RegKind::Vector),
+            Held::Vector(n) => (n, r.kind == RegKind::Vector),
+            Held::Codes(n, q) => (n, r.kind == RegKind::Codes16 || (r.kind == RegKind::Codes8 && q <= 127)),
+        };
+        if !kind_fits {
+            return Err(format!("register {reg} is of another kind"));
+        }
+        if n > r.capacity {
+            return Err(format!("{n} elements in register {reg}, which holds {}", r.capacity));
+        }
+        if self.residual == Some(reg) && what != Held::Residual {
+            return Err("only EMBED and ADD may write the residual".into());
+        }
+        self.held[reg] = what;
+        Ok(())
+    }
+
+    /// Length of a vector or of the residual.
+    fn vector(&self, reg: Reg) -> Result<usize, String> {
+        match self.held[reg] {
+            Held::Vector(n) => Ok(n),
+            Held::Residual => Ok(self.p.d_model),
+            Held::Nothing => Err(format!("register {reg} is read before it is written")),
+            Held::Codes(..) => Err(format!("register {reg} holds codes, a vector is needed")),
+        }
+    }
+
+    fn vector_of(&self, reg: Reg, want: usize) -> Result<(), String> {
+        match self.vector(reg)? {
+            n if n == want => Ok(()),
+            n => Err(format!("register {reg} holds {n} elements, {want} are needed")),
+        }
+    }
+
+    fn tensor(&self, id: TensorId) -> &Tensor {
+        &self.p.tensors[id]
+    }
+
+    fn keys(&self, keys: Option<TensorId>) -> Result<(), String> {
+        let a = &self.p.attention;
+        match (keys, self.p.static_keys) {
+            (None, false) => Ok(()),
+            (Some(t), true) => {
+                let t = self.tensor(t);
+                if t.kind == TensorKind::StaticKeys && (t.rows, t.cols) == (a.kv_heads, a.head_dim) {
+                    Ok(())
+                } else {
+                    Err("its static keys are no [kv heads, head_dim] key constants".into())
+                }
+            }
+            _ => Err("static keys and the flag of the program contradict each other".into()),
+        }
+    }
+
+    fn freq(&self, id: TensorId) -> Result<(), String> {
+        let t = self.tensor(id);
+        if t.kind == TensorKind::Frequencies && t.cols == self.p.attention.head_dim / 2 {
+            Ok(())
+        } else {
+            Err("its frequencies are not head_dim / 2 of the right kind".into())
+        }
+    }
+
+    fn step(&mut self, op: &OpKind, index: usize) -> Result<(), String> {
+        let a = self.p.attention;
+        if (index == 0) != matches!(op, OpKind::Embed { .. }) {
+            return Err("EMBED is the first operation and only that".into());
+        }
+        match *op {
+            OpKind::Embed { dst, table } => {
+                let t = self.tensor(table);
+                let TensorKind::Matrix { enc, scales } = t.kind else { return Err("its table is no matrix".into()) };
+                if enc.is_low_bit() || scales != ScaleMode::Row {
+                    return Err("its table must be int8 or int16 with row scales".into());
+                }
+                if (t.rows, t.cols) != (self.p.vocab, self.p.d_model) {
+                    return Err(format!("its table is {} x {}", t.rows, t.cols));
+                }
+                self.residual = Some(dst);
+                self.put(dst, Held::Residual)
+            }
+            OpKind::RmsNorm { dst, src, gamma, .. } => {
+                let n = self.vector(src)?;
+                let g = self.tensor(gamma);
+                if g.kind != TensorKind::Gamma || g.cols != n || n > MAX_VECTOR {
+                    return Err(format!("gamma has {} values for a vector of {n}", g.cols));
+                }
+                self.put(dst, Held::Vector(n))
+            }
+            OpKind::Quantize { dst, src, rule } => {
+                let n = self.vector(src)?;
+                self.put(dst, Held::Codes(n, rule.qmax))
+            }
+            OpKind::Linear { dst, codes, weight, hint } => {
+                let Held::Codes(n, q) = self.held[codes] else {
+                    return Err(format!("register {codes} holds no codes"));
+                };
+                let t = self.tensor(weight);
+                let TensorKind::Matrix { enc, .. } = t.kind else { return Err("its weight is no matrix".into()) };
+                if t.cols != n {
+                    return Err(format!("its weight has {} columns for {n} codes", t.cols));
+                }
+                if enc.is_low_bit() && bitlen(u64::from(q) * n as u64) > 30 {
+                    return Err(format!("{n} columns with Qmax {q} could overflow 30 bits"));
+                }
+                if hint == super::KernelHint::Planes && (q != 2 || !enc.is_low_bit()) {
+                    return Err("the planes kernel needs Qmax 2 and low-bit weights".into());
+                }
+                if hint == super::KernelHint::Lookup && (q > 127 || !enc.is_low_bit() || self.p.lut_bytes == 0) {
+                    return Err("the lookup kernel needs Qmax up to 127, low-bit weights and lut_bytes".into());
+                }
+                self.put(dst, Held::Vector(t.rows))
+            }
+            OpKind::Add { dst, src } => {
+                if self.residual != Some(dst) {
+                    return Err("its destination is not the residual".into());
+                }
+                self.vector_of(src, self.p.d_model)?;
+                self.put(dst, Held::Residual)
+            }
+            OpKind::KvWrite { k, v, freq, keys } => {
+                self.vector_of(k, a.kv_heads * a.head_dim)?;
+                self.vector_of(v, a.kv_heads * a.head_dim)?;
+                if k == v || self.residual == Some(k) {
+                    return Err("k must be a register of its own, it is rotated in place".into());
+                }
+                self.freq(freq)?;
+                self.keys(keys)
+            }
+            OpKind::Attend { dst, q, freq, keys, .. } => {
+                self.vector_of(q, a.heads * a.head_dim)?;
+                self.freq(freq)?;
+                self.keys(keys)?;
+                if dst == q {
+                    return Err("its result cannot replace q".into());
+                }
+                self.put(dst, Held::Vector(a.heads * a.head_dim))
+            }
+            OpKind::Relu2Mul { dst, gate, up } | OpKind::SiluMul { dst, gate, up } => {
+                let n = self.vector(gate)?;
+                self.vector_of(up, n)?;
+                self.put(dst, Held::Vector(n))
+            }
+            OpKind::Logits { src } => self.vector_of(src, self.p.vocab),
+        }
+    }
+}
+
+/// Checks what lies in the weights section: ranges, overlap, shifts, exponents, low-bit codes and padding.
+/// `base` is the section's offset in the file.
+///
+/// # Errors
+/// `Input` with tensor and byte offset.
+pub fn check_weights(p: &Program, weights: &[u8], base: u64) -> Result<()> {
+    let mut ranges: Vec<(u64, u64, &str)> = Vec::new();
+    for t in &p.tensors {
+        for r in [&t.data, &t.scales] {
+            if r.end > weights.len() as u64 {
+                return Err(Error::input(format!("it ends at byte {} of a weights section of {}", r.end, weights.len()))
+                    .at_tensor(&t.name)
+                    .at_offset(base + r.start));
+            }
+            if r.start < r.end {
+                ranges.push((r.start, r.end, &t.name));
+            }
+        }
+    }
+    ranges.sort_unstable();
+    let mut end = 0;
+    for (start, stop, name) in ranges {
+        if start < end {
+            return Err(Error::input("it overlaps another tensor").at_tensor(name).at_offset(base + start));
+        }
+        if weights[end as usize..start as usize].iter().any(|b| *b != 0) {
+            return Err(Error::input("the padding before it is not zero").at_tensor(name).at_offset(base + end));
+        }
+        end = stop;
+    }
+    if end != weights.len() as u64 {
+        return Err(Error::input("the weights section holds bytes of no tensor").at_offset(base + end));
+    }
+    p.tensors.iter().try_for_each(|t| check_values(t, weights, base))
+}
+
+fn check_values(t: &Tensor, weights: &[u8], base: u64) -> Result<()> {
+    let at = |message: String, offset: u64| Err(Error::input(message).at_tensor(&t.name).at_offset(base + offset));
+    let data = &weights[t.data.start as usize..t.data.end as usize];
+    match t.kind {
+        TensorKind::Matrix { enc, .. } => {
+            let stride = enc.stride(t.cols);
+            for (r, row) in data.chunks_exact(stride).enumerate() {
+                if let Some(c) = enc.first_invalid(row, t.cols) {
+                    let what = format!("invalid code or padding at row {r}, column {c}");
+                    return at(what, t.data.start + (r * stride) as u64);
+                }
+            }
+            let n = (t.scales.end - t.scales.start) as usize / 5;
+            let scales = &weights[t.scales.start as usize..t.scales.end as usize];
+            check_mantissas(t, &scales[..4 * n], t.scales.start, base)?;
+            check_shifts(t, &scales[4 * n..], 63, t.scales.start + 4 * n as u64, base)
+        }
+        TensorKind::StaticKeys => {
+            let n = t.rows * t.cols;
+            for (i, c) in crate::bytes::to_i32(&data[..4 * n]).into_iter().enumerate() {
+                if c.unsigned_abs() > 1 << 24 {
+                    return at(format!("centre {c} is beyond 2^24"), t.data.start + 4 * i as u64);
+                }
+            }
+            check_mantissas(t, &data[4 * n..12 * n], t.data.start + 4 * n as u64, base)?;
+            check_shifts(t, &data[12 * n..13 * n], 62, t.data.start + 12 * n as u64, base)?;
+            check_shifts(t, &data[13 * n..], 63, t.data.start + 13 * n as u64, base)
+        }
+        TensorKind::Gamma => {
+            if let Some(i) = crate::bytes::to_i32(data).iter().position(|g| *g == i32::MIN) {
+                return at("gamma holds -2^31".into(), t.data.start + 4 * i as u64);
+            }
+            Ok(())
+        }
+        TensorKind::Frequencies => Ok(()),
+    }?;
+    debug_assert!(t.scale.e.abs() <= MAX_FILE_EXPONENT);
+    Ok(())
+}
+
+fn check_mantissas(t: &Tensor, bytes: &[u8], start: u64, base: u64) -> Result<()> {
+    match crate::bytes::to_u32(bytes).iter().position(|m| !(1 << 30..1 << 31).contains(m)) {
+        None => Ok(()),
+        Some(i) => Err(Error::input("a scale mantissa is outside of 2^30 .. 2^31")
+            .at_tensor(&t.name)
+            .at_offset(base + start + 4 * i as u64)),
+    }
+}
+
+fn check_shifts(t: &Tensor, bytes: &[u8], most: u8, start: u64, base: u64) -> Result<()> {
+    match bytes.iter().position(|h| *h > most) {
+        None => Ok(()),
+        Some(i) => Err(Error::input(format!("a scale shift is above {most}"))
+            .at_tensor(&t.name)
+            .at_offset(base + start + i as u64)),
+    }
+}

@@ -1,0 +1,201 @@
+//! The integer program: a flat list of operations on registers, with its tensors. What it means: docs/semantics.md.
+//! How it is stored: docs/format/packed.md, [`codec`].
+
+pub mod check;
+pub mod codec;
+pub mod golden;
+mod print;
+
+pub use print::print;
+
+use crate::encoding::fixed::Scale;
+use crate::encoding::lowbit::Encoding;
+use crate::kernels::attention::AttentionShape;
+use crate::kernels::scalar::QuantRule;
+
+/// Index of a register.
+pub type Reg = usize;
+/// Index into the tensor table.
+pub type TensorId = usize;
+
+/// What a register holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RegKind {
+    /// i32 with a scale.
+    Vector,
+    /// Codes within a byte.
+    Codes8,
+    /// Codes within 16 bits.
+    Codes16,
+}
+
+impl RegKind {
+    pub fn element_bytes(self) -> usize {
+        match self {
+            RegKind::Vector => 4,
+            RegKind::Codes8 => 1,
+            RegKind::Codes16 => 2,
+        }
+    }
+}
+
+/// A register: kind and capacity in elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Register {
+    pub kind: RegKind,
+    pub capacity: usize,
+}
+
+/// How a device should compute a LINEAR; never changes a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KernelHint {
+    Select,
+    /// Bit planes of 2-bit codes, population count.
+    Planes,
+    /// Tables of 256 sums for each 8 codes.
+    Lookup,
+}
+
+/// One operation; the fields are registers and tensors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OpKind {
+    Embed { dst: Reg, table: TensorId },
+    RmsNorm { dst: Reg, src: Reg, gamma: TensorId, eps: Scale },
+    Quantize { dst: Reg, src: Reg, rule: QuantRule },
+    Linear { dst: Reg, codes: Reg, weight: TensorId, hint: KernelHint },
+    Add { dst: Reg, src: Reg },
+    KvWrite { k: Reg, v: Reg, freq: TensorId, keys: Option<TensorId> },
+    Attend { dst: Reg, q: Reg, freq: TensorId, keys: Option<TensorId>, softmax: Scale },
+    Relu2Mul { dst: Reg, gate: Reg, up: Reg },
+    SiluMul { dst: Reg, gate: Reg, up: Reg },
+    Logits { src: Reg },
+}
+
+impl OpKind {
+    pub fn name(&self) -> &'static str {
+        match self {
+            OpKind::Embed { .. } => "EMBED",
+            OpKind::RmsNorm { .. } => "RMSNORM",
+            OpKind::Quantize { .. } => "QUANTIZE",
+            OpKind::Linear { .. } => "LINEAR",
+            OpKind::Add { .. } => "ADD",
+            OpKind::KvWrite { .. } => "KVWRITE",
+            OpKind::Attend { .. } => "ATTEND",
+            OpKind::Relu2Mul { .. } => "RELU2MUL",
+            OpKind::SiluMul { .. } => "SILUMUL",
+            OpKind::Logits { .. } => "LOGITS",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Op {
+    /// None outside of the layers.
+    pub layer: Option<usize>,
+    pub kind: OpKind,
+}
+
+/// Granularity of a matrix's scales.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScaleMode {
+    One,
+    Row,
+    Group(usize),
+}
+
+/// What a tensor is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TensorKind {
+    Matrix { enc: Encoding, scales: ScaleMode },
+    Gamma,
+    Frequencies,
+    StaticKeys,
+}
+
+/// A tensor of the program and its place in the weights section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tensor {
+    /// Canonical name; kept in the manifest, not in the program section.
+    pub name: String,
+    pub kind: TensorKind,
+    pub rows: usize,
+    pub cols: usize,
+    /// The scale, or the exponent that row and group scales refer to (`m` is 2^30 then).
+    pub scale: Scale,
+    pub data: std::ops::Range<u64>,
+    pub scales: std::ops::Range<u64>,
+}
+
+impl Tensor {
+    /// Length of the data in bytes.
+    pub fn data_bytes(kind: TensorKind, rows: usize, cols: usize) -> u64 {
+        let (rows, cols64) = (rows as u64, cols as u64);
+        match kind {
+            TensorKind::Matrix { enc, .. } => rows * enc.stride(cols) as u64,
+            TensorKind::Gamma | TensorKind::Frequencies => 4 * cols64,
+            TensorKind::StaticKeys => 14 * rows * cols64,
+        }
+    }
+
+    /// Length of the row or group scales in bytes.
+    pub fn scale_bytes(kind: TensorKind, rows: usize, cols: usize) -> u64 {
+        match kind {
+            TensorKind::Matrix { scales: ScaleMode::Row, .. } => 5 * rows as u64,
+            TensorKind::Matrix { scales: ScaleMode::Group(g), .. } => 5 * (rows * cols.div_ceil(g)) as u64,
+            _ => 0,
+        }
+    }
+
+    /// All bytes of the tensor.
+    pub fn bytes(&self) -> u64 {
+        self.data.end - self.data.start + self.scales.end - self.scales.start
+    }
+
+    /// Weights of a low-bit matrix, 0 for everything else.
+    pub fn low_bit_weights(&self) -> u64 {
+        match self.kind {
+            TensorKind::Matrix { enc, .. } if enc.is_low_bit() => self.rows as u64 * self.cols as u64,
+            _ => 0,
+        }
+    }
+}
+
+/// The program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    pub vocab: usize,
+    pub d_model: usize,
+    pub layers: usize,
+    pub attention: AttentionShape,
+    pub residual_frac: u32,
+    pub static_keys: bool,
+    /// Fraction bits of static keys.
+    pub key_frac: u32,
+    pub eos: Vec<u32>,
+    pub bos: Option<u32>,
+    /// Context length of the source, for information.
+    pub context: usize,
+    /// Scratch of lookup kernels on a device.
+    pub lut_bytes: usize,
+    pub registers: Vec<Register>,
+    pub ops: Vec<Op>,
+    /// First operation that runs only when logits are wanted.
+    pub head_op: usize,
+    pub tensors: Vec<Tensor>,
+}
+
+impl Program {
+    /// Index of an operation's checksum in a golden trace: 0 before the layers, 1 + layer, last for the head.
+    pub fn trace_slot(&self, op: usize) -> usize {
+        if op >= self.head_op {
+            self.layers + 1
+        } else {
+            self.ops[op].layer.map_or(0, |l| l + 1)
+        }
+    }
+
+    /// Bytes of the weights section.
+    pub fn weights_len(&self) -> u64 {
+        self.tensors.iter().map(|t| t.data.end.max(t.scales.end)).max().unwrap_or(0)
+    }
+}

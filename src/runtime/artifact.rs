@@ -1,0 +1,78 @@
+//! A packed file opened as a model: program, weights, trace, manifest, everything checked.
+
+use crate::error::{Error, Result};
+use crate::format::manifest::Manifest;
+use crate::format::packed::{Kind, Packed};
+use crate::kernels::dot::DotKernel;
+use crate::kernels::tables::tables;
+use crate::program::golden::Golden;
+use crate::program::{check, codec, Program};
+use crate::runtime::Session;
+use std::path::Path;
+
+/// A model that may be run.
+pub struct Artifact {
+    pub packed: Packed,
+    pub program: Program,
+    pub golden: Golden,
+    /// Absent in the lean file of a microcontroller build.
+    pub manifest: Option<Manifest>,
+}
+
+impl Artifact {
+    /// Opens `model.bitnet`, or the `model.bin` of an exported folder.
+    ///
+    /// # Errors
+    /// `Input` with section, tensor and byte offset of what is wrong.
+    pub fn open(path: &Path) -> Result<Artifact> {
+        let file = if path.is_dir() { path.join("model.bin") } else { path.to_path_buf() };
+        if path.is_dir() && !file.is_file() {
+            return Err(Error::usage("this folder holds no exported model (no `model.bin` in it)")
+                .at_file(path)
+                .hint("export first: `bitnet-convert export --model DIR --format packed -o model.bitnet`"));
+        }
+        Artifact::from_packed(Packed::open(&file)?)
+    }
+
+    pub fn from_packed(packed: Packed) -> Result<Artifact> {
+        let path = packed.path.clone();
+        let read = || -> Result<(Program, Golden, Option<Manifest>)> {
+            let base = packed.offset(Kind::Program);
+            let mut program = codec::decode(packed.require(Kind::Program)?, base)?;
+            let manifest = packed.section(Kind::Manifest).map(Manifest::from_bytes).transpose()?;
+            if let Some(m) = &manifest {
+                if m.tensor_names.len() != program.tensors.len() {
+                    return Err(Error::input("the manifest names another number of tensors than the program has"));
+                }
+                for (t, name) in program.tensors.iter_mut().zip(&m.tensor_names) {
+                    t.name.clone_from(name);
+                }
+            }
+            check::check(&program).map_err(|e| e.at_offset(base))?;
+            if packed.require(Kind::Tables)? != tables().to_bytes() {
+                return Err(Error::input("its tables are not those of semantics version 1").at_offset(packed.offset(Kind::Tables)));
+            }
+            check::check_weights(&program, packed.require(Kind::Weights)?, packed.offset(Kind::Weights))?;
+            let golden = match packed.section(Kind::Golden) {
+                Some(g) => Golden::decode(g, packed.offset(Kind::Golden), program.vocab)?,
+                None => Golden { layers: program.layers, prompts: Vec::new() },
+            };
+            if golden.layers != program.layers {
+                return Err(Error::input("the golden trace has another number of layers than the program"));
+            }
+            Ok((program, golden, manifest))
+        };
+        let (program, golden, manifest) = read().map_err(|e| e.at_file(&path))?;
+        Ok(Artifact { packed, program, golden, manifest })
+    }
+
+    /// The weights section.
+    pub fn weights(&self) -> &[u8] {
+        // `from_packed` required it.
+        self.packed.section(Kind::Weights).unwrap_or(&[])
+    }
+
+    pub fn session(&self, kernel: DotKernel) -> Session<'_> {
+        Session::new(&self.program, self.weights(), kernel)
+    }
+}
