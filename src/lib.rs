@@ -4,7 +4,7 @@
 //!
 //! | floor | rooms | know |
 //! |---|---|---|
-//! | 0 | [`error`], [`limits`], [`bytes`], [`digest`], [`fsio`] | bytes and offsets |
+//! | 0 | [`error`], [`limits`], [`bytes`], [`digest`], [`fsio`], [`progress`] | bytes and offsets |
 //! | 1 | [`tensor`], [`encoding`], [`kernels`] | arrays and integer arithmetic |
 //! | 2 | [`format`] | one wire format each |
 //! | 3 | [`model`], [`program`] | what a network is |
@@ -15,6 +15,7 @@
 
 pub mod error;
 pub mod limits;
+pub mod progress;
 
 pub mod bytes;
 pub mod digest;
@@ -26,17 +27,17 @@ pub mod tensor;
 
 pub mod format;
 
-//pub mod model;
+pub mod model;
 pub mod program;
 
-//pub mod import;
-//pub mod lower;
-//pub mod target;
-//pub mod tokenizer;
-//pub mod transform;
+pub mod import;
+pub mod lower;
+pub mod target;
+pub mod tokenizer;
+pub mod transform;
 
-//pub mod export;
-//pub mod plan;
+pub mod export;
+pub mod plan;
 pub mod runtime;
 
 //pub mod eval;

@@ -268,10 +268,9 @@ impl Writer {
         self.write(data)
     }
 
-    /// Maps what has been written so far of the open section, so that a later section can be computed from it.
+    /// Maps what has been written so far of the open section, so that the rest can be computed from it.
     pub fn map_open_section(&mut self) -> Result<MappedPart> {
         let start = self.open.as_ref().map_or(self.at, |o| o.1) as usize;
-        self.end()?;
         Ok(MappedPart { map: fsio::map(self.file.temp_path())?, range: start..self.at as usize })
     }
 

@@ -181,20 +181,18 @@ fn prepare(
     let d = head.len();
     let mut q = head.to_vec();
     rotate(&mut q, angle);
-    let mut scale = s;
+    let mut scale = s.shl(normalise(&mut q));
     let mut bias = 0;
     if let Some((f, kv)) = fixed {
         let at = kv * d..(kv + 1) * d;
-        let mut plain = q.clone();
-        let plain_scale = s.shl(normalise(&mut plain));
         let g = 24 + bitlen(d as u64 - 1);
-        let sum: i64 = plain.iter().zip(&f.center[at.clone()]).map(|(&q, &c)| i64::from(q) * i64::from(c)).sum();
-        bias = plain_scale.mul(softmax).shl(g as i32 - f.frac).apply(rsr(sum, g) as i32, 20);
+        let sum: i64 = q.iter().zip(&f.center[at.clone()]).map(|(&q, &c)| i64::from(q) * i64::from(c)).sum();
+        bias = scale.mul(softmax).shl(g as i32 - f.frac).apply(rsr(sum, g) as i32, 20);
         for (q, i) in q.iter_mut().zip(at) {
             *q = rsr(i64::from(*q) * i64::from(f.key_m[i]), 31 + u32::from(f.key_h[i])) as i32;
         }
+        scale = scale.shl(normalise(&mut q));
     }
-    scale = scale.shl(normalise(&mut q));
     Query { q, scale, bias }
 }
 

@@ -37,6 +37,9 @@ pub fn check(p: &Program) -> Result<()> {
             layer = Some(l);
         }
         let head = i >= p.head_op;
+        if op.layer.is_some() && head || op.layer.is_none() && !head && layer.is_some() {
+            return Err(fail("operations outside the layers come before the first layer or from head_op on".into()));
+        }
         match (&op.kind, op.layer) {
             (OpKind::Embed { .. } | OpKind::Add { .. } | OpKind::KvWrite { .. } | OpKind::Attend { .. }, _) if head => {
                 return Err(fail("it changes state, which operations from head_op on must not".into()));
@@ -187,8 +190,8 @@ impl Walk<'_> {
             OpKind::KvWrite { k, v, freq, keys } => {
                 self.vector_of(k, a.kv_heads * a.head_dim)?;
                 self.vector_of(v, a.kv_heads * a.head_dim)?;
-                if k == v || self.residual == Some(k) {
-                    return Err("k must be a register of its own, it is rotated in place".into());
+                if k == v || [k, v].map(Some).contains(&self.residual) {
+                    return Err("k and v must be registers of their own; k is rotated in place".into());
                 }
                 self.freq(freq)?;
                 self.keys(keys)

@@ -1,0 +1,4 @@
+//! Renderings of a program: the packed file, and the C folder built around one.
+
+pub mod c;
+pub mod packed;

@@ -1,0 +1,307 @@
+//! Model to packed file, in one pass over the weights: lower, quantize row by row into the file, calibrate and record the golden trace on the
+//! mapped result, write the small sections, then the header. A tensor lives from its read to its write.
+
+use crate::error::{Error, Result};
+use crate::format::manifest::{Manifest, SamplingDefaults, SourceFile, Transform};
+use crate::format::packed::{Kind, Writer};
+use crate::kernels::dot::DotKernel;
+use crate::kernels::tables::tables;
+use crate::lower::{self, Lowered, Options};
+use crate::model::Model;
+use crate::plan::{self, Extras, Heading, Plan};
+use crate::program::golden::Golden;
+use crate::program::{codec, OpKind, Program, ScaleMode, TensorKind};
+use crate::progress::Progress;
+use crate::runtime::{record, Session};
+use crate::target::{Kind as TargetKind, Target};
+use crate::tokenizer::host::HostTokenizer;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Greedy tokens recorded after each golden prompt.
+const GOLDEN_CONTINUATION: usize = 8;
+/// Tokens of the long golden prompt, where the window is not the limit.
+const GOLDEN_LONG: usize = 48;
+const GOLDEN_TEXTS: [&str; 3] =
+    ["Once upon a time there was a", "What is the temperature in the kitchen?", "Turn off the lights, please. It is 7:45 p.m."];
+/// Shows calibration what ordinary text does, where the user gives none.
+const CALIBRATION_TEXT: &str = "The sensor in the kitchen shows 21.5 degrees, and it is raining outside. Please turn on the lights at seven \
+o'clock, then read me the news. Once upon a time there was an old king who lived in a castle by the sea; he said to his daughter: \"Go, and do \
+not come back before you have found the golden bird!\" In 1998, about 3,400 people were asked how they travel to work. Most of them (62 %) \
+answered that they walk, ride a bicycle or take the bus. What would you do if you could start again?";
+
+/// Everything that an export needs to know.
+pub struct Request<'a> {
+    pub model: &'a Model,
+    pub options: Options,
+    pub target: &'a Target,
+    /// Text whose activations set the fixed-point ranges; None: a built-in paragraph.
+    pub calibration: Option<&'a str>,
+    /// The device form of the tokenizer, if there is to be one.
+    pub tokenizer: Option<Vec<u8>>,
+}
+
+/// A planned export: all sizes are known, nothing is written.
+pub struct Prepared<'a> {
+    request: Request<'a>,
+    lowered: Lowered,
+    golden_prompts: Vec<Vec<u32>>,
+    calibration_ids: Vec<u32>,
+    manifest: Manifest,
+    /// Whether host-only sections (manifest, tokenizer.json) are written.
+    full: bool,
+    extras: Extras,
+    pub plan: Plan,
+}
+
+/// What an export did.
+pub struct Written {
+    pub bytes: u64,
+    pub residual_frac: u32,
+    /// Residual elements that reached the limit while the golden trace was recorded.
+    pub saturated: u64,
+}
+
+/// A fixed sequence of ids that visits the whole vocabulary; for prompts without a tokenizer and for ranges.
+fn scattered_ids(n: usize, vocab: usize) -> Vec<u32> {
+    let mut state = 0x2545_F491u32;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state
+    };
+    (0..n).map(|_| (u64::from(next()) * vocab as u64 >> 32) as u32).collect()
+}
+
+pub fn prepare(request: Request<'_>) -> Result<Prepared<'_>> {
+    let model = request.model;
+    let lowered = lower::lower(model, &request.options)?;
+    let p = &lowered.program;
+    let host = model.tokenizer_json.as_deref().map(HostTokenizer::from_json).transpose()?;
+    let encode = |text: &str| -> Result<Vec<u32>> {
+        let ids = host.as_ref().map(|t| t.encode(text)).transpose()?.unwrap_or_default();
+        if let Some(id) = ids.iter().find(|id| **id as usize >= p.vocab) {
+            return Err(Error::input(format!("tokenizer.json gives id {id}, the model has {} entries", p.vocab))
+                .hint("the tokenizer belongs to another model"));
+        }
+        Ok(ids)
+    };
+    let window = p.attention.window;
+    let long = if window <= 64 { window + window / 2 + 1 } else { GOLDEN_LONG };
+    let mut golden_prompts = Vec::new();
+    for text in GOLDEN_TEXTS {
+        let ids = encode(text)?;
+        if !ids.is_empty() {
+            golden_prompts.push(ids);
+        }
+    }
+    golden_prompts.push(scattered_ids(long, p.vocab));
+    let mut calibration_ids = encode(request.calibration.unwrap_or(CALIBRATION_TEXT))?;
+    calibration_ids.truncate(4096);
+    let full = request.target.kind == TargetKind::Host;
+    let manifest = manifest(&request, &lowered);
+    let extras = Extras {
+        golden_totals: golden_prompts.iter().map(|g| g.len() + GOLDEN_CONTINUATION).collect(),
+        tokenizer: request.tokenizer.as_ref().map(|t| t.len() as u64),
+        tokenizer_json: model.tokenizer_json.as_ref().filter(|_| full).map(|t| t.len() as u64),
+        manifest: full.then(|| manifest.to_bytes().len() as u64),
+    };
+    let heading = Heading {
+        model: &model.name,
+        weight_rule: &lowered.weight_rule,
+        activation_rule: lowered.activation_rule.name(),
+    };
+    let plan = plan::plan(p, &extras, request.target, &heading);
+    Ok(Prepared { golden_prompts, calibration_ids, manifest, full, extras, plan, lowered, request })
+}
+
+impl Prepared<'_> {
+    pub fn program(&self) -> &Program {
+        &self.lowered.program
+    }
+
+    pub fn warnings(&self) -> &[String] {
+        &self.lowered.warnings
+    }
+
+    /// Writes the packed file.
+    ///
+    /// # Errors
+    /// `Input` from the weights, `Io` from the output; nothing is left behind then.
+    pub fn write(&mut self, out: &Path, progress: &dyn Progress) -> Result<Written> {
+        let model = self.request.model;
+        let count = self.extras.section_lengths(&self.lowered.program).len();
+        let mut w = Writer::create(out, count)?;
+        w.begin(Kind::Weights)?;
+        progress.stage("converting weights", self.lowered.program.weights_len());
+        let mut at = 0;
+        let calibrated = |k: TensorKind| k == TensorKind::StaticKeys;
+        for i in 0..self.lowered.program.tensors.len() {
+            if calibrated(self.lowered.program.tensors[i].kind) {
+                continue;
+            }
+            let t = self.lowered.program.tensors[i].clone();
+            pad(&mut w, &mut at, t.data.start)?;
+            let mut sink = |b: &[u8]| {
+                progress.advance(b.len() as u64);
+                w.write(b)
+            };
+            let made = lower::produce(model, &self.lowered, i, &mut sink)?;
+            at = t.data.end;
+            if !made.scales.is_empty() {
+                pad(&mut w, &mut at, t.scales.start)?;
+                w.write(&made.scales)?;
+                at = t.scales.end;
+            }
+            self.lowered.program.tensors[i].scale = made.scale;
+        }
+        progress.done();
+        progress.stage("calibrating", 0);
+        let part = w.map_open_section()?;
+        let ranges = calibrate(&mut self.lowered.program, &part, &self.calibration_ids)?;
+        drop(part);
+        for i in 0..self.lowered.program.tensors.len() {
+            let t = self.lowered.program.tensors[i].clone();
+            if calibrated(t.kind) {
+                let layer = self.layer_of_keys(i);
+                let (bytes, scale) = lower::static_keys_bytes(&ranges[layer], self.lowered.program.key_frac);
+                pad(&mut w, &mut at, t.data.start)?;
+                w.write(&bytes)?;
+                at = t.data.end;
+                self.lowered.program.tensors[i].scale = scale;
+            }
+        }
+        progress.done();
+        progress.stage("recording the golden trace", 0);
+        let part = w.map_open_section()?;
+        let p = &self.lowered.program;
+        let mut session = Session::new(p, &part, DotKernel::best());
+        let mut golden = Golden { layers: p.layers, prompts: Vec::new() };
+        for prompt in &self.golden_prompts {
+            let total = prompt.len() + GOLDEN_CONTINUATION;
+            golden.prompts.push(record(&mut session, prompt, total, &mut |_, _, _| {})?);
+        }
+        let saturated = session.saturated();
+        drop(part);
+        progress.done();
+        w.section(Kind::Program, &codec::encode(p))?;
+        w.section(Kind::Tables, &tables().to_bytes())?;
+        if let Some(t) = &self.request.tokenizer {
+            w.section(Kind::Tokenizer, t)?;
+        }
+        w.section(Kind::Golden, &golden.encode())?;
+        if self.full {
+            w.section(Kind::Manifest, &self.manifest.to_bytes())?;
+            if let Some(t) = &model.tokenizer_json {
+                w.section(Kind::TokenizerJson, t)?;
+            }
+        }
+        let residual_frac = p.residual_frac;
+        let bytes = w.finish()?;
+        if bytes != self.plan.file_bytes {
+            return Err(Error::input(format!("{bytes} bytes were written, {} were planned", self.plan.file_bytes)).at_file(out));
+        }
+        Ok(Written { bytes, residual_frac, saturated })
+    }
+
+    fn layer_of_keys(&self, tensor: usize) -> usize {
+        let uses = |op: &&crate::program::Op| matches!(op.kind, OpKind::KvWrite { keys: Some(k), .. } if k == tensor);
+        self.lowered.program.ops.iter().find(uses).and_then(|o| o.layer).unwrap_or(0)
+    }
+}
+
+fn pad(w: &mut Writer, at: &mut u64, to: u64) -> Result<()> {
+    w.write(&vec![0; (to - *at) as usize])?;
+    *at = to;
+    Ok(())
+}
+
+/// Per layer, the range of each rotated key channel.
+type KeyRanges = Vec<Vec<(f64, f64)>>;
+
+/// Sets the fraction bits of the residual from its largest value on the calibration text and on scattered ids, with room for four times
+/// that; and for static keys the ranges of the key channels on the text.
+fn calibrate(p: &mut Program, weights: &[u8], text: &[u32]) -> Result<KeyRanges> {
+    let mut free = p.clone();
+    free.static_keys = false;
+    free.attention.k_bits = 16;
+    free.attention.v_bits = 16;
+    // What a longer context does to keys should be seen, too; the cache grows only with the tokens fed.
+    free.attention.window = free.attention.window.max(text.len() + 1);
+    for op in &mut free.ops {
+        if let OpKind::KvWrite { keys, .. } | OpKind::Attend { keys, .. } = &mut op.kind {
+            *keys = None;
+        }
+    }
+    let scattered = scattered_ids(64, p.vocab);
+    let run = |program: &Program, ids: &[&[u32]]| -> Result<crate::runtime::Observed> {
+        let mut s = Session::new(program, weights, DotKernel::best());
+        s.observe();
+        for ids in ids {
+            s.reset();
+            s.run(ids)?;
+        }
+        Ok(s.observed().cloned().unwrap_or_default())
+    };
+    let seen = run(&free, &[text, &scattered])?;
+    // |x| ≤ residual / 2^12; four times that must stay below 2^30.
+    let bits = crate::encoding::fixed::bitlen(u64::from(seen.residual)) as i32;
+    p.residual_frac = (12 + 28 - bits).clamp(0, 26) as u32;
+    free.residual_frac = p.residual_frac;
+    if !p.static_keys {
+        return Ok(Vec::new());
+    }
+    let ids: &[u32] = if text.is_empty() { &scattered } else { text };
+    let keys = run(&free, &[ids])?.keys;
+    let most = keys.iter().flatten().fold(0f64, |m, (lo, hi)| m.max(lo.abs()).max(hi.abs()));
+    // Twice the largest key stays below 2^23, so that a centre stays below 2^24.
+    p.key_frac = (22 - libm::ceil(libm::log2(most.max(1e-9))) as i32).clamp(0, 28) as u32;
+    Ok(keys)
+}
+
+fn manifest(r: &Request, lowered: &Lowered) -> Manifest {
+    let m = r.model;
+    let o = &r.options;
+    let mut parameters = BTreeMap::new();
+    let mut set = |k: &str, v: String| parameters.insert(k.to_string(), v);
+    set("weight", lowered.weight_rule.clone());
+    set("activation", lowered.activation_rule.name().into());
+    set("embedding-bits", o.embedding_bits.to_string());
+    let scales = match o.weight_scales {
+        ScaleMode::One => "tensor".to_string(),
+        ScaleMode::Row => "row".to_string(),
+        ScaleMode::Group(g) => g.to_string(),
+    };
+    set("weight-scales", scales);
+    let a = &lowered.program.attention;
+    set("kv-window", a.window.to_string());
+    set("kv-sinks", a.sinks.to_string());
+    set("kv-bits", a.k_bits.to_string());
+    if let Some(text) = r.calibration {
+        set("calibration-sha256", crate::digest::hex(&crate::digest::sha256(text.as_bytes())));
+    }
+    Manifest {
+        generator: format!("bitnet-convert {}", env!("CARGO_PKG_VERSION")),
+        model: m.name.clone(),
+        architecture: m.architecture.clone(),
+        sources: m
+            .sources
+            .iter()
+            .map(|(name, bytes, sha)| SourceFile { name: name.clone(), bytes: *bytes, sha256: sha.to_vec() })
+            .collect(),
+        transforms: vec![Transform { name: "lower".into(), parameters }],
+        weight_rule: lowered.weight_rule.clone(),
+        activation_rule: lowered.activation_rule.name().into(),
+        hidden_activation: m.activation.name().into(),
+        tensor_names: lowered.program.tensors.iter().map(|t| t.name.clone()).collect(),
+        native: lowered.native,
+        target: r.target.name.clone(),
+        chat_template: m.chat_template.clone(),
+        sampling: Some(SamplingDefaults {
+            sample: m.generation.sample,
+            temperature: m.generation.temperature.map(|t| t.to_string()).unwrap_or_default(),
+            top_k: m.generation.top_k.unwrap_or(0),
+        }),
+    }
+}

@@ -1,0 +1,367 @@
+//! `llama`: plain, and with BitLinear layers (HF1BitLLM, Falcon-E and the like). Also the base that `bitnet` builds on.
+
+use super::Checkpoint;
+use crate::error::{Error, Result};
+use crate::import::config::Config;
+use crate::limits::{MAX_HEAD_DIM, MAX_LAYERS, MAX_VECTOR, MAX_VOCAB};
+use crate::model::{
+    Activation, ActivationRule, Generation, Layer, Linear, Model, Native, Source, TensorRef, WeightRule,
+};
+use crate::tensor::DType;
+use std::collections::BTreeSet;
+
+pub fn read(c: Checkpoint) -> Result<Model> {
+    let dialect = Dialect { attn_sub_norm: None, ffn_sub_norm: None, activation: Activation::Silu, assume_native: false };
+    read_as(c, &dialect)
+}
+
+/// In what the members of the family differ.
+pub struct Dialect {
+    /// Name of the norm on the attention result inside `self_attn`, if the block has one.
+    pub attn_sub_norm: Option<&'static str>,
+    /// Name of the norm before `down_proj` inside `mlp`.
+    pub ffn_sub_norm: Option<&'static str>,
+    /// When `hidden_act` is absent.
+    pub activation: Activation,
+    /// Without any quantization entry the checkpoint still holds W1.58A8 master weights.
+    pub assume_native: bool,
+}
+
+pub fn read_as(c: Checkpoint, dialect: &Dialect) -> Result<Model> {
+    let cfg = &c.config;
+    for key in ["attention_bias", "mlp_bias"] {
+        if cfg.bool(key)? == Some(true) {
+            return Err(Error::unsupported(format!("`{key}` is true; layers with bias are not supported yet")).at_file(&cfg.path));
+        }
+    }
+    let vocab = cfg.need("vocab_size", 1..=MAX_VOCAB)?;
+    let d_model = cfg.need("hidden_size", 2..=MAX_VECTOR)?;
+    let ffn = cfg.need("intermediate_size", 1..=MAX_VECTOR)?;
+    let n_layers = cfg.need("num_hidden_layers", 1..=MAX_LAYERS)?;
+    let heads = cfg.need("num_attention_heads", 1..=MAX_VECTOR)?;
+    let kv_heads = cfg.usize("num_key_value_heads", 1..=MAX_VECTOR)?.unwrap_or(heads);
+    let head_dim = match cfg.usize("head_dim", 2..=MAX_HEAD_DIM)? {
+        Some(d) => d,
+        None if d_model % heads == 0 => d_model / heads,
+        None => return Err(cfg.error(format!("hidden_size {d_model} is no multiple of {heads} heads and `head_dim` is absent"))),
+    };
+    if heads % kv_heads != 0 {
+        return Err(cfg.error(format!("num_attention_heads {heads} is no multiple of num_key_value_heads {kv_heads}")));
+    }
+    if head_dim % 2 != 0 || head_dim > MAX_HEAD_DIM || heads * head_dim > MAX_VECTOR {
+        return Err(cfg.error(format!("{heads} heads of {head_dim}: head_dim must be even and at most {MAX_HEAD_DIM}, the product at most {MAX_VECTOR}")));
+    }
+    let eps = cfg.f64("rms_norm_eps")?.unwrap_or(1e-6);
+    let input_norm_eps = cfg.f64("quantization_config.rms_norm_eps")?.unwrap_or(1e-6);
+    if [eps, input_norm_eps].iter().any(|e| !(1e-30..=1.0).contains(e)) {
+        return Err(cfg.error(format!("rms_norm_eps is {eps}, a small positive number is expected")));
+    }
+    let activation = match cfg.str("hidden_act") {
+        None => dialect.activation,
+        Some("relu2") => Activation::Relu2,
+        Some("silu" | "swish") => Activation::Silu,
+        Some(a) => {
+            return Err(Error::unsupported(format!("hidden_act `{a}` is not supported yet, supported are relu2 and silu")).at_file(&cfg.path))
+        }
+    };
+    let inv_freq = rope(cfg, head_dim)?;
+    let native = native(cfg, dialect)?;
+    let packs = Packing::of(cfg)?;
+
+    let mut used = BTreeSet::new();
+    let mut float = |name: String, shape: &[usize]| -> Result<TensorRef> {
+        let r = c.need_float(&name, shape)?;
+        used.insert(r.name.clone());
+        Ok(r)
+    };
+    let embedding = float("model.embed_tokens.weight".into(), &[vocab, d_model])?;
+    let final_norm = float("model.norm.weight".into(), &[d_model])?;
+    let mut norms = Vec::new();
+    for i in 0..n_layers {
+        let p = format!("model.layers.{i}");
+        norms.push((
+            float(format!("{p}.input_layernorm.weight"), &[d_model])?,
+            float(format!("{p}.post_attention_layernorm.weight"), &[d_model])?,
+            dialect.attn_sub_norm.map(|n| float(format!("{p}.self_attn.{n}.weight"), &[heads * head_dim])).transpose()?,
+            dialect.ffn_sub_norm.map(|n| float(format!("{p}.mlp.{n}.weight"), &[ffn])).transpose()?,
+        ));
+    }
+    let mut linear = |module: String, name: String, rows: usize, cols: usize| -> Result<Linear> {
+        let l = packs.linear(&c, &module, name, rows, cols)?;
+        used.insert(l.weight.name.clone());
+        used.extend(l.input_norm.iter().map(|n| n.name.clone()));
+        if let Source::PackedTernary { scale, .. } = &l.source {
+            used.insert(scale.name.clone());
+        }
+        Ok(l)
+    };
+    let (qd, kvd) = (heads * head_dim, kv_heads * head_dim);
+    let mut layers = Vec::new();
+    for (i, (attn_norm, ffn_norm, attn_sub_norm, ffn_sub_norm)) in norms.into_iter().enumerate() {
+        let mut attn = |p: &str, rows, cols| linear(format!("model.layers.{i}.self_attn.{p}_proj"), format!("layers.{i}.attn.{p}"), rows, cols);
+        let (q, k, v, o) = (attn("q", qd, d_model)?, attn("k", kvd, d_model)?, attn("v", kvd, d_model)?, attn("o", d_model, qd)?);
+        let mut mlp = |p: &str, rows, cols| linear(format!("model.layers.{i}.mlp.{p}_proj"), format!("layers.{i}.ffn.{p}"), rows, cols);
+        let (gate, up, down) = (mlp("gate", ffn, d_model)?, mlp("up", ffn, d_model)?, mlp("down", d_model, ffn)?);
+        layers.push(Layer { attn_norm, q, k, v, o, attn_sub_norm, ffn_norm, gate, up, down, ffn_sub_norm });
+    }
+    let mut warnings = Vec::new();
+    let tied = cfg.bool("tie_word_embeddings")?.unwrap_or(false);
+    let stored = c.find("lm_head.weight");
+    let same = stored.is_some_and(|r| c.view(r).data == c.view(&embedding).data);
+    let head = match stored {
+        Some(_) if tied && !same => {
+            let what = "`tie_word_embeddings` is true, but `lm_head.weight` differs from the embedding";
+            return Err(cfg.error(what).at_tensor("lm_head.weight"));
+        }
+        Some(_) if !same => Some(linear("lm_head".into(), "head".into(), vocab, d_model)?),
+        Some(_) => None,
+        None => {
+            if !tied {
+                let what = "the file has no `lm_head.weight` though the configuration does not tie it; the embedding is used as head";
+                warnings.push(what.to_string());
+            }
+            None
+        }
+    };
+    used.extend(stored.map(|r| r.name.clone()));
+    let unused = c.unused(&used);
+    if let Some(name) = unused.first() {
+        return Err(Error::unsupported(format!("{} tensors of the checkpoint have no place in this architecture, e.g. `{name}`", unused.len()))
+            .at_tensor(name)
+            .at_file(&c.files[0].path)
+            .hint("silently dropping them would give another model; this variant is not supported yet"));
+    }
+    let context = cfg.usize("max_position_embeddings", 1..=1 << 24)?.unwrap_or(2048);
+    let mut eos = match &c.generation {
+        Some(g) => g.ids("eos_token_id", vocab)?,
+        None => Vec::new(),
+    };
+    if eos.is_empty() {
+        eos = cfg.ids("eos_token_id", vocab)?;
+    }
+    if eos.len() > 4 {
+        return Err(Error::unsupported(format!("{} end ids, at most 4 are supported", eos.len())).at_file(&cfg.path));
+    }
+    let generation = match &c.generation {
+        None => Generation::default(),
+        Some(g) => Generation {
+            sample: g.bool("do_sample")?.unwrap_or(false),
+            temperature: g.f64("temperature")?,
+            top_k: g.usize("top_k", 0..=1 << 20)?.map(|k| k as u32),
+        },
+    };
+    let bos = cfg.ids("bos_token_id", vocab)?.first().copied();
+    let architecture = cfg.str("model_type").unwrap_or("llama").to_string();
+    Ok(Model {
+        name: c.name,
+        architecture,
+        vocab,
+        d_model,
+        ffn,
+        heads,
+        kv_heads,
+        head_dim,
+        context,
+        eps,
+        input_norm_eps,
+        inv_freq,
+        activation,
+        native,
+        embedding,
+        head,
+        final_norm,
+        layers,
+        bos,
+        eos,
+        generation,
+        tokenizer_json: c.tokenizer_json,
+        chat_template: c.chat_template,
+        sources: c.sources,
+        files: c.files,
+        warnings,
+    })
+}
+
+/// Frequencies of the rotary embedding, radians per position, computed in f32 steps as the reference does.
+fn rope(cfg: &Config, head_dim: usize) -> Result<Vec<f64>> {
+    let scaling = ["rope_parameters", "rope_scaling"].into_iter().find(|k| cfg.get(k).is_some());
+    let field = |name: &str| scaling.map(|s| format!("{s}.{name}"));
+    let kind = field("rope_type").and_then(|k| cfg.str(&k)).or(field("type").and_then(|k| cfg.str(&k))).unwrap_or("default");
+    let nested = match field("rope_theta") {
+        Some(k) => cfg.f64(&k)?,
+        None => None,
+    };
+    let theta = match nested {
+        Some(t) => t,
+        None => cfg.f64("rope_theta")?.unwrap_or(10_000.0),
+    };
+    if !(1.0..=1e12).contains(&theta) {
+        return Err(cfg.error(format!("rope_theta is {theta}")));
+    }
+    if let Some(k) = cfg.has_any(&["partial_rotary_factor", "rope_parameters.partial_rotary_factor"]) {
+        if cfg.f64(&k)? != Some(1.0) {
+            return Err(Error::unsupported(format!("`{k}` is not supported yet")).at_file(&cfg.path));
+        }
+    }
+    let base: Vec<f64> = (0..head_dim / 2)
+        .map(|k| {
+            let exponent = (2 * k) as f32 / head_dim as f32;
+            f64::from((1.0 / libm::pow(theta, f64::from(exponent)) as f32) as f32)
+        })
+        .collect();
+    let need = |name: &str| -> Result<f64> {
+        let key = field(name).unwrap_or_default();
+        match cfg.f64(&key)? {
+            Some(v) if v > 0.0 => Ok(v),
+            _ => Err(cfg.error(format!("rope type `{kind}` needs a positive `{name}`"))),
+        }
+    };
+    match kind {
+        "default" => Ok(base),
+        "linear" => {
+            let factor = need("factor")?;
+            Ok(base.into_iter().map(|f| f / factor).collect())
+        }
+        "llama3" => {
+            let (factor, low, high) = (need("factor")?, need("low_freq_factor")?, need("high_freq_factor")?);
+            let orig = need("original_max_position_embeddings")?;
+            if high <= low {
+                return Err(cfg.error("high_freq_factor must be above low_freq_factor"));
+            }
+            Ok(base
+                .into_iter()
+                .map(|f| {
+                    let wavelength = std::f64::consts::TAU / f;
+                    if wavelength < orig / high {
+                        f
+                    } else if wavelength > orig / low {
+                        f / factor
+                    } else {
+                        let t = (orig / wavelength - low) / (high - low);
+                        (1.0 - t) * f / factor + t * f
+                    }
+                })
+                .collect())
+        }
+        other => Err(Error::unsupported(format!("rope type `{other}` is not supported yet, supported are default, linear and llama3"))
+            .at_file(&cfg.path)),
+    }
+}
+
+/// What the checkpoint was trained for, if it says so.
+fn native(cfg: &Config, dialect: &Dialect) -> Result<Option<Native>> {
+    if cfg.get("qat_config").is_some() {
+        return qat(cfg).map(Some);
+    }
+    match cfg.str("quantization_config.quant_method") {
+        Some("bitnet") => {
+            let online = match cfg.str("quantization_config.quantization_mode") {
+                None | Some("offline") => false,
+                Some("online") => true,
+                Some(m) => return Err(cfg.error(format!("quantization_mode `{m}`, `offline` or `online` is expected"))),
+            };
+            let weight = online.then_some(WeightRule::TernaryAbsmean);
+            Ok(Some(Native { weight, activation: ActivationRule::Absmax8, int8_embedding: false }))
+        }
+        Some(m) => Err(Error::unsupported(format!("quant_method `{m}` is not supported yet, supported is bitnet")).at_file(&cfg.path)),
+        None if cfg.get("quantization_config").is_some() || cfg.get("quantization").is_some() => {
+            Err(Error::unsupported("a quantization entry without a known `quant_method` is not supported yet").at_file(&cfg.path))
+        }
+        None if dialect.assume_native => Ok(Some(Native {
+            weight: Some(WeightRule::TernaryAbsmean),
+            activation: ActivationRule::Absmax8,
+            int8_embedding: false,
+        })),
+        None => Ok(None),
+    }
+}
+
+/// The scheme that our training scripts write.
+fn qat(cfg: &Config) -> Result<Native> {
+    let field = |k: &str| cfg.str(&format!("qat_config.scheme.{k}"));
+    let refuse = |k: &str| {
+        let v = cfg.get(&format!("qat_config.scheme.{k}")).map_or("absent".into(), |v| v.to_string());
+        Err(Error::unsupported(format!("qat_config.scheme.{k} is {v}, which is not supported yet")).at_file(&cfg.path))
+    };
+    let weight = match field("weight") {
+        Some("w1") => WeightRule::BinaryMean,
+        Some("w158") => WeightRule::TernaryAbsmean,
+        _ => return refuse("weight"),
+    };
+    let activation = match field("act") {
+        Some("a8") => ActivationRule::Absmax8,
+        Some("a2") => {
+            let grid = serde_json::json!(["absmax2", 0.5]);
+            for k in ["act2", "act2_inner"] {
+                if cfg.get(&format!("qat_config.scheme.{k}")).is_some_and(|g| *g != grid) {
+                    return refuse(k);
+                }
+            }
+            ActivationRule::Absmax2
+        }
+        _ => return refuse("act"),
+    };
+    let int8_embedding = match field("embed") {
+        Some("e8") => true,
+        None | Some("none") => false,
+        _ => return refuse("embed"),
+    };
+    Ok(Native { weight: Some(weight), activation, int8_embedding })
+}
+
+/// How the projections of the checkpoint are stored.
+struct Packing {
+    /// A `weight_scale` multiplies (autobitlinear) or divides (bitlinear).
+    multiplies: bool,
+    offline: bool,
+    use_rms_norm: bool,
+}
+
+impl Packing {
+    fn of(cfg: &Config) -> Result<Packing> {
+        let bitnet = cfg.str("quantization_config.quant_method") == Some("bitnet");
+        let class = cfg.str("quantization_config.linear_class");
+        if !matches!(class, None | Some("bitlinear" | "autobitlinear")) {
+            return Err(cfg.error(format!("linear_class `{}`, bitlinear or autobitlinear is expected", class.unwrap_or(""))));
+        }
+        Ok(Packing {
+            multiplies: class == Some("autobitlinear"),
+            offline: bitnet && cfg.str("quantization_config.quantization_mode") != Some("online"),
+            use_rms_norm: cfg.bool("quantization_config.use_rms_norm")?.unwrap_or(false),
+        })
+    }
+
+    fn linear(&self, c: &Checkpoint, module: &str, name: String, rows: usize, cols: usize) -> Result<Linear> {
+        let weight = c.need(&format!("{module}.weight"))?;
+        let view = c.view(&weight);
+        let here = |e: Error| e.at_file(c.path_of(&weight));
+        let is_head = module == "lm_head";
+        let norm_name = format!("{module}.rms_norm.weight");
+        let input_norm = match c.find(&norm_name) {
+            Some(_) => Some(c.need_float(&norm_name, &[cols])?),
+            None if self.use_rms_norm && !is_head => return Err(c.need(&norm_name).err().unwrap_or_else(|| Error::input("a norm is missing"))),
+            None => None,
+        };
+        if view.dtype == DType::U8 {
+            if !self.offline {
+                return Err(here(view.error("holds packed codes, but the configuration does not say quantization_mode `offline`")));
+            }
+            view.expect_shape(&[rows.div_ceil(4), cols]).map_err(here)?;
+            let scale = c.need(&format!("{module}.weight_scale"))?;
+            let sv = c.view(&scale);
+            if sv.elements() != 1 || !sv.dtype.is_float() {
+                return Err(sv.error(format!("{} elements of {}, one float is expected", sv.elements(), sv.dtype.name())).at_file(c.path_of(&scale)));
+            }
+            let source = Source::PackedTernary { scale, multiplies: self.multiplies };
+            return Ok(Linear { name, weight, rows, cols, source, input_norm });
+        }
+        if self.offline && !is_head {
+            return Err(here(view.error(format!("holds {}, packed uint8 codes are expected with quantization_mode `offline`", view.dtype.name()))));
+        }
+        if !view.dtype.is_float() {
+            return Err(here(view.error(format!("holds {}, a float type or packed U8 is expected", view.dtype.name()))));
+        }
+        view.expect_shape(&[rows, cols]).map_err(here)?;
+        Ok(Linear { name, weight, rows, cols, source: Source::Master, input_norm })
+    }
+}

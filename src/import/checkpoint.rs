@@ -1,0 +1,184 @@
+//! The files of a checkpoint: weights, configuration, tokenizer. No meaning yet.
+
+use super::config::Config;
+use crate::digest::sha256;
+use crate::error::{Error, Result};
+use crate::format::safetensors;
+use crate::fsio::read_capped;
+use crate::limits::{MAX_JSON_BYTES, MAX_TOKENIZER_BYTES};
+use crate::model::TensorRef;
+use crate::tensor::TensorView;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+pub struct Checkpoint {
+    pub name: String,
+    pub config: Config,
+    pub generation: Option<Config>,
+    pub tokenizer_json: Option<Vec<u8>>,
+    pub chat_template: String,
+    pub files: Vec<safetensors::File>,
+    /// Tensor name without the prefixes that uploads differ in → where it is.
+    index: BTreeMap<String, TensorRef>,
+    pub sources: Vec<(String, u64, [u8; 32])>,
+}
+
+impl Checkpoint {
+    pub fn open(path: &Path) -> Result<Checkpoint> {
+        let dir = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new(".")) };
+        let mut sources = Vec::new();
+        let mut side = |name: &str, cap: u64| -> Result<Option<(PathBuf, Vec<u8>)>> {
+            let p = dir.join(name);
+            if !p.is_file() {
+                return Ok(None);
+            }
+            let data = read_capped(&p, cap)?;
+            sources.push((name.to_string(), data.len() as u64, sha256(&data)));
+            Ok(Some((p, data)))
+        };
+        let (cp, cd) = side("config.json", MAX_JSON_BYTES)?.ok_or_else(|| {
+            Error::input("there is no `config.json`")
+                .at_file(dir)
+                .hint("give the folder of a Hugging Face checkpoint; it holds `config.json` and `model.safetensors`")
+        })?;
+        let config = Config::parse(&cp, &cd)?;
+        let parse = |x: Option<(PathBuf, Vec<u8>)>| x.map(|(p, d)| Config::parse(&p, &d)).transpose();
+        let generation = parse(side("generation_config.json", MAX_JSON_BYTES)?)?;
+        let index = parse(side("model.safetensors.index.json", MAX_JSON_BYTES)?)?;
+        let tokenizer_json = side("tokenizer.json", MAX_TOKENIZER_BYTES)?.map(|(_, d)| d);
+        let template = side("chat_template.jinja", MAX_JSON_BYTES)?.map(|(_, d)| String::from_utf8_lossy(&d).into_owned());
+        let tokenizer_config = parse(side("tokenizer_config.json", MAX_JSON_BYTES)?)?;
+        let in_config = tokenizer_config.and_then(|c| c.str("chat_template").map(str::to_string));
+        let files = weight_files(path, dir, index.as_ref())?;
+        for f in &files {
+            let name = f.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            sources.push((name, f.len(), sha256(f.bytes())));
+        }
+        sources.sort();
+        let full = dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf());
+        let name = full.file_name().map_or("model".into(), |n| n.to_string_lossy().into_owned());
+        let index = index_tensors(&files)?;
+        let chat_template = template.or(in_config).unwrap_or_default();
+        Ok(Checkpoint { name, config, generation, tokenizer_json, chat_template, files, index, sources })
+    }
+
+    /// A tensor by its name in the `model.` dialect.
+    pub fn find(&self, name: &str) -> Option<&TensorRef> {
+        self.index.get(name)
+    }
+
+    pub fn view(&self, r: &TensorRef) -> TensorView<'_> {
+        // The index holds only names of its files.
+        self.files[r.file].get(&r.name).unwrap_or_else(|| unreachable!("{} is in the index", r.name))
+    }
+
+    pub fn path_of(&self, r: &TensorRef) -> &Path {
+        &self.files[r.file].path
+    }
+
+    /// # Errors
+    /// `Input` naming the tensor that is missing.
+    pub fn need(&self, name: &str) -> Result<TensorRef> {
+        self.find(name).cloned().ok_or_else(|| {
+            Error::input("this tensor is missing from the checkpoint")
+                .at_tensor(name)
+                .at_file(&self.files[0].path)
+                .hint("config.json promises it; check that the download is complete and that both belong together")
+        })
+    }
+
+    /// A float tensor of this shape.
+    pub fn need_float(&self, name: &str, shape: &[usize]) -> Result<TensorRef> {
+        let r = self.need(name)?;
+        let v = self.view(&r);
+        v.expect_shape(shape).map_err(|e| e.at_file(self.path_of(&r)))?;
+        if !v.dtype.is_float() {
+            let what = format!("holds {}, a float type is expected here", v.dtype.name());
+            return Err(v.error(what).at_file(self.path_of(&r)));
+        }
+        Ok(r)
+    }
+
+    /// Names that nobody asked for, so that nothing is dropped silently.
+    pub fn unused(&self, used: &BTreeSet<String>) -> Vec<String> {
+        self.index.values().filter(|r| !used.contains(&r.name)).map(|r| r.name.clone()).collect()
+    }
+}
+
+fn weight_files(path: &Path, dir: &Path, index: Option<&Config>) -> Result<Vec<safetensors::File>> {
+    if path.is_file() {
+        return Ok(vec![safetensors::File::open(path)?]);
+    }
+    if let Some(index) = index {
+        let map = index.get("weight_map").and_then(|m| m.as_object()).filter(|m| !m.is_empty());
+        let map = map.ok_or_else(|| index.error("`weight_map` is missing or empty"))?;
+        let mut names = BTreeSet::new();
+        for (tensor, file) in map {
+            match file.as_str() {
+                // A path would leave the checkpoint's folder.
+                Some(f) if !f.is_empty() && !f.contains(['/', '\\']) && f != ".." => names.insert(f),
+                _ => return Err(index.error(format!("`weight_map` has {file} as file of a tensor")).at_tensor(tensor)),
+            };
+        }
+        let files: Vec<_> = names.iter().map(|n| safetensors::File::open(&dir.join(n))).collect::<Result<_>>()?;
+        for tensor in map.keys() {
+            if !files.iter().any(|f| f.get(tensor).is_some()) {
+                return Err(index.error("the index lists this tensor, no file has it").at_tensor(tensor));
+            }
+        }
+        return Ok(files);
+    }
+    let single = dir.join("model.safetensors");
+    if single.is_file() {
+        return Ok(vec![safetensors::File::open(&single)?]);
+    }
+    let e = Error::input("there is no `model.safetensors` and no `model.safetensors.index.json`").at_file(dir);
+    let other = ["pytorch_model.bin", "pytorch_model.bin.index.json", "consolidated.00.pth"];
+    Err(match other.iter().find(|n| dir.join(n).exists()) {
+        Some(n) => Error::unsupported(format!("`{n}` is not read by this version, only safetensors are"))
+            .at_file(dir)
+            .hint("save it as safetensors, e.g. with `save_pretrained(..., safe_serialization=True)`"),
+        None => e,
+    })
+}
+
+/// Brings the prefixes that uploads differ in to one form: `model.` before everything but the head.
+fn canonical(name: &str) -> Option<String> {
+    if name.ends_with(".rotary_emb.inv_freq") || name.ends_with(".attention.masked_bias") {
+        return None; // buffers, not weights
+    }
+    for (from, to) in [
+        ("model.language_model.", "model."),
+        ("language_model.model.", "model."),
+        ("language_model.lm_head", "lm_head"),
+        ("model.model.", "model."),
+    ] {
+        if let Some(rest) = name.strip_prefix(from) {
+            return Some(format!("{to}{rest}"));
+        }
+    }
+    Some(match name {
+        n if n.starts_with("model.") || n.starts_with("lm_head") => n.to_string(),
+        n if ["embed_tokens.", "layers.", "norm."].iter().any(|p| n.starts_with(p)) => format!("model.{n}"),
+        n => n.to_string(),
+    })
+}
+
+fn index_tensors(files: &[safetensors::File]) -> Result<BTreeMap<String, TensorRef>> {
+    let mut index: BTreeMap<String, TensorRef> = BTreeMap::new();
+    for (i, f) in files.iter().enumerate() {
+        for name in f.names() {
+            let Some(key) = canonical(name) else { continue };
+            if let Some(old) = index.insert(key, TensorRef { file: i, name: name.to_string() }) {
+                let (a, b) = (files[old.file].get(&old.name), f.get(name));
+                let same = a.zip(b).is_some_and(|(a, b)| a.data == b.data && a.shape == b.shape);
+                if !same {
+                    return Err(Error::input(format!("`{}` and `{name}` are the same tensor with different values", old.name))
+                        .at_tensor(name)
+                        .at_file(&f.path));
+                }
+            }
+        }
+    }
+    Ok(index)
+}

@@ -1,0 +1,27 @@
+//! From a checkpoint on disk to a [`Model`]. Nothing is interpreted while it is parsed: files first, then configuration, then names.
+
+pub mod arch;
+mod checkpoint;
+pub mod config;
+
+use crate::error::{Error, Result};
+use crate::model::Model;
+use std::path::Path;
+
+/// Reads a checkpoint folder (or a `.safetensors` file with its `config.json` beside it).
+///
+/// # Errors
+/// `Input` for damaged or contradictory files, `Unsupported` with the list of what is supported.
+pub fn import(path: &Path) -> Result<Model> {
+    if !path.exists() {
+        let looks_like_hub = path.components().count() == 2 && path.extension().is_none();
+        let e = Error::usage("there is no such folder or file").at_file(path);
+        return Err(if looks_like_hub {
+            e.hint("models are read from local folders in this version; fetch it first, e.g. with `huggingface-cli download`")
+        } else {
+            e.hint("give a folder with `config.json` and `model.safetensors`")
+        });
+    }
+    let checkpoint = checkpoint::Checkpoint::open(path)?;
+    arch::read(checkpoint)
+}

@@ -1,0 +1,3 @@
+//! Tokenizers: the host's reference and the compact form for devices.
+
+pub mod host;

@@ -1,0 +1,3 @@
+//! What changes a model on its way to integers.
+
+pub mod quantize;
