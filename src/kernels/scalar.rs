@@ -109,7 +109,8 @@ pub fn quantize(src: &[i32], s: Scale, rule: &QuantRule, dst: &mut [i32]) -> Sca
         return rule.floor.mul(iq);
     }
     for (d, &x) in dst.iter_mut().zip(src) {
-        *d = (rhe(i64::from(rule.qmax) * i64::from(x), i64::from(a)) as i32).clamp(rule.lo, rule.hi);
+        let y = rhe((i64::from(rule.qmax) << 16) * i64::from(x), i64::from(a));
+        *d = (rhe(y, 1 << 16) as i32).clamp(rule.lo, rule.hi);
     }
     amax.mul(iq)
 }
