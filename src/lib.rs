@@ -40,10 +40,10 @@ pub mod export;
 pub mod plan;
 pub mod runtime;
 
-//pub mod eval;
-//pub mod report;
-//pub mod verify;
+pub mod eval;
+pub mod report;
+pub mod verify;
 
-//pub mod cli;
+pub mod cli;
 
 pub use error::{Error, Result};

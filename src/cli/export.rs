@@ -1,0 +1,222 @@
+use super::Printer;
+use crate::error::{Error, Result};
+use crate::export::{c, packed};
+use crate::fsio::read_capped;
+use crate::import::import;
+use crate::lower::Options;
+use crate::model::{ActivationRule, Model, WeightRule};
+use crate::plan::{self, Plan};
+use crate::program::ScaleMode;
+use crate::report;
+use crate::target::{self, Kind, Target};
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// Convert a checkpoint: a packed file for hosts, or a folder with C sources for a microcontroller
+///
+/// A checkpoint that was trained for low bits is carried over with its own codes and scales.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  bitnet-convert export --model DIR --format packed -o model.bitnet
+  bitnet-convert export --model DIR --target cortex-m7 -o build/m7
+  bitnet-convert export --model DIR --target cortex-m7 --dry-run
+  bitnet-convert export --model DIR --format packed --quantize-weight 1.58 --quantize-activation 8 -o model.bitnet")]
+pub struct Export {
+    /// Folder of a Hugging Face checkpoint, or a .safetensors file with config.json beside it
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// What it is for; see `bitnet-convert targets list`
+    #[arg(long, default_value = "host", value_parser = clap::builder::PossibleValuesParser::new(target::all().into_iter().map(|t| t.name).collect::<Vec<_>>()))]
+    target: String,
+    /// Default: c for microcontrollers, packed for the host
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    /// Output file (packed) or folder (c)
+    #[arg(long, short, value_name = "OUT", required_unless_present = "dry_run")]
+    output: Option<PathBuf>,
+    /// Print the plan and write nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Bits of the weights: 1 (±1) or 1.58 (-1, 0, 1)
+    #[arg(long, value_enum, value_name = "BITS")]
+    quantize_weight: Option<WeightBits>,
+    /// Bits of the activations: 2, 4 or 8
+    #[arg(long, value_enum, value_name = "BITS")]
+    quantize_activation: Option<ActivationBits>,
+    /// One scale for each: tensor, row, or this many columns of a row (a multiple of 32)
+    #[arg(long, default_value = "tensor", value_name = "tensor|row|N", value_parser = scale_mode)]
+    weight_scales: ScaleMode,
+    /// Bits of the rows of embedding and head: 8 or 16
+    #[arg(long, default_value = "8", value_name = "BITS", value_parser = ["8", "16"])]
+    embedding_bits: String,
+    /// Slots of the key/value window
+    #[arg(long, value_name = "N")]
+    kv_window: Option<usize>,
+    /// First tokens that stay visible when the window rolls
+    #[arg(long, value_name = "N")]
+    kv_sinks: Option<usize>,
+    /// Bits of cached keys and values: 16, 8 or 4
+    #[arg(long, value_name = "BITS", value_parser = ["16", "8", "4"])]
+    kv_bits: Option<String>,
+    /// Text whose activations set the fixed-point ranges (default: a built-in paragraph)
+    #[arg(long, value_name = "FILE")]
+    calibrate: Option<PathBuf>,
+    /// Leave the tokenizer out of the device build
+    #[arg(long)]
+    no_tokenizer: bool,
+    /// How the C folder holds the model: as an included binary or as a C array
+    #[arg(long, value_enum, default_value = "incbin")]
+    embed: c::Embed,
+}
+
+#[derive(Clone, Copy, ValueEnum, PartialEq)]
+enum Format {
+    Packed,
+    C,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum WeightBits {
+    #[value(name = "1")]
+    One,
+    #[value(name = "1.58")]
+    Ternary,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ActivationBits {
+    #[value(name = "2")]
+    Two,
+    #[value(name = "4")]
+    Four,
+    #[value(name = "8")]
+    Eight,
+}
+
+fn scale_mode(text: &str) -> std::result::Result<ScaleMode, String> {
+    match text {
+        "tensor" => Ok(ScaleMode::One),
+        "row" => Ok(ScaleMode::Row),
+        n => match n.parse::<usize>() {
+            Ok(g) if g > 0 && g % 32 == 0 && g <= 65_536 => Ok(ScaleMode::Group(g)),
+            _ => Err("expected `tensor`, `row` or a multiple of 32".into()),
+        },
+    }
+}
+
+#[derive(Serialize)]
+struct Output<'a> {
+    plan: &'a Plan,
+    written: Option<WrittenOutput>,
+    warnings: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct WrittenOutput {
+    path: String,
+    bytes: u64,
+    residual_frac_bits: u32,
+    saturated: u64,
+}
+
+impl Export {
+    pub fn run(&self, printer: &Printer) -> Result<u8> {
+        let target = target::find(&self.target)?;
+        let format = self.format.unwrap_or(if target.kind == Kind::Mcu { Format::C } else { Format::Packed });
+        if format == Format::C && target.kind == Kind::Host {
+            return Err(Error::usage("the C export needs a microcontroller as target").hint("add `--target cortex-m7`"));
+        }
+        let calibration = self.calibrate.as_ref().map(|f| read_capped(f, 64 << 20)).transpose()?;
+        let calibration = calibration.map(|t| String::from_utf8_lossy(&t).into_owned());
+        let model = import(&self.model)?;
+        let tokenizer = if format == Format::C && !self.no_tokenizer { device_tokenizer(&model)? } else { None };
+        let request = packed::Request {
+            model: &model,
+            options: self.options(&target),
+            target: &target,
+            calibration: calibration.as_deref(),
+            tokenizer,
+        };
+        let mut prepared = packed::prepare(request)?;
+        let mut warnings = prepared.warnings().to_vec();
+        for w in &warnings {
+            printer.warn(w);
+        }
+        let fits = plan::refuse(&prepared.plan, prepared.program());
+        if !printer.json {
+            // The plan is talk when something is written, and the result of a dry run.
+            let text = |out: &mut dyn std::io::Write| report::plan(out, &prepared.plan);
+            if self.dry_run || fits.is_err() {
+                printer.result(&(), text)?;
+            } else if !printer.quiet {
+                // stderr that cannot be written to is no reason to stop the export.
+                let _ = text(&mut std::io::stderr());
+            }
+        }
+        fits?;
+        let Some(out) = self.output.as_ref().filter(|_| !self.dry_run) else {
+            if printer.json {
+                printer.result(&Output { plan: &prepared.plan, written: None, warnings }, |_| Ok(()))?;
+            } else {
+                printer.note("nothing written (--dry-run)");
+            }
+            return Ok(0);
+        };
+        let bar = printer.progress();
+        let written = match format {
+            Format::Packed => prepared.write(out, &bar)?,
+            Format::C => c::write(&mut prepared, &target, self.embed, out, &bar)?,
+        };
+        if written.saturated > 0 {
+            let what = format!(
+                "{} residual values reached the limit while the golden prompts ran; results are still the same everywhere, but far from the float model",
+                written.saturated
+            );
+            printer.warn(&what);
+            warnings.push(what);
+        }
+        let path = out.display().to_string();
+        let done = WrittenOutput { path, bytes: written.bytes, residual_frac_bits: written.residual_frac, saturated: written.saturated };
+        let line = match format {
+            Format::Packed => format!("wrote {} ({} bytes)", done.path, plan::group(done.bytes)),
+            Format::C => format!("wrote {} (model.bin {} bytes); next: `bitnet-convert verify {}`", done.path, plan::group(done.bytes), done.path),
+        };
+        if printer.json {
+            printer.result(&Output { plan: &prepared.plan, written: Some(done), warnings }, |_| Ok(()))?;
+        } else {
+            printer.note(&line);
+        }
+        Ok(0)
+    }
+
+    fn options(&self, target: &Target) -> Options {
+        let d = &target.defaults;
+        let bits = |s: &str| s.parse::<u32>().unwrap_or(8); // clap let only numbers pass
+        let window = self.kv_window.or(d.window);
+        let sinks = self.kv_sinks.unwrap_or(d.sinks.min(window.unwrap_or(usize::MAX) - 1));
+        Options {
+            weight: self.quantize_weight.map(|w| match w {
+                WeightBits::One => WeightRule::BinaryMean,
+                WeightBits::Ternary => WeightRule::TernaryAbsmean,
+            }),
+            weight_scales: self.weight_scales,
+            activation: self.quantize_activation.map(|a| match a {
+                ActivationBits::Two => ActivationRule::Absmax2,
+                ActivationBits::Four => ActivationRule::Absmax4,
+                ActivationBits::Eight => ActivationRule::Absmax8,
+            }),
+            embedding_bits: bits(&self.embedding_bits),
+            window,
+            sinks,
+            kv_bits: self.kv_bits.as_deref().map_or(d.kv_bits, bits),
+            lut_limit: d.lut_limit,
+        }
+    }
+}
+
+/// The compact form of the checkpoint's tokenizer; a checkpoint without one is exported without.
+fn device_tokenizer(model: &Model) -> Result<Option<Vec<u8>>> {
+    let _ = model;
+    Ok(None)
+}

@@ -1,0 +1,276 @@
+use super::Printer;
+use crate::digest::hex;
+use crate::error::Result;
+use crate::format::packed::{Kind, MAGIC};
+use crate::format::safetensors;
+use crate::import::import;
+use crate::plan::group;
+use crate::program::{self, TensorKind};
+use crate::runtime::Artifact;
+use clap::Args;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+/// Show what is in a file: packed model, exported folder, checkpoint folder or safetensors file
+///
+/// Everything in it is checked on the way: digests, structure, codes.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  bitnet-convert inspect model.bitnet\n  bitnet-convert inspect model.bitnet --program\n  bitnet-convert inspect DIR --json")]
+pub struct Inspect {
+    path: PathBuf,
+    /// Also print every operation of the program
+    #[arg(long)]
+    program: bool,
+}
+
+#[derive(Serialize)]
+struct SectionInfo {
+    name: String,
+    offset: u64,
+    bytes: u64,
+    crc32: String,
+    sha256: String,
+}
+
+#[derive(Serialize)]
+struct TensorInfo {
+    name: String,
+    kind: String,
+    rows: usize,
+    cols: usize,
+    bytes: u64,
+}
+
+#[derive(Serialize)]
+struct PackedInfo {
+    file: String,
+    bytes: u64,
+    model: Option<String>,
+    architecture: Option<String>,
+    native: Option<bool>,
+    weight_rule: Option<String>,
+    activation_rule: Option<String>,
+    target: Option<String>,
+    vocab: usize,
+    d_model: usize,
+    layers: usize,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    window: usize,
+    sinks: usize,
+    kv_bits: u32,
+    residual_frac_bits: u32,
+    low_bit_weights: u64,
+    /// Bits per low-bit weight with its scales, and of the whole file per parameter.
+    bits_per_low_bit_weight: f64,
+    bits_per_parameter: f64,
+    golden_prompts: usize,
+    golden_tokens: usize,
+    sections: Vec<SectionInfo>,
+    tensors: Vec<TensorInfo>,
+    sources: BTreeMap<String, String>,
+    program: Option<String>,
+}
+
+#[derive(Serialize)]
+struct SafetensorsInfo {
+    file: String,
+    bytes: u64,
+    tensors: Vec<RawTensor>,
+}
+
+#[derive(Serialize)]
+struct RawTensor {
+    name: String,
+    dtype: &'static str,
+    shape: Vec<usize>,
+    offset: u64,
+    bytes: usize,
+}
+
+#[derive(Serialize)]
+struct ModelInfo {
+    folder: String,
+    model: String,
+    architecture: String,
+    native: bool,
+    vocab: usize,
+    d_model: usize,
+    ffn: usize,
+    layers: usize,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    context: usize,
+    hidden_activation: &'static str,
+    projections: u64,
+    warnings: Vec<String>,
+}
+
+impl Inspect {
+    pub fn run(&self, printer: &Printer) -> Result<u8> {
+        if self.path.is_dir() && !self.path.join("model.bin").is_file() {
+            return self.checkpoint(printer);
+        }
+        if self.path.is_file() {
+            let start = crate::fsio::map(&self.path)?;
+            let is_packed = start.starts_with(&MAGIC);
+            drop(start);
+            if !is_packed && self.path.extension().is_some_and(|e| e == "safetensors") {
+                return self.safetensors(printer);
+            }
+        }
+        let info = packed(&Artifact::open(&self.path)?, self.program);
+        printer.result(&info, |out| print_packed(out, &info))?;
+        Ok(0)
+    }
+
+    fn safetensors(&self, printer: &Printer) -> Result<u8> {
+        let f = safetensors::File::open(&self.path)?;
+        let tensors = f.names().filter_map(|n| f.get(n)).map(|t| RawTensor {
+            name: t.name.to_string(),
+            dtype: t.dtype.name(),
+            shape: t.shape.to_vec(),
+            offset: t.offset,
+            bytes: t.data.len(),
+        });
+        let info = SafetensorsInfo { file: self.path.display().to_string(), bytes: f.len(), tensors: tensors.collect() };
+        printer.result(&info, |out| {
+            writeln!(out, "{}: safetensors, {} tensors, {} bytes", info.file, info.tensors.len(), group(info.bytes))?;
+            info.tensors.iter().try_for_each(|t| writeln!(out, "  {:5} {:16} {:>12}  {}", t.dtype, format!("{:?}", t.shape), group(t.bytes as u64), t.name))
+        })?;
+        Ok(0)
+    }
+
+    fn checkpoint(&self, printer: &Printer) -> Result<u8> {
+        let m = import(&self.path)?;
+        let info = ModelInfo {
+            folder: self.path.display().to_string(),
+            model: m.name.clone(),
+            architecture: m.architecture.clone(),
+            native: m.native.is_some(),
+            vocab: m.vocab,
+            d_model: m.d_model,
+            ffn: m.ffn,
+            layers: m.layers.len(),
+            heads: m.heads,
+            kv_heads: m.kv_heads,
+            head_dim: m.head_dim,
+            context: m.context,
+            hidden_activation: m.activation.name(),
+            projections: m.projections().map(|l| (l.rows * l.cols) as u64).sum(),
+            warnings: m.warnings.clone(),
+        };
+        printer.result(&info, |out| {
+            writeln!(out, "{}: checkpoint of `{}`, architecture {}", info.folder, info.model, info.architecture)?;
+            let trained = if info.native { "trained for low bits: exported with its own codes and scales" } else { "float weights: give `--quantize-weight` and `--quantize-activation`" };
+            writeln!(out, "  {trained}")?;
+            writeln!(out, "  {} layers, d_model {}, ffn {}, {} heads / {} kv heads of {}, vocabulary {}, context {}", info.layers, info.d_model, info.ffn, info.heads, info.kv_heads, info.head_dim, info.vocab, info.context)?;
+            writeln!(out, "  {} weights in projections, {}", group(info.projections), info.hidden_activation)?;
+            info.warnings.iter().try_for_each(|w| writeln!(out, "  warning: {w}"))
+        })?;
+        Ok(0)
+    }
+}
+
+fn packed(a: &Artifact, with_program: bool) -> PackedInfo {
+    let p = &a.program;
+    let manifest = a.manifest.as_ref();
+    let low: u64 = p.tensors.iter().map(|t| t.low_bit_weights()).sum();
+    let low_bytes: u64 = p.tensors.iter().filter(|t| t.low_bit_weights() > 0).map(|t| t.bytes()).sum();
+    let parameters: u64 = p.tensors.iter().filter(|t| !matches!(t.kind, TensorKind::Frequencies | TensorKind::StaticKeys)).map(|t| (t.rows * t.cols) as u64).sum();
+    let bytes = a.packed.bytes().len() as u64;
+    PackedInfo {
+        file: a.packed.path.display().to_string(),
+        bytes,
+        model: manifest.map(|m| m.model.clone()),
+        architecture: manifest.map(|m| m.architecture.clone()),
+        native: manifest.map(|m| m.native),
+        weight_rule: manifest.map(|m| m.weight_rule.clone()),
+        activation_rule: manifest.map(|m| m.activation_rule.clone()),
+        target: manifest.map(|m| m.target.clone()),
+        vocab: p.vocab,
+        d_model: p.d_model,
+        layers: p.layers,
+        heads: p.attention.heads,
+        kv_heads: p.attention.kv_heads,
+        head_dim: p.attention.head_dim,
+        window: p.attention.window,
+        sinks: p.attention.sinks,
+        kv_bits: p.attention.k_bits,
+        residual_frac_bits: p.residual_frac,
+        low_bit_weights: low,
+        bits_per_low_bit_weight: 8.0 * low_bytes as f64 / low.max(1) as f64,
+        bits_per_parameter: 8.0 * bytes as f64 / parameters.max(1) as f64,
+        golden_prompts: a.golden.prompts.len(),
+        golden_tokens: a.golden.prompts.iter().map(|g| g.ids.len()).sum(),
+        sections: a
+            .packed
+            .sections
+            .iter()
+            .map(|s| SectionInfo {
+                name: s.kind.map_or("unknown", Kind::name).to_string(),
+                offset: s.range.start as u64,
+                bytes: s.range.len() as u64,
+                crc32: format!("{:08x}", s.crc),
+                sha256: hex(&s.sha256),
+            })
+            .collect(),
+        tensors: p
+            .tensors
+            .iter()
+            .map(|t| TensorInfo {
+                name: t.name.clone(),
+                kind: match t.kind {
+                    TensorKind::Matrix { enc, .. } => enc.name(),
+                    TensorKind::Gamma => "gamma i32",
+                    TensorKind::Frequencies => "frequencies",
+                    TensorKind::StaticKeys => "key constants",
+                }
+                .to_string(),
+                rows: t.rows,
+                cols: t.cols,
+                bytes: t.bytes(),
+            })
+            .collect(),
+        sources: manifest.map(|m| m.sources.iter().map(|s| (s.name.clone(), hex(&s.sha256))).collect()).unwrap_or_default(),
+        program: with_program.then(|| program::print(p)),
+    }
+}
+
+fn print_packed(out: &mut dyn Write, i: &PackedInfo) -> io::Result<()> {
+    let name = i.model.as_deref().unwrap_or("model without manifest (device build)");
+    writeln!(out, "{}: packed model `{name}`, {} bytes, all digests match", i.file, group(i.bytes))?;
+    if let (Some(a), Some(w), Some(act)) = (&i.architecture, &i.weight_rule, &i.activation_rule) {
+        let native = if i.native == Some(true) { "carried over from the checkpoint" } else { "quantized by this tool" };
+        writeln!(out, "  architecture {a}, weights {w}, activations {act} ({native})")?;
+    }
+    writeln!(out, "  {} layers, d_model {}, {} heads / {} kv heads of {}, vocabulary {}", i.layers, i.d_model, i.heads, i.kv_heads, i.head_dim, i.vocab)?;
+    writeln!(out, "  cache {} bits, window {} slots of which {} sinks; residual with {} fraction bits", i.kv_bits, i.window, i.sinks, i.residual_frac_bits)?;
+    writeln!(
+        out,
+        "  {} low-bit weights at {:.3} bits with scales, whole file {:.3} bits per parameter; golden trace of {} prompts, {} tokens",
+        group(i.low_bit_weights),
+        i.bits_per_low_bit_weight,
+        i.bits_per_parameter,
+        i.golden_prompts,
+        i.golden_tokens
+    )?;
+    writeln!(out, "sections")?;
+    for s in &i.sections {
+        writeln!(out, "  {:16} at {:>12} {:>14} bytes  sha256 {}…", s.name, group(s.offset), group(s.bytes), &s.sha256[..12])?;
+    }
+    writeln!(out, "not low-bit")?;
+    for t in i.tensors.iter().filter(|t| t.kind.starts_with("int")) {
+        writeln!(out, "  {:16} {} {} x {}, {} bytes", t.name, t.kind, t.rows, t.cols, group(t.bytes))?;
+    }
+    let gammas: Vec<_> = i.tensors.iter().filter(|t| t.kind == "gamma i32").collect();
+    writeln!(out, "  {} norms         {} bytes", gammas.len(), group(gammas.iter().map(|t| t.bytes).sum()))?;
+    if let Some(p) = &i.program {
+        writeln!(out, "program\n{p}")?;
+    }
+    Ok(())
+}

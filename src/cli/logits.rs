@@ -1,0 +1,55 @@
+use super::{parse_ids, Printer};
+use crate::error::{Error, Result};
+use crate::kernels::dot::DotKernel;
+use crate::runtime::{sample::argmax, Artifact};
+use clap::Args;
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// Print the integer logits of every position
+///
+/// A logit's value is the integer divided by 65,536.
+#[derive(Args)]
+#[command(after_help = "Example:\n  bitnet-convert logits model.bitnet --input-ids 3,17,5 --json")]
+pub struct Logits {
+    /// A packed model, or an exported folder
+    artifact: PathBuf,
+    /// Token ids with commas
+    #[arg(long, value_name = "IDS")]
+    input_ids: String,
+}
+
+#[derive(Serialize)]
+struct Output {
+    input_ids: Vec<u32>,
+    /// Value of one unit of a logit is 2^-16.
+    scale_log2: i32,
+    /// `[positions, vocabulary]`
+    logits: Vec<Vec<i32>>,
+    argmax: Vec<u32>,
+}
+
+impl Logits {
+    pub fn run(&self, printer: &Printer) -> Result<u8> {
+        let ids = parse_ids(&self.input_ids)?;
+        let artifact = Artifact::open(&self.artifact)?;
+        let vocab = artifact.program.vocab;
+        if let Some(id) = ids.iter().find(|id| **id as usize >= vocab) {
+            return Err(Error::usage(format!("token id {id}, the vocabulary has {vocab} entries")));
+        }
+        let mut session = artifact.session(DotKernel::best());
+        let logits: Vec<Vec<i32>> =
+            ids.iter().map(|id| Ok(session.run(&[*id])?.unwrap_or_default())).collect::<Result<_>>()?;
+        let argmax = logits.iter().map(|l| argmax(l)).collect();
+        let output = Output { input_ids: ids, scale_log2: -16, logits, argmax };
+        printer.result(&output, |out| {
+            writeln!(out, "# {} positions x {vocab} logits, value = integer / 65536", output.logits.len())?;
+            for ((id, l), best) in output.input_ids.iter().zip(&output.logits).zip(&output.argmax) {
+                let list: Vec<String> = l.iter().map(i32::to_string).collect();
+                writeln!(out, "{id} -> {best}: {}", list.join(" "))?;
+            }
+            Ok(())
+        })?;
+        Ok(0)
+    }
+}

@@ -1,0 +1,185 @@
+//! The command line: one file a command. stdout is data, stderr is talk.
+//! Exit codes: 0 yes, 1 the answer is no (differs, does not fit), 2 could not do it.
+
+mod bar;
+mod completions;
+mod eval;
+mod export;
+mod inspect;
+mod logits;
+mod run;
+mod targets;
+mod verify;
+
+use crate::error::{Error, Result};
+use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+const EXIT: &str = "Exit codes: 0 yes; 1 the answer is no (does not fit, differs); 2 could not do it.";
+
+/// Takes a 1-bit language model from a checkpoint to any machine it must run on, and proves that it computes the same there
+#[derive(Parser)]
+#[command(name = "bitnet-convert", version, after_help = EXIT, max_term_width = 120)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    global: Global,
+}
+
+/// Flags of every command.
+#[derive(Args, Clone)]
+struct Global {
+    /// Print the result as JSON on stdout
+    #[arg(long, global = true)]
+    json: bool,
+    /// Print nothing but the result and errors
+    #[arg(long, short, global = true)]
+    quiet: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Export(export::Export),
+    Inspect(inspect::Inspect),
+    Run(run::Run),
+    Logits(logits::Logits),
+    Verify(verify::Verify),
+    Eval(eval::Eval),
+    Targets(targets::Targets),
+    Completions(completions::Completions),
+}
+
+/// Where results and talk go.
+struct Printer {
+    json: bool,
+    quiet: bool,
+}
+
+impl Printer {
+    /// Something on the way, for people.
+    fn note(&self, message: &str) {
+        if !self.quiet {
+            eprintln!("{message}");
+        }
+    }
+
+    fn warn(&self, message: &str) {
+        if !self.quiet {
+            eprintln!("{} {message}", paint("warning:", "1;33"));
+        }
+    }
+
+    /// The result: JSON if asked for, else what `text` writes.
+    fn result<T: Serialize>(&self, value: &T, text: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+        let mut out = io::stdout().lock();
+        let r = if self.json {
+            // Serializing our own plain structs cannot fail; an error here is one of the stream.
+            serde_json::to_writer_pretty(&mut out, value).map_err(io::Error::from).and_then(|()| writeln!(out))
+        } else {
+            text(&mut out)
+        };
+        match r.and_then(|()| out.flush()) {
+            // Whoever reads us has seen enough (`| head`).
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            Err(e) => Err(Error::io("write the result", std::path::Path::new("<stdout>"), &e)),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    fn progress(&self) -> bar::Bar {
+        bar::Bar::new(self.quiet || self.json)
+    }
+}
+
+/// Colour on a terminal, unless NO_COLOR is set.
+fn paint(text: &str, code: &str) -> String {
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty()) || !io::stderr().is_terminal();
+    if plain {
+        text.to_string()
+    } else {
+        format!("\x1b[{code}m{text}\x1b[0m")
+    }
+}
+
+/// Parses the arguments, runs the command and prints an error if there is one.
+pub fn main() -> ExitCode {
+    // Without this an interrupt would leave the temporary output behind; a failure to install it changes nothing else.
+    let _ = ctrlc::set_handler(|| {
+        crate::fsio::remove_pending();
+        std::process::exit(130);
+    });
+    let cli = Cli::parse();
+    let printer = Printer { json: cli.global.json, quiet: cli.global.quiet };
+    let r = match cli.command {
+        Command::Export(c) => c.run(&printer),
+        Command::Inspect(c) => c.run(&printer),
+        Command::Run(c) => c.run(&printer),
+        Command::Logits(c) => c.run(&printer),
+        Command::Verify(c) => c.run(&printer),
+        Command::Eval(c) => c.run(&printer),
+        Command::Targets(c) => c.run(&printer),
+        Command::Completions(c) => c.run(),
+    };
+    match r {
+        Ok(code) => ExitCode::from(code),
+        Err(e) => {
+            report(&e, printer.json);
+            ExitCode::from(e.kind().exit_code())
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct JsonError<'a> {
+    error: JsonErrorBody<'a>,
+}
+
+#[derive(Serialize)]
+struct JsonErrorBody<'a> {
+    code: &'a str,
+    message: &'a str,
+    file: Option<String>,
+    tensor: Option<&'a str>,
+    offset: Option<u64>,
+    hint: Option<&'a str>,
+}
+
+fn report(e: &Error, json: bool) {
+    if json {
+        let body = JsonErrorBody {
+            code: e.kind().code(),
+            message: e.message(),
+            file: e.file().map(|f| f.display().to_string()),
+            tensor: e.tensor(),
+            offset: e.offset(),
+            hint: e.next_step(),
+        };
+        // A closed stdout leaves only the exit code to tell.
+        let _ = serde_json::to_writer_pretty(io::stdout(), &JsonError { error: body }).map(|()| println!());
+    }
+    eprintln!("{} {e}", paint("error:", "1;31"));
+    if let Some(h) = e.next_step() {
+        eprintln!("{} {h}", paint("hint:", "1;36"));
+    }
+}
+
+/// Parses a comma separated list of token ids.
+fn parse_ids(text: &str) -> Result<Vec<u32>> {
+    let ids = text.split(',').map(|t| t.trim().parse::<u32>().map_err(|_| t));
+    ids.collect::<std::result::Result<Vec<u32>, &str>>().map_err(|t| {
+        Error::usage(format!("`{}` in the list of ids is no token id", t.trim())).hint("give whole numbers with commas: `--input-ids 1,2,3`")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_argument_tree_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,117 @@
+use super::Printer;
+use crate::error::{Error, Result};
+use crate::kernels::dot::DotKernel;
+use crate::runtime::sample::{Choice, Sampler};
+use crate::runtime::Artifact;
+use crate::tokenizer::TextCodec;
+use clap::Args;
+use serde::Serialize;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Continue a prompt with the host runtime
+///
+/// Without `--greedy` or `--temperature` the model's own generation_config.json decides. The same seed gives the same text on every target.
+#[derive(Args)]
+#[command(after_help = "Example:\n  bitnet-convert run model.bitnet --prompt \"Once upon a time\" --max-new-tokens 60 --temperature 0.8 --seed 7")]
+pub struct Run {
+    /// A packed model, or an exported folder
+    artifact: PathBuf,
+    /// Text to continue; special tokens in it are recognised
+    #[arg(long)]
+    prompt: String,
+    /// Stop after so many tokens at the latest
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    max_new_tokens: usize,
+    /// Always take the most likely token
+    #[arg(long, conflicts_with_all = ["temperature", "top_k"])]
+    greedy: bool,
+    /// Sample with this temperature (0 = greedy)
+    #[arg(long, value_name = "T")]
+    temperature: Option<f64>,
+    /// Sample among the K most likely tokens
+    #[arg(long, value_name = "K")]
+    top_k: Option<u32>,
+    /// Start of the integer random generator
+    #[arg(long, default_value_t = 1)]
+    seed: u32,
+}
+
+#[derive(Serialize)]
+struct Output {
+    prompt_ids: Vec<u32>,
+    generated_ids: Vec<u32>,
+    text: String,
+    /// Whether an end id stopped it.
+    finished: bool,
+}
+
+impl Run {
+    pub fn run(&self, printer: &Printer) -> Result<u8> {
+        let artifact = Artifact::open(&self.artifact)?;
+        let codec = TextCodec::of(&artifact.packed)?;
+        let mut sampler = Sampler::new(self.choice(&artifact)?, self.seed);
+        let prompt_ids = codec.encode(&self.prompt)?;
+        if prompt_ids.is_empty() {
+            return Err(Error::usage("the prompt is empty").hint("give some text with `--prompt`"));
+        }
+        let mut session = artifact.session(DotKernel::best());
+        let start = Instant::now();
+        let mut logits = session.run(&prompt_ids)?;
+        let prefill = start.elapsed();
+        let mut stream = codec.stream();
+        let mut text = String::new();
+        let mut generated_ids = Vec::new();
+        let mut finished = false;
+        let start = Instant::now();
+        while let Some(l) = logits {
+            if generated_ids.len() >= self.max_new_tokens {
+                break;
+            }
+            let id = sampler.choose(&l);
+            if artifact.program.eos.contains(&id) {
+                finished = true;
+                break;
+            }
+            generated_ids.push(id);
+            let piece = stream.push(id)?;
+            if !printer.json && !piece.is_empty() {
+                let mut out = std::io::stdout().lock();
+                if write!(out, "{piece}").and_then(|()| out.flush()).is_err() {
+                    return Ok(0); // whoever reads us has seen enough
+                }
+            }
+            text += &piece;
+            logits = session.run(&[id])?;
+        }
+        let speed = generated_ids.len() as f64 / start.elapsed().as_secs_f64().max(1e-9);
+        let output = Output { prompt_ids, generated_ids, text, finished };
+        printer.result(&output, |out| writeln!(out))?;
+        let n = output.prompt_ids.len();
+        printer.note(&format!(
+            "{n} prompt tokens in {:.3} s, {} new tokens at {speed:.1} tokens/s ({} kernel)",
+            prefill.as_secs_f64(),
+            output.generated_ids.len(),
+            DotKernel::best().name()
+        ));
+        Ok(0)
+    }
+
+    fn choice(&self, artifact: &Artifact) -> Result<Choice> {
+        let defaults = artifact.manifest.as_ref().and_then(|m| m.sampling.as_ref());
+        let top_k = |given: Option<u32>| match given.or(defaults.map(|d| d.top_k)) {
+            None | Some(0) => artifact.program.vocab,
+            Some(k) => k as usize,
+        };
+        let temperature = match (self.greedy, self.temperature, self.top_k, defaults) {
+            (true, ..) => 0.0,
+            (_, Some(t), ..) => t,
+            (_, None, Some(_), _) => 1.0,
+            (_, None, None, Some(d)) if d.sample => d.temperature.parse().unwrap_or(1.0),
+            _ => 0.0,
+        };
+        Choice::from_temperature(temperature, top_k(self.top_k))
+            .ok_or_else(|| Error::usage(format!("temperature {temperature} is no number from 0 on")))
+    }
+}

@@ -1,0 +1,202 @@
+//! What a conversion cost: accuracy on tasks, perplexity on text, distance from golden logits of the float model.
+
+use crate::error::{Error, Result};
+use crate::format::safetensors;
+use crate::fsio::read_capped;
+use crate::kernels::dot::DotKernel;
+use crate::progress::Progress;
+use crate::runtime::{sample::argmax, Artifact};
+use crate::tokenizer::TextCodec;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Longest answer that is decoded.
+const MAX_ANSWER: usize = 32;
+/// Tokens of one perplexity window.
+const WINDOW: usize = 256;
+
+#[derive(Debug, Deserialize)]
+struct Task {
+    prompt: String,
+    expected: String,
+}
+
+/// Exact matches of greedily decoded answers.
+#[derive(Debug, Serialize)]
+pub struct Accuracy {
+    pub items: usize,
+    pub correct: usize,
+    pub accuracy: f64,
+    /// The first wrong answers, for a person to look at.
+    pub misses: Vec<Miss>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Miss {
+    pub prompt: String,
+    pub expected: String,
+    pub got: String,
+}
+
+/// Runs the items of a JSON-lines file with `prompt` and `expected`.
+///
+/// # Errors
+/// `Input` with the line that is not understood.
+pub fn tasks(artifact: &Artifact, codec: &TextCodec, file: &Path, progress: &dyn Progress) -> Result<Accuracy> {
+    let data = read_capped(file, 256 << 20)?;
+    let mut items = Vec::new();
+    for (i, line) in data.split(|b| *b == b'\n').enumerate() {
+        if line.iter().all(u8::is_ascii_whitespace) {
+            continue;
+        }
+        let bad = |e: serde_json::Error| {
+            Error::input(format!("line {}: {e}", i + 1)).at_file(file).hint("each line is {\"prompt\": …, \"expected\": …}")
+        };
+        let t: Task = serde_json::from_slice(line).map_err(bad)?;
+        items.push((codec.encode(&t.prompt)?, t));
+    }
+    if items.is_empty() {
+        return Err(Error::input("the task file holds no items").at_file(file));
+    }
+    progress.stage("answering", items.len() as u64);
+    let next = AtomicUsize::new(0);
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get()).min(items.len());
+    // Each answer depends on its item alone, so the number of threads changes nothing but the time.
+    let answer = || -> Result<Vec<(usize, String)>> {
+        let mut session = artifact.session(DotKernel::best());
+        let mut out = Vec::new();
+        loop {
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            let Some((ids, _)) = items.get(i) else { return Ok(out) };
+            session.reset();
+            let mut generated = Vec::new();
+            let mut logits = session.run(ids)?;
+            while let Some(l) = logits {
+                let id = argmax(&l);
+                if artifact.program.eos.contains(&id) || generated.len() == MAX_ANSWER {
+                    break;
+                }
+                generated.push(id);
+                logits = session.run(&[id])?;
+            }
+            out.push((i, codec.decode(&generated)?));
+        }
+    };
+    let mut answers = std::thread::scope(|s| {
+        let workers: Vec<_> = (0..threads).map(|_| s.spawn(answer)).collect();
+        let joined = workers.into_iter().map(|w| w.join().unwrap_or_else(|_| Err(Error::tool("a worker thread failed"))));
+        joined.collect::<Result<Vec<_>>>()
+    })?
+    .concat();
+    progress.done();
+    answers.sort_unstable_by_key(|(i, _)| *i);
+    let mut misses = Vec::new();
+    let mut correct = 0;
+    for (i, got) in answers {
+        let t = &items[i].1;
+        if got.trim() == t.expected.trim() {
+            correct += 1;
+        } else if misses.len() < 10 {
+            misses.push(Miss { prompt: t.prompt.clone(), expected: t.expected.clone(), got });
+        }
+    }
+    Ok(Accuracy { items: items.len(), correct, accuracy: correct as f64 / items.len() as f64, misses })
+}
+
+/// Perplexity per token over windows that do not overlap; the first token of a window is not scored.
+#[derive(Debug, Serialize)]
+pub struct Perplexity {
+    pub tokens: usize,
+    pub window: usize,
+    pub perplexity: f64,
+}
+
+pub fn perplexity(artifact: &Artifact, codec: &TextCodec, file: &Path, progress: &dyn Progress) -> Result<Perplexity> {
+    let data = read_capped(file, 256 << 20)?;
+    let text = std::str::from_utf8(&data).map_err(|e| Error::input(format!("the text is not UTF-8: {e}")).at_file(file))?;
+    let ids = codec.encode(text)?;
+    let window = WINDOW.min(artifact.program.context.max(2));
+    let mut session = artifact.session(DotKernel::best());
+    progress.stage("scoring", ids.len() as u64);
+    let (mut nll, mut scored) = (0.0, 0usize);
+    for part in ids.chunks(window) {
+        session.reset();
+        for pair in part.windows(2) {
+            let logits = real(&session.run(&pair[..1])?.unwrap_or_default());
+            nll += log_sum_exp(&logits) - logits[pair[1] as usize];
+            scored += 1;
+        }
+        progress.advance(part.len() as u64);
+    }
+    progress.done();
+    if scored == 0 {
+        return Err(Error::input("the text has fewer than two tokens").at_file(file));
+    }
+    Ok(Perplexity { tokens: scored, window, perplexity: (nll / scored as f64).exp() })
+}
+
+/// Distance from logits that the float model gave.
+#[derive(Debug, Serialize)]
+pub struct Fidelity {
+    pub positions: usize,
+    /// Mean over positions of KL(float || program), in nats.
+    pub mean_kl: f64,
+    /// Positions with the same most likely token.
+    pub same_top1: usize,
+    /// Positions that differ although the two best float logits are more than 0.1 apart.
+    pub different_not_near_tie: usize,
+    pub worst_logit_difference: f64,
+}
+
+/// Compares with `input_ids*` and `logits*` of a safetensors file, position by position.
+pub fn fidelity(artifact: &Artifact, file: &Path) -> Result<Fidelity> {
+    let golden = safetensors::File::open(file)?;
+    let vocab = artifact.program.vocab;
+    let mut session = artifact.session(DotKernel::best());
+    let mut f = Fidelity { positions: 0, mean_kl: 0.0, same_top1: 0, different_not_near_tie: 0, worst_logit_difference: 0.0 };
+    let names: Vec<&str> = golden.names().filter(|n| n.starts_with("input_ids")).collect();
+    for name in names {
+        let (Some(ids), Some(want)) = (golden.get(name), golden.get(&name.replacen("input_ids", "logits", 1))) else {
+            return Err(Error::input(format!("`{name}` has no logits beside it")).at_file(file));
+        };
+        let length = ids.shape.last().copied().unwrap_or(0).max(1);
+        let ids: Vec<u32> = ids.data.chunks_exact(8).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let want = want.to_f32().map_err(|e| e.at_file(file))?;
+        if want.len() != ids.len() * vocab {
+            return Err(Error::input(format!("{} logits for {} ids and a vocabulary of {vocab}", want.len(), ids.len())).at_file(file));
+        }
+        for (t, id) in ids.iter().enumerate() {
+            if t % length == 0 {
+                session.reset();
+            }
+            let got = real(&session.run(&[*id])?.unwrap_or_default());
+            let want: Vec<f64> = want[t * vocab..(t + 1) * vocab].iter().map(|v| f64::from(*v)).collect();
+            let (zg, zw) = (log_sum_exp(&got), log_sum_exp(&want));
+            f.mean_kl += want.iter().zip(&got).map(|(w, g)| (w - zw).exp() * ((w - zw) - (g - zg))).sum::<f64>();
+            f.worst_logit_difference = want.iter().zip(&got).fold(f.worst_logit_difference, |m, (w, g)| m.max((w - g).abs()));
+            let (a, b) = (top(&want), top(&got));
+            f.same_top1 += usize::from(a == b);
+            f.different_not_near_tie += usize::from(a != b && want[a] - want[b] > 0.1);
+            f.positions += 1;
+        }
+    }
+    if f.positions == 0 {
+        return Err(Error::input("the file holds no `input_ids`").at_file(file));
+    }
+    f.mean_kl /= f.positions as f64;
+    Ok(f)
+}
+
+fn real(logits: &[i32]) -> Vec<f64> {
+    logits.iter().map(|l| f64::from(*l) / 65_536.0).collect()
+}
+
+fn log_sum_exp(x: &[f64]) -> f64 {
+    let most = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    most + x.iter().map(|v| (v - most).exp()).sum::<f64>().ln()
+}
+
+fn top(x: &[f64]) -> usize {
+    (0..x.len()).fold(0, |best, i| if x[i] > x[best] { i } else { best })
+}
