@@ -9,6 +9,7 @@ use crate::plan::{self, Plan};
 use crate::program::ScaleMode;
 use crate::report;
 use crate::target::{self, Kind, Target};
+use crate::tokenizer::{self, DeviceTokenizer};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -65,6 +66,9 @@ pub struct Export {
     /// Leave the tokenizer out of the device build
     #[arg(long)]
     no_tokenizer: bool,
+    /// A prompt that the example firmware answers after its self-test; may be repeated
+    #[arg(long, value_name = "TEXT")]
+    prompt: Vec<String>,
     /// How the C folder holds the model: as an included binary or as a C array
     #[arg(long, value_enum, default_value = "incbin")]
     embed: c::Embed,
@@ -166,7 +170,7 @@ impl Export {
         let bar = printer.progress();
         let written = match format {
             Format::Packed => prepared.write(out, &bar)?,
-            Format::C => c::write(&mut prepared, &target, self.embed, out, &bar)?,
+            Format::C => c::write(&mut prepared, &target, self.embed, &self.prompt, out, &bar)?,
         };
         if written.saturated > 0 {
             let what = format!(
@@ -217,6 +221,12 @@ impl Export {
 
 /// The compact form of the checkpoint's tokenizer; a checkpoint without one is exported without.
 fn device_tokenizer(model: &Model) -> Result<Option<Vec<u8>>> {
-    let _ = model;
-    Ok(None)
+    let Some(json) = &model.tokenizer_json else { return Ok(None) };
+    let blob = tokenizer::compile(json)?;
+    let device = DeviceTokenizer::from_bytes(&blob)?;
+    if device.vocab_size() as usize > model.vocab {
+        return Err(Error::input(format!("tokenizer.json has {} entries, the model {}", device.vocab_size(), model.vocab))
+            .hint("the tokenizer belongs to another model"));
+    }
+    Ok(Some(blob))
 }

@@ -24,32 +24,3 @@ impl HostTokenizer {
         self.0.decode(ids, true).map_err(|e| Error::input(format!("the ids cannot be decoded: {e}")))
     }
 }
-
-/// Turns ids into text as they come. What could still change with the next id (half a character) is held back.
-pub struct Stream<'a> {
-    tokenizer: &'a HostTokenizer,
-    ids: Vec<u32>,
-    /// Ids before this one are context only: their text has been given out.
-    from: usize,
-    given: String,
-}
-
-impl<'a> Stream<'a> {
-    pub fn new(tokenizer: &'a HostTokenizer) -> Self {
-        Stream { tokenizer, ids: Vec::new(), from: 0, given: String::new() }
-    }
-
-    /// The text that this id completes; may be empty.
-    pub fn push(&mut self, id: u32) -> Result<String> {
-        self.ids.push(id);
-        let text = self.tokenizer.decode(&self.ids[self.from..])?;
-        if text.ends_with('\u{FFFD}') {
-            return Ok(String::new());
-        }
-        let new = text.strip_prefix(self.given.as_str()).unwrap_or("").to_string();
-        // The last id stays as context, because some tokenizers decode a token differently at the start.
-        self.from = self.ids.len() - 1;
-        self.given = self.tokenizer.decode(&self.ids[self.from..])?;
-        Ok(new)
-    }
-}

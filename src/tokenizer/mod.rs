@@ -1,14 +1,85 @@
-//! Tokenizers: the host's reference and the compact form for devices.
+//! Tokenizers: the host's reference ([`host`]) and the device form, a byte-level BPE tokenizer small enough for flash.
+//!
+//! [`compile`] turns a Hugging Face `tokenizer.json` into one little-endian blob (docs/format/tokenizer.md). [`DeviceTokenizer`] reads that
+//! blob on the host and is the definition of what the blob means; `bitnet_tokenizer.c` computes the same ids on the chip.
+//!
+//! | file | does |
+//! |---|---|
+//! | `host` | the `tokenizers` crate, the reference for every device form |
+//! | `json` | `tokenizer.json` → `json::Source`, refusing whatever the blob cannot say |
+//! | `compile` | source → tables: which merges can be reached, how each id is spelled |
+//! | `layout` | the blob's byte layout: writer, and a reader that trusts nothing |
+//! | `classes` | Unicode letters, numbers and white space as one range table |
+//! | `words` | the pre-tokenizer patterns as hand-written matchers |
+//! | `device` | text → ids and id → bytes over a checked blob |
 
+mod classes;
+mod compile;
+mod device;
 pub mod host;
+mod json;
+mod layout;
+mod words;
+
+pub use compile::compile;
+pub use device::{fuzz_device_blob, DeviceTokenizer};
+pub use layout::{MAGIC, MAX_MERGES, MAX_VOCAB, VERSION};
 
 use crate::error::{Error, Result};
 use crate::format::packed::{Kind, Packed};
 use host::HostTokenizer;
 
+/// Why a tokenizer could not be compiled, or a blob not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TokenizerError {
+    /// The file is not JSON of the shape of a `tokenizer.json`.
+    #[error("tokenizer.json cannot be read: {0}")]
+    Json(String),
+    /// The file asks for something the device tokenizer does not do.
+    #[error(
+        "the device tokenizer does not support `{key}` = {value}: {reason}; \
+         the model may be exported without a device tokenizer"
+    )]
+    Unsupported {
+        /// Path of the key in `tokenizer.json`, e.g. `pre_tokenizer.type`.
+        key: String,
+        /// The value found there.
+        value: String,
+        /// What would have been accepted, or why not.
+        reason: String,
+    },
+    /// The file contradicts itself; the reference tokenizer would refuse it or warn.
+    #[error("tokenizer.json is inconsistent at `{key}`: {detail}")]
+    Invalid {
+        /// Path of the key in `tokenizer.json`.
+        key: String,
+        /// What is wrong, with the offending value.
+        detail: String,
+    },
+    /// The bytes are not a device tokenizer of a version we read.
+    #[error("not a valid device tokenizer: {what} at byte {offset}")]
+    Blob {
+        /// Offset from the start of the blob, in bytes.
+        offset: usize,
+        /// The rule that was broken.
+        what: &'static str,
+    },
+}
+
+impl From<TokenizerError> for Error {
+    fn from(e: TokenizerError) -> Error {
+        match &e {
+            TokenizerError::Unsupported { .. } => Error::unsupported(e.to_string()).hint("add `--no-tokenizer`; the application then feeds token ids"),
+            TokenizerError::Blob { offset, .. } => Error::input(e.to_string()).at_offset(*offset as u64),
+            _ => Error::input(e.to_string()),
+        }
+    }
+}
+
 /// Whatever tokenizer an artifact carries.
 pub enum TextCodec {
     Host(HostTokenizer),
+    Device(DeviceTokenizer),
 }
 
 impl TextCodec {
@@ -20,14 +91,19 @@ impl TextCodec {
         if let Some(json) = packed.section(Kind::TokenizerJson) {
             return Ok(TextCodec::Host(HostTokenizer::from_json(json).map_err(|e| e.at_file(&packed.path))?));
         }
+        if let Some(blob) = packed.section(Kind::Tokenizer) {
+            return Ok(TextCodec::Device(DeviceTokenizer::from_bytes(blob).map_err(|e| Error::from(e).at_file(&packed.path))?));
+        }
         Err(Error::unsupported("the model has no tokenizer, only token ids can be given")
             .at_file(&packed.path)
             .hint("`bitnet-convert logits FILE --input-ids 1,2,3` takes ids"))
     }
 
+    /// Ids of a text, with those that the tokenizer's template puts around it.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         match self {
             TextCodec::Host(h) => h.encode(text),
+            TextCodec::Device(d) => Ok([d.prefix_ids(), &d.encode(text.as_bytes()), d.suffix_ids()].concat()),
         }
     }
 
@@ -35,13 +111,41 @@ impl TextCodec {
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
         match self {
             TextCodec::Host(h) => h.decode(ids),
+            TextCodec::Device(d) => {
+                let shown = ids.iter().filter(|id| !d.is_special(**id));
+                let bytes: Vec<u8> = shown.filter_map(|id| d.decode_token(*id)).flatten().collect();
+                Ok(String::from_utf8_lossy(&bytes).into_owned())
+            }
         }
     }
 
     /// Turns ids into text as they come.
-    pub fn stream(&self) -> host::Stream<'_> {
-        match self {
-            TextCodec::Host(h) => host::Stream::new(h),
+    pub fn stream(&self) -> Stream<'_> {
+        Stream { codec: self, ids: Vec::new(), from: 0, given: String::new() }
+    }
+}
+
+/// Gives out text as soon as it is certain. What could still change with the next id (half a character) is held back.
+pub struct Stream<'a> {
+    codec: &'a TextCodec,
+    ids: Vec<u32>,
+    /// Ids before this one are context only: their text has been given out.
+    from: usize,
+    given: String,
+}
+
+impl Stream<'_> {
+    /// The text that this id completes; may be empty.
+    pub fn push(&mut self, id: u32) -> Result<String> {
+        self.ids.push(id);
+        let text = self.codec.decode(&self.ids[self.from..])?;
+        if text.ends_with('\u{FFFD}') {
+            return Ok(String::new());
         }
+        let new = text.strip_prefix(self.given.as_str()).unwrap_or("").to_string();
+        // The last id stays as context, because some tokenizers decode a token differently at the start.
+        self.from = self.ids.len() - 1;
+        self.given = self.codec.decode(&self.ids[self.from..])?;
+        Ok(new)
     }
 }

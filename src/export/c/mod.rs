@@ -1,18 +1,201 @@
-//! The C folder: runtime sources, model, build files.
+//! The C folder: the runtime sources as they stand in `files/`, the model, and two small generated headers.
+//!
+//! The runtime is fixed; everything about a model is in `model.bin`, which is a packed file, so the firmware, `inspect` and `verify` read the same bytes.
 
 use super::packed::{Prepared, Written};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::fsio::AtomicDir;
+use crate::plan::group;
 use crate::progress::Progress;
 use crate::target::Target;
+use std::fmt::Write;
+use std::fs;
 use std::path::Path;
 
 /// How the model gets into the firmware.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Embed {
+    /// `.incbin` through the assembler: builds at once.
     Incbin,
+    /// A C array: for tool chains without `.incbin`.
     Array,
 }
 
-pub fn write(_: &mut Prepared, _: &Target, _: Embed, _: &Path, _: &dyn Progress) -> Result<Written> {
-    todo!()
+/// A folder that holds this file is an earlier export and may be replaced.
+const MARKER: &str = "model.bin";
+
+macro_rules! files {
+    ($($name:literal),* $(,)?) => { [$(($name, include_str!(concat!("files/", $name)))),*] };
+}
+
+const FILES: &[(&str, &str)] = &files![
+    "Makefile",
+    "runtime/bitnet.h",
+    "runtime/bitnet_attend.c",
+    "runtime/bitnet_internal.h",
+    "runtime/bitnet_linear.c",
+    "runtime/bitnet_math.c",
+    "runtime/bitnet_math.h",
+    "runtime/bitnet_model.c",
+    "runtime/bitnet_ops.c",
+    "runtime/bitnet_poison.h",
+    "runtime/bitnet_run.c",
+    "runtime/bitnet_status.h",
+    "runtime/bitnet_tokenizer.c",
+    "runtime/bitnet_tokenizer.h",
+    "ports/bitnet_board.h",
+    "ports/bitnet_main.c",
+    "ports/model.S",
+    "ports/mps2-an500.ld",
+    "ports/port.h",
+    "ports/port_host.c",
+    "ports/port_semihosting.c",
+    "ports/sections.ld",
+    "ports/stm32h743vi.ld",
+];
+
+/// What the generated headers say.
+struct Sizes<'a> {
+    arena: u64,
+    arena_in_dtcm: bool,
+    vocab: usize,
+    prompts: &'a [String],
+}
+
+/// Writes the folder: it appears complete or not at all.
+///
+/// # Errors
+/// What [`Prepared::write`] says, `Io` from the folder, `Usage` if the folder holds something that is no earlier export.
+pub fn write(
+    prepared: &mut Prepared,
+    target: &Target,
+    embed: Embed,
+    prompts: &[String],
+    out: &Path,
+    progress: &dyn Progress,
+) -> Result<Written> {
+    let dir = AtomicDir::create(out, MARKER)?;
+    let model = dir.path().join("model.bin");
+    let written = prepared.write(&model, progress)?;
+    let sizes = Sizes {
+        arena: prepared.plan.arena_bytes,
+        arena_in_dtcm: prepared.plan.arena_in_fast_ram,
+        vocab: prepared.program().vocab,
+        prompts,
+    };
+    write_sources(dir.path(), &sizes)?;
+    if embed == Embed::Array {
+        let bytes = fs::read(&model).map_err(|e| Error::io("read", &model, &e))?;
+        put(dir.path(), "model.c", &array(&bytes))?;
+    }
+    put(dir.path(), "embed.mk", if embed == Embed::Array { "EMBED ?= array\n" } else { "EMBED ?= incbin\n" })?;
+    put(dir.path(), "README.md", &readme(prepared, target))?;
+    dir.commit()?;
+    Ok(written)
+}
+
+/// The runtime without a model, to be run on the host with any packed file.
+pub fn write_runtime(dir: &Path) -> Result<()> {
+    write_sources(dir, &Sizes { arena: 16, arena_in_dtcm: true, vocab: 1, prompts: &[] })?;
+    put(dir, "embed.mk", "EMBED ?= incbin\n")
+}
+
+fn write_sources(dir: &Path, sizes: &Sizes) -> Result<()> {
+    for (name, text) in FILES {
+        put(dir, name, text)?;
+    }
+    put(dir, "model.h", &model_header(sizes))?;
+    put(dir, "ports/bitnet_prompts.h", &prompts_header(sizes.prompts))
+}
+
+fn put(dir: &Path, name: &str, text: &str) -> Result<()> {
+    let path = dir.join(name);
+    let write = || {
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::write(&path, text)
+    };
+    write().map_err(|e| Error::io("write", &path, &e))
+}
+
+fn model_header(s: &Sizes) -> String {
+    format!(
+        "/* model.h - sizes of this model (generated). */\n\
+         #ifndef MODEL_H\n#define MODEL_H\n\n\
+         #define BITNET_ARENA_BYTES {}u /* as planned; bitnet_init refuses less than the model needs */\n\
+         #define BITNET_ARENA_IN_DTCM {} /* 1: beside the stack in the memory without wait states */\n\
+         #define BITNET_VOCAB {}u\n\
+         #define BITNET_PROMPT_IDS 512u /* longest prompt of the example main, in bytes of text */\n\n#endif\n",
+        s.arena,
+        u8::from(s.arena_in_dtcm),
+        s.vocab
+    )
+}
+
+/// A C string literal; every byte outside of printable ASCII as three octal digits, so that no trigraph or encoding can change it.
+fn c_string(text: &str) -> String {
+    let mut out = String::from("\"");
+    for b in text.bytes() {
+        match b {
+            b'"' | b'\\' | b'?' => out.extend(['\\', b as char]),
+            0x20..=0x7e => out.push(b as char),
+            _ => {
+                // Writing to a String cannot fail.
+                let _ = write!(out, "\\{b:03o}");
+            }
+        }
+    }
+    out + "\""
+}
+
+fn prompts_header(prompts: &[String]) -> String {
+    let list: Vec<String> = prompts.iter().map(|p| format!("    {}", c_string(p))).collect();
+    let list = if list.is_empty() { "    \"\"".to_string() } else { list.join(",\n") };
+    format!(
+        "/* bitnet_prompts.h - prompts that the example main answers when no command is given (generated). */\n\
+         #ifndef BITNET_PROMPTS_H\n#define BITNET_PROMPTS_H\n#include <stdint.h>\n\
+         static const uint32_t bitnet_prompt_count = {}u;\n\
+         static const uint32_t bitnet_prompt_tokens = 32u; /* most tokens of an answer */\n\
+         static const char *const bitnet_prompts[{}] = {{\n{list}\n}};\n#endif\n",
+        prompts.len(),
+        prompts.len().max(1)
+    )
+}
+
+/// The model as words in the byte order of the reader.
+fn array(bytes: &[u8]) -> String {
+    let words: Vec<u32> = bytes
+        .chunks(4)
+        .map(|c| c.iter().enumerate().fold(0, |w, (i, b)| w | u32::from(*b) << (8 * i)))
+        .collect();
+    let mut s = String::with_capacity(words.len() * 12);
+    s += "/* model.c - the packed model as an array (generated). */\n#include <stdint.h>\n\n";
+    // Writing to a String cannot fail.
+    let _ = writeln!(s, "extern const uint32_t bitnet_model_words[{}];\nextern const uint32_t bitnet_model_bytes;", words.len());
+    let _ = writeln!(s, "const uint32_t bitnet_model_bytes = {}u;", bytes.len());
+    s += "__attribute__((section(\".bitnet_model\"), aligned(64)))\n";
+    let _ = writeln!(s, "const uint32_t bitnet_model_words[{}] = {{", words.len());
+    for row in words.chunks(8) {
+        row.iter().for_each(|w| {
+            let _ = write!(s, "0x{w:08x}u,");
+        });
+        s.push('\n');
+    }
+    s + "};\n"
+}
+
+/// The README of the folder, with the figures of this model.
+fn readme(prepared: &Prepared, target: &Target) -> String {
+    let mut memory = String::new();
+    for u in &prepared.plan.usage {
+        // Writing to a String cannot fail.
+        let _ = writeln!(memory, "| {} | {} | {} |", u.memory, group(u.total), u.limit.map_or("-".into(), group));
+    }
+    include_str!("files/README.md")
+        .replace("{{MODEL}}", &prepared.plan.model)
+        .replace("{{TARGET}}", &target.title)
+        .replace("{{BOARD}}", target.board.as_deref().unwrap_or("-"))
+        .replace("{{MEMORY}}", memory.trim_end())
+        .replace("{{ARENA}}", &group(prepared.plan.arena_bytes))
 }

@@ -1,0 +1,441 @@
+/*
+ * bitnet_main.c - commands around the runtime, the same on the emulator, on
+ * a board with a debugger attached (semihosting) and on a host:
+ *
+ *   (nothing)          self-test, then the built-in prompts
+ *   selftest           compare the golden trace of the model
+ *   count              selftest without output on success, for counting instructions
+ *   trace              every golden prompt, a checksum for each operation run
+ *   info               sizes
+ *   ids 1,2,3 [n]      run ids, continue greedily for n tokens (default 1), print their ids
+ *   logits 1,2,3       all logits after the last id
+ *   token 1            run one token, no output (instruction counting)
+ *   prompt TEXT [n]    tokenize, continue for at most n tokens (default 32), print the text
+ *
+ * Options before the command: window=N  kvbits=N  nostream
+ */
+#include "bitnet.h"
+#include "bitnet_prompts.h"
+#include "port.h"
+
+static bitnet_ctx ctx;
+
+/* ---- output -------------------------------------------------------------------- */
+
+static void put_u32(uint32_t v)
+{
+    static const uint32_t powers[10] = { 1000000000u, 100000000u, 10000000u, 1000000u, 100000u,
+                                         10000u, 1000u, 100u, 10u, 1u };
+    char out[11];
+    uint32_t n = 0u;
+    uint32_t i;
+    for (i = 0u; i < 10u; i++) {
+        char digit = '0';
+        while (v >= powers[i]) {
+            v -= powers[i];
+            digit = (char)(digit + 1);
+        }
+        if (n > 0u || digit != '0' || i == 9u) {
+            out[n] = digit;
+            n += 1u;
+        }
+    }
+    out[n] = '\0';
+    port_write(out);
+}
+
+static void put_i32(int32_t v)
+{
+    if (v < 0) {
+        port_write("-");
+        put_u32(0u - (uint32_t)v);
+    } else {
+        put_u32((uint32_t)v);
+    }
+}
+
+#if defined(BITNET_TRACE)
+static void put_hex(uint32_t v)
+{
+    char out[9];
+    uint32_t i;
+    for (i = 0u; i < 8u; i++) {
+        out[i] = "0123456789abcdef"[v >> (28u - 4u * i) & 15u];
+    }
+    out[8] = '\0';
+    port_write(out);
+}
+#endif
+
+static void put_item(const char *name, uint32_t v)
+{
+    port_write(name);
+    port_write(" ");
+    put_u32(v);
+    port_write("\n");
+}
+
+static int fail(const char *where, bitnet_status st)
+{
+    port_write(where);
+    port_write(": ");
+    port_write(bitnet_status_text(st));
+    port_write("\n");
+    return 10 + (int)st;
+}
+
+/* ---- the command line ------------------------------------------------------------ */
+
+static const char *skip(const char *s)
+{
+    while (*s == ' ') {
+        s++;
+    }
+    return s;
+}
+
+/* the rest after a word, or NULL if s does not start with it */
+static const char *word(const char *s, const char *w)
+{
+    while (*w != '\0') {
+        if (*s != *w) {
+            return (const char *)0;
+        }
+        s++;
+        w++;
+    }
+    return s;
+}
+
+static uint32_t is_digit(char ch) { return (uint32_t)(ch >= '0' && ch <= '9'); }
+
+/* a decimal number; larger ones than 2^32 - 1 become that */
+static const char *number(const char *s, uint32_t *v)
+{
+    uint32_t n = 0u;
+    while (is_digit(*s) != 0u) {
+        uint32_t digit = (uint32_t)(*s - '0');
+        n = n > 429496728u ? 0xFFFFFFFFu : n * 10u + digit;
+        s++;
+    }
+    *v = n;
+    return s;
+}
+
+/* 1,2,3 */
+static const char *id_list(const char *s, uint32_t *ids, uint32_t capacity, uint32_t *n)
+{
+    *n = 0u;
+    s = skip(s);
+    while (is_digit(*s) != 0u && *n < capacity) {
+        s = number(s, &ids[*n]);
+        *n += 1u;
+        if (*s != ',') {
+            break;
+        }
+        s++;
+    }
+    return skip(s);
+}
+
+/* ---- commands ---------------------------------------------------------------------- */
+
+static int selftest(int32_t *logits, uint32_t silent)
+{
+    uint32_t prompt = 0u;
+    uint32_t token = 0u;
+    uint32_t layer = 0u;
+    bitnet_status st = bitnet_selftest(&ctx, logits);
+    if (st == BITNET_OK) {
+        if (silent == 0u) {
+            port_write("selftest: equal\n");
+        }
+        return 0;
+    }
+    if (st == BITNET_E_SELFTEST) {
+        (void)bitnet_failure(&ctx, &prompt, &token, &layer);
+        port_write("selftest: prompt ");
+        put_u32(prompt);
+        port_write(" token ");
+        put_u32(token);
+        port_write(" part ");
+        put_u32(layer);
+        port_write(" differs\n");
+        return 10 + (int)st;
+    }
+    return fail("selftest", st);
+}
+
+#if defined(BITNET_TRACE)
+typedef struct {
+    const uint32_t *ids;
+    uint32_t prompt;
+    uint32_t next; /* position whose line is open, plus 1; 0: none */
+} tracing;
+
+static void on_op(void *user, uint32_t position, uint32_t op_index, uint32_t layer, uint32_t crc)
+{
+    tracing *at = (tracing *)user;
+    (void)op_index;
+    (void)layer;
+    if (at->next != position + 1u) {
+        port_write(at->next != 0u ? "\nT " : "T ");
+        put_u32(at->prompt);
+        port_write(" ");
+        put_u32(position);
+        port_write(" ");
+        put_u32(at->ids[position]);
+        at->next = position + 1u;
+    }
+    port_write(" ");
+    put_hex(crc);
+}
+#endif
+
+static int trace(int32_t *logits)
+{
+#if defined(BITNET_TRACE)
+    uint32_t prompt;
+    for (prompt = 0u; prompt < bitnet_golden_count(&ctx); prompt++) {
+        const uint32_t *ids = (const uint32_t *)0;
+        tracing at;
+        uint32_t p = 0u;
+        uint32_t total = 0u;
+        uint32_t t;
+        bitnet_status st = bitnet_golden(&ctx, prompt, &ids, &p, &total);
+        at.ids = ids;
+        at.prompt = prompt;
+        at.next = 0u;
+        (void)bitnet_reset(&ctx);
+        (void)bitnet_set_trace(&ctx, on_op, &at);
+        for (t = p; st == BITNET_OK && t <= total; t++) {
+            st = t == p ? bitnet_run(&ctx, ids, p, logits) : bitnet_run(&ctx, ids + t - 1u, 1u, logits);
+            if (st == BITNET_OK) {
+                port_write("\nG ");
+                put_u32(prompt);
+                port_write(" ");
+                put_u32(t - 1u);
+                port_write(" ");
+                put_u32(argmax(logits, bitnet_vocab(&ctx)));
+                port_write("\n");
+                at.next = 0u;
+            }
+        }
+        if (st != BITNET_OK) {
+            return fail("trace", st);
+        }
+    }
+    (void)bitnet_set_trace(&ctx, (bitnet_trace_fn)0, (void *)0);
+    (void)bitnet_reset(&ctx);
+    port_write("OK\n");
+    return 0;
+#else
+    (void)logits;
+    return fail("trace (build with -DBITNET_TRACE)", BITNET_E_CONFIG);
+#endif
+}
+
+static int info(uint32_t model_bytes, uint32_t arena_bytes)
+{
+    put_item("runtime_version", bitnet_version());
+    put_item("model_bytes", model_bytes);
+    put_item("arena_bytes", arena_bytes);
+    put_item("arena_used", ctx.arena_bytes);
+    put_item("context_bytes", (uint32_t)sizeof ctx);
+    put_item("vocabulary", bitnet_vocab(&ctx));
+    put_item("window", bitnet_window(&ctx));
+    put_item("layers", ctx.layers);
+    put_item("golden_prompts", bitnet_golden_count(&ctx));
+    put_item("tokenizer_bytes", ctx.tokenizer_bytes);
+    return 0;
+}
+
+static int run_ids(const char *args, uint32_t *ids, uint32_t capacity, int32_t *logits, uint32_t what)
+{
+    uint32_t n = 0u;
+    uint32_t more = 1u;
+    uint32_t i;
+    bitnet_status st;
+    args = id_list(args, ids, capacity, &n);
+    if (is_digit(*args) != 0u) {
+        (void)number(args, &more);
+    }
+    st = bitnet_run(&ctx, ids, n, logits);
+    if (what == 1u && st == BITNET_OK) {
+        for (i = 0u; i < bitnet_vocab(&ctx); i++) {
+            put_i32(logits[i]);
+            port_write("\n");
+        }
+        return 0;
+    }
+    for (i = 0u; what == 0u && i < more && st == BITNET_OK; i++) {
+        uint32_t id = argmax(logits, bitnet_vocab(&ctx));
+        put_u32(id);
+        port_write(i + 1u < more ? "," : "\n");
+        if (i + 1u < more) {
+            st = bitnet_run(&ctx, &id, 1u, logits);
+        }
+    }
+    return st == BITNET_OK ? 0 : fail("run", st);
+}
+
+static int answer(const char *text, uint32_t length, uint32_t more, uint32_t *ids, uint32_t capacity, int32_t *logits)
+{
+    bitnet_tokenizer tok;
+    uint32_t n = 0u;
+    uint32_t before = 0u;
+    uint32_t after = 0u;
+    uint32_t i;
+    bitnet_status st = bitnet_tokenizer_of(&ctx, &tok);
+    if (st != BITNET_OK) {
+        return fail("tokenizer", st);
+    }
+    (void)bitnet_reset(&ctx);
+    st = bitnet_tok_template(&tok, 0u, ids, capacity, &before);
+    if (st == BITNET_OK) {
+        st = tokenize_c(&tok, (const uint8_t *)text, length, ids + before, capacity - before, &n);
+    }
+    if (st == BITNET_OK) {
+        st = bitnet_tok_template(&tok, 1u, ids + before + n, capacity - before - n, &after);
+    }
+    if (st != BITNET_OK) {
+        return fail("tokenize", st);
+    }
+    st = bitnet_run(&ctx, ids, before + n + after, logits);
+    for (i = 0u; i < more && st == BITNET_OK; i++) {
+        uint8_t piece[1025];
+        uint32_t bytes = 0u;
+        uint32_t id = argmax(logits, bitnet_vocab(&ctx));
+        if (bitnet_is_eos(&ctx, id) != 0u) {
+            break;
+        }
+        st = vocab_decode(&tok, id, piece, (uint32_t)sizeof piece - 1u, &bytes);
+        if (st == BITNET_OK) {
+            piece[bytes] = 0u;
+            if (bitnet_tok_is_special(&tok, id) == 0u) {
+                port_write((const char *)piece);
+            }
+            if (i + 1u < more) {
+                st = bitnet_run(&ctx, &id, 1u, logits);
+            }
+        }
+    }
+    port_write("\n");
+    return st == BITNET_OK ? 0 : fail("run", st);
+}
+
+/* text, then an optional number after the last blank */
+static int prompt(const char *args, uint32_t *ids, uint32_t capacity, int32_t *logits)
+{
+    uint32_t length = 0u;
+    uint32_t cut;
+    uint32_t more = 32u;
+    while (args[length] != '\0') {
+        length += 1u;
+    }
+    cut = length;
+    while (cut > 0u && is_digit(args[cut - 1u]) != 0u) {
+        cut -= 1u;
+    }
+    if (cut < length && cut > 0u && args[cut - 1u] == ' ') {
+        (void)number(args + cut, &more);
+        length = cut - 1u;
+    }
+    return answer(args, length, more, ids, capacity, logits);
+}
+
+static int builtin(uint32_t *ids, uint32_t capacity, int32_t *logits)
+{
+    uint32_t i;
+    int code = selftest(logits, 0u);
+    for (i = 0u; i < bitnet_prompt_count && code == 0; i++) {
+        const char *text = bitnet_prompts[i];
+        uint32_t length = 0u;
+        while (text[length] != '\0') {
+            length += 1u;
+        }
+        port_write("> ");
+        port_write(text);
+        port_write("\n");
+        code = answer(text, length, bitnet_prompt_tokens, ids, capacity, logits);
+    }
+    return code;
+}
+
+static int run(void)
+{
+    uint32_t model_bytes = 0u;
+    uint32_t arena_bytes = 0u;
+    uint32_t n_logits = 0u;
+    uint32_t capacity = 0u;
+    uint32_t configured = 0u;
+    const char *args = skip(port_args());
+    const char *rest;
+    bitnet_config_t config;
+    const void *model = port_model(&model_bytes);
+    void *arena = port_arena(&arena_bytes);
+    int32_t *logits;
+    uint32_t *ids = port_ids(&capacity);
+    bitnet_status st;
+    config.max_cache_len = 0u;
+    config.kv_quant_bits = 0u;
+    config.use_streaming = 1u;
+    for (;;) {
+        if ((rest = word(args, "window=")) != (const char *)0) {
+            args = number(rest, &config.max_cache_len);
+        } else if ((rest = word(args, "kvbits=")) != (const char *)0) {
+            args = number(rest, &config.kv_quant_bits);
+        } else if ((rest = word(args, "nostream")) != (const char *)0) {
+            args = rest;
+            config.use_streaming = 0u;
+        } else {
+            break;
+        }
+        configured = 1u;
+        args = skip(args);
+    }
+    st = bitnet_init(&ctx, model, model_bytes, configured != 0u ? &config : (const bitnet_config_t *)0, arena, arena_bytes);
+    if (st != BITNET_OK) {
+        return fail("init", st);
+    }
+    logits = port_logits(&n_logits);
+    if (n_logits < bitnet_vocab(&ctx)) {
+        return fail("logits", BITNET_E_CAPACITY);
+    }
+    if (*args == '\0') {
+        return builtin(ids, capacity, logits);
+    }
+    if (word(args, "selftest") != (const char *)0) {
+        return selftest(logits, 0u);
+    }
+    if (word(args, "count") != (const char *)0) {
+        return selftest(logits, 1u);
+    }
+    if (word(args, "trace") != (const char *)0) {
+        return trace(logits);
+    }
+    if (word(args, "info") != (const char *)0) {
+        return info(model_bytes, arena_bytes);
+    }
+    if ((rest = word(args, "ids ")) != (const char *)0) {
+        return run_ids(rest, ids, capacity, logits, 0u);
+    }
+    if ((rest = word(args, "logits ")) != (const char *)0) {
+        return run_ids(rest, ids, capacity, logits, 1u);
+    }
+    if ((rest = word(args, "token ")) != (const char *)0) {
+        return run_ids(rest, ids, capacity, logits, 2u);
+    }
+    if ((rest = word(args, "prompt ")) != (const char *)0) {
+        return prompt(rest, ids, capacity, logits);
+    }
+    port_write("unknown command\n");
+    return 2;
+}
+
+int bitnet_main(void);
+
+int bitnet_main(void)
+{
+    return run();
+}

@@ -1,0 +1,15 @@
+/* port.h - what bitnet_main.c needs from a machine. */
+#ifndef PORT_H
+#define PORT_H
+
+#include <stdint.h>
+
+void port_write(const char *text);         /* zero-terminated */
+void port_exit(int code);                  /* does not return */
+const char *port_args(void);               /* command line without the program's name; "" if none */
+const void *port_model(uint32_t *bytes);   /* the packed model */
+void *port_arena(uint32_t *bytes);         /* aligned to 16 */
+int32_t *port_logits(uint32_t *elements);  /* for one set of logits */
+uint32_t *port_ids(uint32_t *elements);    /* for token ids of a prompt */
+
+#endif

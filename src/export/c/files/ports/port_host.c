@@ -1,0 +1,143 @@
+/*
+ * port_host.c - the same program on a host: bitnet_host MODEL [command ...].
+ * Only this file uses the C library.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "bitnet.h"
+#include "port.h"
+
+int bitnet_main(void);
+
+static unsigned char *model;
+static uint32_t model_size;
+static void *arena;
+static uint32_t arena_size;
+static int32_t *logits;
+static uint32_t *ids;
+static char *args;
+static uint32_t args_size;
+
+#define ID_CAPACITY 131072u
+
+void port_write(const char *text) { (void)fputs(text, stdout); }
+
+void port_exit(int code)
+{
+    (void)fflush(stdout);
+    exit(code);
+}
+
+const char *port_args(void) { return args; }
+
+const void *port_model(uint32_t *bytes)
+{
+    *bytes = model_size;
+    return model;
+}
+
+/* As large as the model asks for without a configuration, exactly: a sanitizer
+ * then sees every access behind it. */
+void *port_arena(uint32_t *bytes)
+{
+    uint32_t need = 0u;
+    if (arena == NULL) {
+        if (bitnet_arena_bytes(model, model_size, NULL, &need) != BITNET_OK || need == 0u) {
+            need = 16u;
+        }
+        if (need > 1u << 30) {
+            (void)fputs("the arena would need more than 1 GiB\n", stderr);
+            port_exit(3);
+        }
+        arena_size = need;
+        arena = aligned_alloc(64, ((size_t)need + 63u) & ~(size_t)63u);
+        if (arena == NULL) {
+            (void)fputs("out of memory\n", stderr);
+            port_exit(3);
+        }
+        (void)memset(arena, 0xA5, need);
+    }
+    *bytes = arena_size;
+    return arena;
+}
+
+/* asked for after bitnet_init: the vocabulary of a checked model is at most 2^20 */
+int32_t *port_logits(uint32_t *elements)
+{
+    uint32_t vocab = 0u;
+    uint32_t start;
+    (void)memcpy(&start, model + 64 + 8, 4);
+    (void)memcpy(&vocab, model + start + 20, 4);
+    if (logits == NULL) {
+        logits = malloc((size_t)vocab * 4u);
+    }
+    *elements = logits == NULL ? 0u : vocab;
+    return logits;
+}
+
+uint32_t *port_ids(uint32_t *elements)
+{
+    if (ids == NULL) {
+        ids = malloc(ID_CAPACITY * 4u);
+    }
+    *elements = ids == NULL ? 0u : ID_CAPACITY;
+    return ids;
+}
+
+static int load(const char *name)
+{
+    FILE *f = fopen(name, "rb");
+    long size;
+    if (f == NULL) {
+        return 0;
+    }
+    if (fseek(f, 0, SEEK_END) != 0 || (size = ftell(f)) < 0 || size > 0x7FFFFFFF || fseek(f, 0, SEEK_SET) != 0) {
+        (void)fclose(f);
+        return 0;
+    }
+    model_size = (uint32_t)size;
+    /* the model ends where the block ends, and starts at a multiple of 64 if its length is one */
+    model = aligned_alloc(64, ((size_t)size + 64u) & ~(size_t)63u);
+    if (model == NULL || fread(model, 1, (size_t)size, f) != (size_t)size) {
+        (void)fclose(f);
+        return 0;
+    }
+    (void)fclose(f);
+    return 1;
+}
+
+int main(int argc, char **argv)
+{
+    int i;
+    int code;
+    if (argc < 2) {
+        (void)fputs("usage: bitnet_host MODEL [command ...]\n", stderr);
+        return 2;
+    }
+    if (!load(argv[1])) {
+        (void)fprintf(stderr, "%s: cannot be read\n", argv[1]);
+        return 2;
+    }
+    for (i = 2; i < argc; i++) {
+        args_size += (uint32_t)strlen(argv[i]) + 1u;
+    }
+    args = calloc(args_size + 1u, 1);
+    if (args == NULL) {
+        return 3;
+    }
+    for (i = 2; i < argc; i++) {
+        (void)strcat(args, argv[i]);
+        if (i + 1 < argc) {
+            (void)strcat(args, " ");
+        }
+    }
+    code = bitnet_main();
+    (void)fflush(stdout);
+    free(args);
+    free(model);
+    free(arena);
+    free(logits);
+    free(ids);
+    return code;
+}

@@ -1,0 +1,76 @@
+/* bitnet_internal.h - what the runtime's own files share. */
+#ifndef BITNET_INTERNAL_H
+#define BITNET_INTERNAL_H
+
+#include "bitnet.h"
+#include "bitnet_math.h"
+
+#define BITNET_READY 0x42495452u
+#define BN_NONE 0xFFFFFFFFu     /* register or tensor not named */
+#define BN_NO_LAYER 0xFFFFFFu   /* operation outside of the layers */
+#define BN_ZERO_EXP (-4096)     /* exponent of an all-zero head in the cache */
+
+enum { BN_OP_WORDS = 12, BN_TENSOR_WORDS = 16, BN_HEAD_WORDS = 32 };
+
+enum {
+    BN_EMBED = 1, BN_RMSNORM, BN_QUANTIZE, BN_LINEAR, BN_ADD, BN_KVWRITE, BN_ATTEND, BN_RELU2MUL, BN_SILUMUL,
+    BN_LOGITS
+};
+enum { BN_BINARY = 1, BN_TERNARY, BN_INT8, BN_INT16, BN_GAMMA, BN_FREQ, BN_STATIC_KEYS };
+enum { BN_REG_I32 = 0, BN_REG_I8 = 1, BN_REG_I16 = 2 };
+enum { BN_HINT_SELECT = 0, BN_HINT_PLANES = 1, BN_HINT_LUT = 2 };
+
+/* words of an operation */
+enum { OP_CODE = 0, OP_DST = 1, OP_A = 2, OP_B = 3, OP_T0 = 4, OP_T1 = 5, OP_P0 = 6 };
+/* words of a tensor */
+enum { T_KIND = 0, T_ROWS, T_COLS, T_SCALES, T_GROUP, T_M, T_E, T_STRIDE, T_DATA, T_DATA_HI, T_BYTES, T_BYTES_HI, T_SC,
+       T_SC_HI, T_SC_BYTES, T_SC_BYTES_HI };
+
+/* A tensor ready for use. */
+typedef struct {
+    const uint8_t *data;
+    const bn_word *scale_m;   /* rows * groups, modes 2 and 3 */
+    const uint8_t *scale_h;
+    uint32_t kind, rows, cols, mode, group, groups, stride;
+    bitnet_scale scale;
+} bn_tensor;
+
+BN_INLINE const uint32_t *bn_op(const bitnet_ctx *c, uint32_t i) { return c->ops + i * (uint32_t)BN_OP_WORDS; }
+
+void bn_tensor_get(const bitnet_ctx *c, uint32_t index, bn_tensor *t);
+
+/* width of cached keys and values */
+BN_INLINE uint32_t bn_width_ok(uint32_t bits) { return (uint32_t)(bits == 16u || bits == 8u || bits == 4u); }
+
+/* bitnet_check.c: the program section, the whole program, the golden trace */
+bitnet_status bn_read_head(bitnet_ctx *c, const uint32_t *words, uint32_t n_words);
+bitnet_status bn_check_program(bitnet_ctx *c, uint32_t *planes_cols);
+bitnet_status bn_check_golden(const bitnet_ctx *c);
+
+/* arena access */
+BN_INLINE void *bn_at(const bitnet_ctx *c, uint32_t offset) { return c->arena + offset; }
+BN_INLINE bn_i32 *bn_vec(const bitnet_ctx *c, const bitnet_register *r) { return (bn_i32 *)bn_at(c, r->offset); }
+
+/* largest magnitude */
+uint32_t bn_max_abs(const bn_i32 *x, uint32_t n);
+uint32_t bn_bits_of(const bn_i32 *x, uint32_t n); /* its bit length */
+
+/* bitnet_linear.c */
+void bn_linear(bitnet_ctx *c, const bitnet_register *src, uint32_t src_index, bitnet_register *dst, const bn_tensor *w,
+               uint32_t hint);
+
+/* bitnet_attend.c */
+void bn_kvwrite(bitnet_ctx *c, const uint32_t *op, uint32_t layer);
+void bn_attend(bitnet_ctx *c, const uint32_t *op, uint32_t layer);
+uint32_t bn_kv_checksum(const bitnet_ctx *c, uint32_t layer);
+
+/* bitnet_ops.c */
+void bn_embed(bitnet_ctx *c, const uint32_t *op, uint32_t id);
+void bn_rmsnorm(bitnet_ctx *c, const uint32_t *op);
+void bn_quantize(bitnet_ctx *c, const uint32_t *op);
+void bn_add(bitnet_ctx *c, const uint32_t *op);
+void bn_relu2mul(bitnet_ctx *c, const uint32_t *op);
+void bn_silumul(bitnet_ctx *c, const uint32_t *op);
+void bn_logits(const bitnet_ctx *c, const uint32_t *op, int32_t *logits);
+
+#endif
