@@ -33,9 +33,13 @@ impl<'a> Reader<'a> {
     /// `Input` if fewer than `n` bytes are left.
     pub fn take(&mut self, n: usize) -> Result<&'a [u8]> {
         if n > self.remaining() {
-            return Err(Error::input(format!("{} is cut short: {n} bytes wanted, {} left", self.what, self.remaining()))
-                .at_offset(self.offset())
-                .hint("the file is incomplete or damaged; fetch or export it again"));
+            return Err(Error::input(format!(
+                "{} is cut short: {n} bytes wanted, {} left",
+                self.what,
+                self.remaining()
+            ))
+            .at_offset(self.offset())
+            .hint("the file is incomplete or damaged; fetch or export it again"));
         }
         let s = &self.data[self.pos..self.pos + n];
         self.pos += n;

@@ -87,7 +87,9 @@ impl Error {
         let hint = match source.kind() {
             std::io::ErrorKind::NotFound => Some("check the path"),
             std::io::ErrorKind::PermissionDenied => Some("check the permissions, or choose another path"),
-            std::io::ErrorKind::StorageFull => Some("free some space, or write to another disk; nothing was left behind"),
+            std::io::ErrorKind::StorageFull => {
+                Some("free some space, or write to another disk; nothing was left behind")
+            }
             _ => None,
         };
         let e = Self::new(Kind::Io, format!("cannot {what}: {source}")).at_file(path);

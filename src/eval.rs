@@ -51,7 +51,9 @@ pub fn tasks(artifact: &Artifact, codec: &TextCodec, file: &Path, progress: &dyn
             continue;
         }
         let bad = |e: serde_json::Error| {
-            Error::input(format!("line {}: {e}", i + 1)).at_file(file).hint("each line is {\"prompt\": …, \"expected\": …}")
+            Error::input(format!("line {}: {e}", i + 1))
+                .at_file(file)
+                .hint("each line is {\"prompt\": …, \"expected\": …}")
         };
         let t: Task = serde_json::from_slice(line).map_err(bad)?;
         items.push((codec.encode(&t.prompt)?, t));
@@ -85,7 +87,8 @@ pub fn tasks(artifact: &Artifact, codec: &TextCodec, file: &Path, progress: &dyn
     };
     let mut answers = std::thread::scope(|s| {
         let workers: Vec<_> = (0..threads).map(|_| s.spawn(answer)).collect();
-        let joined = workers.into_iter().map(|w| w.join().unwrap_or_else(|_| Err(Error::tool("a worker thread failed"))));
+        let joined =
+            workers.into_iter().map(|w| w.join().unwrap_or_else(|_| Err(Error::tool("a worker thread failed"))));
         joined.collect::<Result<Vec<_>>>()
     })?
     .concat();
@@ -114,7 +117,8 @@ pub struct Perplexity {
 
 pub fn perplexity(artifact: &Artifact, codec: &TextCodec, file: &Path, progress: &dyn Progress) -> Result<Perplexity> {
     let data = read_capped(file, 256 << 20)?;
-    let text = std::str::from_utf8(&data).map_err(|e| Error::input(format!("the text is not UTF-8: {e}")).at_file(file))?;
+    let text =
+        std::str::from_utf8(&data).map_err(|e| Error::input(format!("the text is not UTF-8: {e}")).at_file(file))?;
     let ids = codec.encode(text)?;
     let window = WINDOW.min(artifact.program.context.max(2));
     let mut session = artifact.session(DotKernel::best());
@@ -154,7 +158,8 @@ pub fn fidelity(artifact: &Artifact, file: &Path) -> Result<Fidelity> {
     let golden = safetensors::File::open(file)?;
     let vocab = artifact.program.vocab;
     let mut session = artifact.session(DotKernel::best());
-    let mut f = Fidelity { positions: 0, mean_kl: 0.0, same_top1: 0, different_not_near_tie: 0, worst_logit_difference: 0.0 };
+    let mut f =
+        Fidelity { positions: 0, mean_kl: 0.0, same_top1: 0, different_not_near_tie: 0, worst_logit_difference: 0.0 };
     let names: Vec<&str> = golden.names().filter(|n| n.starts_with("input_ids")).collect();
     for name in names {
         let (Some(ids), Some(want)) = (golden.get(name), golden.get(&name.replacen("input_ids", "logits", 1))) else {
@@ -164,7 +169,12 @@ pub fn fidelity(artifact: &Artifact, file: &Path) -> Result<Fidelity> {
         let ids: Vec<u32> = ids.data.chunks_exact(8).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
         let want = want.to_f32().map_err(|e| e.at_file(file))?;
         if want.len() != ids.len() * vocab {
-            return Err(Error::input(format!("{} logits for {} ids and a vocabulary of {vocab}", want.len(), ids.len())).at_file(file));
+            return Err(Error::input(format!(
+                "{} logits for {} ids and a vocabulary of {vocab}",
+                want.len(),
+                ids.len()
+            ))
+            .at_file(file));
         }
         for (t, id) in ids.iter().enumerate() {
             if t % length == 0 {
@@ -174,7 +184,8 @@ pub fn fidelity(artifact: &Artifact, file: &Path) -> Result<Fidelity> {
             let want: Vec<f64> = want[t * vocab..(t + 1) * vocab].iter().map(|v| f64::from(*v)).collect();
             let (zg, zw) = (log_sum_exp(&got), log_sum_exp(&want));
             f.mean_kl += want.iter().zip(&got).map(|(w, g)| (w - zw).exp() * ((w - zw) - (g - zg))).sum::<f64>();
-            f.worst_logit_difference = want.iter().zip(&got).fold(f.worst_logit_difference, |m, (w, g)| m.max((w - g).abs()));
+            f.worst_logit_difference =
+                want.iter().zip(&got).fold(f.worst_logit_difference, |m, (w, g)| m.max((w - g).abs()));
             let (a, b) = (top(&want), top(&got));
             f.same_top1 += usize::from(a == b);
             f.different_not_near_tie += usize::from(a != b && want[a] - want[b] > 0.1);

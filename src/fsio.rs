@@ -116,7 +116,9 @@ impl AtomicFile {
 
     pub fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<()> {
         let r = self.file.seek(SeekFrom::Start(offset)).and_then(|_| self.file.write_all(data));
-        r.and_then(|()| self.file.seek(SeekFrom::End(0))).map(drop).map_err(|e| Error::io("write the output", &self.target, &e))
+        r.and_then(|()| self.file.seek(SeekFrom::End(0)))
+            .map(drop)
+            .map_err(|e| Error::io("write the output", &self.target, &e))
     }
 
     /// Syncs and renames. The directory is synced too, so that the name survives a power cut.
@@ -193,32 +195,58 @@ impl AtomicDir {
         &self.temp
     }
 
-    /// Moves the old directory aside, the new one in, and removes the old one. A cut between the two renames leaves the old one
-    /// under its `.old` name, complete.
+    /// Syncs everything and puts the directory in its place; an old one is exchanged in one step and then removed.
     pub fn commit(mut self) -> Result<()> {
-        let old = self.temp.with_extension("old");
         let r = (|| -> io::Result<()> {
-            for entry in fs::read_dir(&self.temp)? {
-                let p = entry?.path();
-                if p.is_file() {
-                    File::open(p)?.sync_all()?;
-                }
+            sync_tree(&self.temp)?;
+            if self.target.is_dir() {
+                exchange(&self.temp, &self.target)?;
+                fs::remove_dir_all(&self.temp)?;
+            } else {
+                fs::rename(&self.temp, &self.target)?;
             }
-            let had = self.target.is_dir();
-            if had {
-                fs::rename(&self.target, &old)?;
-            }
-            fs::rename(&self.temp, &self.target)?;
-            sync_dir(&self.target)?;
-            if had {
-                fs::remove_dir_all(&old)?;
-            }
-            Ok(())
+            sync_dir(&self.target)
         })();
         r.map_err(|e| Error::io("finish the output directory", &self.target, &e))?;
         self.done = true;
         Ok(())
     }
+}
+
+fn sync_tree(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            sync_tree(&path)?;
+        } else {
+            File::open(path)?.sync_all()?;
+        }
+    }
+    File::open(dir)?.sync_all()
+}
+
+/// Swaps two directories so that a cut leaves one or the other under the name, never none.
+#[cfg(target_os = "linux")]
+fn exchange(new: &Path, old: &Path) -> io::Result<()> {
+    use rustix::fs::{renameat_with, RenameFlags, CWD};
+    match renameat_with(CWD, new, CWD, old, RenameFlags::EXCHANGE) {
+        // Some file systems (overlay, network) cannot exchange.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => replace(new, old),
+        r => Ok(r?),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn exchange(new: &Path, old: &Path) -> io::Result<()> {
+    replace(new, old)
+}
+
+/// Two renames: between them the old directory lies complete under its `.old` name.
+fn replace(new: &Path, old: &Path) -> io::Result<()> {
+    let aside = new.with_extension("old");
+    fs::rename(old, &aside)?;
+    fs::rename(new, old)?;
+    fs::rename(&aside, new)
 }
 
 impl Drop for AtomicDir {

@@ -66,7 +66,11 @@ pub struct Extras {
 impl Extras {
     /// Length of each section, in the order in which they are written.
     pub fn section_lengths(&self, p: &Program) -> Vec<u64> {
-        let mut v = vec![p.weights_len(), codec::encoded_len(p.registers.len(), p.ops.len(), p.tensors.len()), TABLES_BYTES as u64];
+        let mut v = vec![
+            p.weights_len(),
+            codec::encoded_len(p.registers.len(), p.ops.len(), p.tensors.len()),
+            TABLES_BYTES as u64,
+        ];
         v.extend(self.tokenizer);
         if !self.golden_totals.is_empty() {
             v.push(Golden::encoded_len(p.layers, &self.golden_totals));
@@ -109,7 +113,11 @@ pub fn file_parts(p: &Program, extras: &Extras) -> Vec<Part> {
     parts.push(part("tokenizer", "device form", extras.tokenizer.unwrap_or(0)));
     if !extras.golden_totals.is_empty() {
         let bytes = Golden::encoded_len(p.layers, &extras.golden_totals);
-        parts.push(part("golden trace", format!("{} prompts, {} tokens", extras.golden_totals.len(), extras.golden_totals.iter().sum::<usize>()), bytes));
+        parts.push(part(
+            "golden trace",
+            format!("{} prompts, {} tokens", extras.golden_totals.len(), extras.golden_totals.iter().sum::<usize>()),
+            bytes,
+        ));
     }
     parts.push(part("manifest", "", extras.manifest.unwrap_or(0)));
     parts.push(part("tokenizer.json", "", extras.tokenizer_json.unwrap_or(0)));
@@ -133,7 +141,11 @@ pub fn arena_parts(p: &Program, window: usize) -> Vec<Part> {
     });
     let planes = planes.max().map_or(0, |cols| up(8 * cols.div_ceil(32)));
     vec![
-        part("kv cache", format!("{} bits, {window} slots of which {} sinks", a.k_bits, a.sinks), per_layer * p.layers as u64),
+        part(
+            "kv cache",
+            format!("{} bits, {window} slots of which {} sinks", a.k_bits, a.sinks),
+            per_layer * p.layers as u64,
+        ),
         part("registers", format!("{}", p.registers.len()), registers),
         part("attention", "angles, queries, scores", attention),
         part("bit planes", "", planes),
@@ -196,7 +208,13 @@ pub fn refuse(plan: &Plan, p: &Program) -> Result<()> {
     }
     let mut message = format!("the model does not fit {}", plan.target);
     for u in &over {
-        message += &format!(": {} {} of {} bytes ({} over)", u.memory, group(u.total), group(u.limit.unwrap_or(0)), group(u.over()));
+        message += &format!(
+            ": {} {} of {} bytes ({} over)",
+            u.memory,
+            group(u.total),
+            group(u.limit.unwrap_or(0)),
+            group(u.over())
+        );
         let mut parts: Vec<&Part> = u.parts.iter().collect();
         parts.sort_by_key(|p| std::cmp::Reverse(p.bytes));
         let list: Vec<String> = parts.iter().take(5).map(|p| format!("{} {}", p.name, group(p.bytes))).collect();
@@ -224,7 +242,10 @@ fn smaller_window(plan: &Plan, p: &Program, ram: &Usage) -> Option<String> {
         while window > p.attention.sinks.max(8) {
             let arena: u64 = arena_parts(&smaller, window).iter().map(|p| p.bytes).sum();
             if arena + rest <= limit {
-                return Some(format!("`--kv-window {window} --kv-bits {bits}` brings it to {} bytes", group(arena + rest)));
+                return Some(format!(
+                    "`--kv-window {window} --kv-bits {bits}` brings it to {} bytes",
+                    group(arena + rest)
+                ));
             }
             window /= 2;
         }

@@ -6,7 +6,11 @@ use std::io::{self, Write};
 /// The plan, one line a part, one total a memory.
 pub fn plan(out: &mut dyn Write, p: &Plan) -> io::Result<()> {
     let millions = p.low_bit_weights as f64 / 1e6;
-    writeln!(out, "plan   {}  {millions:.2} M low-bit weights ({}), {} activations  ->  {}", p.model, p.weight_rule, p.activation_rule, p.target)?;
+    writeln!(
+        out,
+        "plan   {}  {millions:.2} M low-bit weights ({}), {} activations  ->  {}",
+        p.model, p.weight_rule, p.activation_rule, p.target
+    )?;
     let parts = p.usage.iter().flat_map(|u| &u.parts);
     let width = parts.clone().map(|p| p.name.len()).max().unwrap_or(0);
     let details = parts.map(|p| p.detail.chars().count()).max().unwrap_or(0);
@@ -16,7 +20,15 @@ pub fn plan(out: &mut dyn Write, p: &Plan) -> io::Result<()> {
         for (i, part) in u.parts.iter().enumerate() {
             let head = if i == 0 { u.memory.as_str() } else { "" };
             let pad = details - part.detail.chars().count();
-            writeln!(out, "{head:6} {:width$}  {}{:pad$}  {:>11}  {:5.1} %", part.name, part.detail, "", group(part.bytes), share(part.bytes))?;
+            writeln!(
+                out,
+                "{head:6} {:width$}  {}{:pad$}  {:>11}  {:5.1} %",
+                part.name,
+                part.detail,
+                "",
+                group(part.bytes),
+                share(part.bytes)
+            )?;
         }
         let verdict = match u.limit {
             None => String::new(),

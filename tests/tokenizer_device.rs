@@ -5,8 +5,8 @@
 
 mod tokenizer_support;
 
-use bitnet_convert::tokenizer::{DeviceTokenizer, compile, fuzz_device_blob};
-use serde_json::{Value, json};
+use bitnet_convert::tokenizer::{compile, fuzz_device_blob, DeviceTokenizer};
+use serde_json::{json, Value};
 use tokenizer_support::*;
 use tokenizers::Tokenizer;
 
@@ -15,11 +15,7 @@ fn fixture_agrees_with_the_reference() {
     let source = fixture();
     let (blob, device) = agree("fixture", &source, &texts());
     decodes("fixture", &source, &blob, &device);
-    println!(
-        "intent-w1a2: {} bytes, {:.2} an entry",
-        blob.len(),
-        blob.len() as f64 / 1024.0
-    );
+    println!("intent-w1a2: {} bytes, {:.2} an entry", blob.len(), blob.len() as f64 / 1024.0);
     assert!(blob.len() <= 8 * 1024, "{} bytes", blob.len());
     assert_eq!(blob, build(&source).0, "the same file gives the same bytes");
 }
@@ -34,9 +30,7 @@ fn every_scalar_alone_and_in_context() {
     let mut script = Script::default();
     script.open(&blob);
     for text in &list {
-        let encoding = reference
-            .encode_fast(text.as_str(), false)
-            .expect("the reference encodes");
+        let encoding = reference.encode_fast(text.as_str(), false).expect("the reference encodes");
         let ids = device.encode(text.as_bytes());
         assert_eq!(ids, encoding.get_ids(), "{text:?}");
         script.text(text.len(), text.as_bytes());
@@ -56,66 +50,25 @@ fn every_pre_tokenizer_agrees_with_the_reference() {
     let number = tokenizers::utils::SysRegex::new(r"\p{N}").expect("a pattern");
     // `Digits` of the reference asks the standard library, whose Unicode version moves with
     // the compiler; ours stays with the one of the regular expressions.
-    let moving = |c: char| {
-        c.is_numeric()
-            != number
-                .find_iter(c.encode_utf8(&mut [0; 4]))
-                .next()
-                .is_some()
-    };
+    let moving = |c: char| c.is_numeric() != number.find_iter(c.encode_utf8(&mut [0; 4])).next().is_some();
     let variants = [
         // The two patterns, with all of Unicode.
-        (
-            true,
-            "digit",
-            with_pre(vec![digits(true), byte_level(false, true)]),
-        ),
-        (
-            true,
-            "llama3",
-            with_pre(vec![regex_split(LLAMA3), byte_level(false, false)]),
-        ),
+        (true, "digit", with_pre(vec![digits(true), byte_level(false, true)])),
+        (true, "llama3", with_pre(vec![regex_split(LLAMA3), byte_level(false, false)])),
         (false, "plain", with_pre(vec![byte_level(false, false)])),
         (false, "prefix", with_pre(vec![byte_level(true, true)])),
-        (
-            false,
-            "prefix-plain",
-            with_pre(vec![byte_level(true, false)]),
-        ),
-        (
-            false,
-            "digits",
-            with_pre(vec![digits(false), byte_level(false, true)]),
-        ),
-        (
-            false,
-            "digit-prefix",
-            with_pre(vec![digits(true), byte_level(true, true)]),
-        ),
-        (
-            false,
-            "qwen2",
-            with_pre(vec![regex_split(QWEN2), byte_level(false, false)]),
-        ),
-        (
-            false,
-            "llama3-gpt2",
-            with_pre(vec![regex_split(LLAMA3), byte_level(true, true)]),
-        ),
+        (false, "prefix-plain", with_pre(vec![byte_level(true, false)])),
+        (false, "digits", with_pre(vec![digits(false), byte_level(false, true)])),
+        (false, "digit-prefix", with_pre(vec![digits(true), byte_level(true, true)])),
+        (false, "qwen2", with_pre(vec![regex_split(QWEN2), byte_level(false, false)])),
+        (false, "llama3-gpt2", with_pre(vec![regex_split(LLAMA3), byte_level(true, true)])),
     ];
     for (all, name, source) in variants {
         let skip = |c: char| moving(c) || !(all || sampled(c));
-        let mut list: Vec<String> = texts()
-            .into_iter()
-            .filter(|text| !text.chars().any(moving))
-            .collect();
+        let mut list: Vec<String> = texts().into_iter().filter(|text| !text.chars().any(moving)).collect();
         list.extend(contexts(48, skip));
         let after_apostrophe: Vec<char> = scalars().filter(|&c| !moving(c) && sampled(c)).collect();
-        list.extend(
-            after_apostrophe
-                .chunks(64)
-                .map(|chunk| chunk.iter().map(|c| format!("'{c}{c}")).collect()),
-        );
+        list.extend(after_apostrophe.chunks(64).map(|chunk| chunk.iter().map(|c| format!("'{c}{c}")).collect()));
         agree(name, &source, &list);
     }
 }
@@ -147,13 +100,10 @@ fn unusual_vocabularies_agree_with_the_reference() {
     let mut source = fixture();
     source["model"]["ignore_merges"] = json!(true);
     let mut k = 0;
-    source["model"]["merges"]
-        .as_array_mut()
-        .expect("a list")
-        .retain(|_| {
-            k += 1;
-            k % 7 != 0
-        });
+    source["model"]["merges"].as_array_mut().expect("a list").retain(|_| {
+        k += 1;
+        k % 7 != 0
+    });
     let (blob, device) = agree("ignore-merges", &source, &texts);
     decodes("ignore-merges", &source, &blob, &device);
     source["model"]["ignore_merges"] = json!(false);
@@ -173,10 +123,7 @@ fn unusual_vocabularies_agree_with_the_reference() {
     for k in 2..=60 {
         source["model"]["vocab"]["q".repeat(k)] = json!(1022 + k);
         let merge = json!(["q".repeat(k - 1), "q"]);
-        source["model"]["merges"]
-            .as_array_mut()
-            .expect("a list")
-            .push(merge);
+        source["model"]["merges"].as_array_mut().expect("a list").push(merge);
     }
     let runs: Vec<String> = (1..130).map(|k| "q".repeat(k) + " x").collect();
     let (blob, device) = agree("deep", &source, &runs);
@@ -187,34 +134,19 @@ fn unusual_vocabularies_agree_with_the_reference() {
         .as_array()
         .expect("a list")
         .iter()
-        .map(|pair| {
-            format!(
-                "{} {}",
-                pair[0].as_str().expect("a token"),
-                pair[1].as_str().expect("a token")
-            )
-        })
+        .map(|pair| format!("{} {}", pair[0].as_str().expect("a token"), pair[1].as_str().expect("a token")))
         .collect();
-    assert_eq!(
-        build(&source).0,
-        build(&fixture()).0,
-        "both ways to write merges"
-    );
+    assert_eq!(build(&source).0, build(&fixture()).0, "both ways to write merges");
 
     let mut source = fixture();
     let vocab = source["model"]["vocab"].clone();
     let added = source["added_tokens"].as_array_mut().expect("a list");
     for (k, content) in ["<|", "<|end", "ing", " the", "中"].into_iter().enumerate() {
         let known = vocab.get(content).and_then(Value::as_u64);
-        let new = added
-            .iter()
-            .filter(|token| token["id"].as_u64() >= Some(1024))
-            .count() as u64;
+        let new = added.iter().filter(|token| token["id"].as_u64() >= Some(1024)).count() as u64;
         let id = known.unwrap_or(1024 + new);
-        added.push(
-            json!({"id": id, "content": content, "single_word": false, "lstrip": false,
-            "rstrip": false, "normalized": false, "special": k % 2 == 0}),
-        );
+        added.push(json!({"id": id, "content": content, "single_word": false, "lstrip": false,
+            "rstrip": false, "normalized": false, "special": k % 2 == 0}));
     }
     let (blob, device) = agree("added", &source, &texts);
     decodes("added", &source, &blob, &device);
@@ -228,8 +160,7 @@ fn real_tokenizers_agree_with_the_reference() {
         };
         let read = |file: &str| std::fs::read(folder.join(file)).expect("a file of the tokenizer");
         let source: Value = if name == "qwen3" {
-            let mut rest: Value =
-                serde_json::from_slice(&read("tokenizer_rest.json")).expect("JSON");
+            let mut rest: Value = serde_json::from_slice(&read("tokenizer_rest.json")).expect("JSON");
             rest["normalizer"] = Value::Null;
             rest["model"]["vocab"] = serde_json::from_slice(&read("vocab.json")).expect("JSON");
             let merges = String::from_utf8(read("merges.txt")).expect("UTF-8");
@@ -241,32 +172,17 @@ fn real_tokenizers_agree_with_the_reference() {
         let golden: Value = serde_json::from_slice(&read("golden.json")).expect("JSON");
         let cases = golden["cases"].as_array().expect("a list");
         let mut list = texts();
-        list.extend(
-            cases
-                .iter()
-                .map(|case| case["text"].as_str().expect("a text").to_owned()),
-        );
+        list.extend(cases.iter().map(|case| case["text"].as_str().expect("a text").to_owned()));
         let (blob, device) = agree(name, &source, &list);
         decodes(name, &source, &blob, &device);
-        println!(
-            "{name}: {} bytes, {:.2} an entry",
-            blob.len(),
-            blob.len() as f64 / f64::from(device.vocab_size())
-        );
+        println!("{name}: {} bytes, {:.2} an entry", blob.len(), blob.len() as f64 / f64::from(device.vocab_size()));
         // The golden ids of qwen3 were made with its normalizer, which the device has not.
         for case in cases.iter().filter(|_| name != "qwen3") {
             let ids: Vec<u32> = serde_json::from_value(case["ids"].clone()).expect("ids");
             let text = case["text"].as_str().expect("a text");
             assert_eq!(device.encode(text.as_bytes()), ids, "{name}: {text:?}");
-            let bytes: Vec<u8> = ids
-                .iter()
-                .flat_map(|&id| device.decode_token(id).expect("a token"))
-                .collect();
-            assert_eq!(
-                String::from_utf8_lossy(&bytes),
-                case["decoded"].as_str().expect("a text"),
-                "{name}"
-            );
+            let bytes: Vec<u8> = ids.iter().flat_map(|&id| device.decode_token(id).expect("a token")).collect();
+            assert_eq!(String::from_utf8_lossy(&bytes), case["decoded"].as_str().expect("a text"), "{name}");
         }
     }
 }
@@ -293,11 +209,8 @@ fn bytes_that_are_not_utf8_encode_alike_in_rust_and_c() {
                 })
                 .collect();
             script.text(room(&text), &text);
-            let decoded: Vec<u8> = device
-                .encode(&text)
-                .iter()
-                .flat_map(|&id| device.decode_token(id).expect("a token"))
-                .collect();
+            let decoded: Vec<u8> =
+                device.encode(&text).iter().flat_map(|&id| device.decode_token(id).expect("a token")).collect();
             assert!(k == 2 || decoded == text, "nothing is lost: {text:x?}");
             list.push(text);
         }
@@ -317,19 +230,12 @@ fn long_words_are_not_quadratic() {
     let long = "a".repeat(100_000) + &"an the ssi".repeat(10_000);
     let started = std::time::Instant::now();
     let ids = device.encode(long.as_bytes());
-    let bytes: Vec<u8> = ids
-        .iter()
-        .flat_map(|&id| device.decode_token(id).expect("a token"))
-        .collect();
+    let bytes: Vec<u8> = ids.iter().flat_map(|&id| device.decode_token(id).expect("a token")).collect();
     assert_eq!(bytes, long.as_bytes());
     assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
     let short = &long.as_bytes()[99_000..101_000];
     let mut script = Script::default();
-    script
-        .open(&blob)
-        .text(room(short), short)
-        .text(short.len(), short)
-        .text(100, short);
+    script.open(&blob).text(room(short), short).text(short.len(), short).text(100, short);
     script.words(b'U', &[]);
     let Some(mut answers) = script.run("long") else {
         return;
@@ -345,35 +251,17 @@ fn long_words_are_not_quadratic() {
 #[test]
 fn hostile_blobs_are_refused_or_harmless() {
     let mut explicit = fixture();
-    explicit["model"]["merges"]
-        .as_array_mut()
-        .expect("a list")
-        .swap(3, 400);
+    explicit["model"]["merges"].as_array_mut().expect("a list").swap(3, 400);
     explicit["model"]["ignore_merges"] = json!(true);
     explicit["post_processor"] = template(&["<|bos|>"], &["<|end|>"]);
     let mut small = explicit.clone();
-    small["model"]["merges"]
-        .as_array_mut()
-        .expect("a list")
-        .truncate(40);
-    small["model"]["vocab"]
-        .as_object_mut()
-        .expect("a map")
-        .retain(|_, id| id.as_u64() < Some(302));
-    small["model"]["merges"]
-        .as_array_mut()
-        .expect("a list")
-        .retain(|pair| pair[0] != "zz");
-    small["model"]["merges"]
-        .as_array_mut()
-        .expect("a list")
-        .swap_remove(3);
+    small["model"]["merges"].as_array_mut().expect("a list").truncate(40);
+    small["model"]["vocab"].as_object_mut().expect("a map").retain(|_, id| id.as_u64() < Some(302));
+    small["model"]["merges"].as_array_mut().expect("a list").retain(|pair| pair[0] != "zz");
+    small["model"]["merges"].as_array_mut().expect("a list").swap_remove(3);
     let text = "<|bos|>don't  12 ssi the\n\n an é中🙂 <|end|>";
-    for (name, source, flips) in [
-        ("packed", &fixture(), 4000),
-        ("explicit", &explicit, 4000),
-        ("small", &small, 8000),
-    ] {
+    for (name, source, flips) in [("packed", &fixture(), 4000), ("explicit", &explicit, 4000), ("small", &small, 8000)]
+    {
         let (blob, _) = build(source);
         let mut random = Random(blob.len() as u64);
         let mut blobs: Vec<Vec<u8>> = Vec::new();
@@ -396,29 +284,17 @@ fn hostile_blobs_are_refused_or_harmless() {
                     // The end of the class table, where a range can leave Unicode.
                     at = bad.len() - 1 - random.below(4);
                 }
-                bad[at] = if random.below(2) == 0 {
-                    bad[at] ^ 1 << random.below(8)
-                } else {
-                    random.next() as u8
-                };
+                bad[at] = if random.below(2) == 0 { bad[at] ^ 1 << random.below(8) } else { random.next() as u8 };
             }
             blobs.push(bad);
         }
         let mut script = Script::default();
         let mut accepted = 0;
-        let opened: Vec<Option<DeviceTokenizer>> = blobs
-            .iter()
-            .map(|blob| DeviceTokenizer::from_bytes(blob).ok())
-            .collect();
+        let opened: Vec<Option<DeviceTokenizer>> =
+            blobs.iter().map(|blob| DeviceTokenizer::from_bytes(blob).ok()).collect();
         for (k, (bad, device)) in blobs.iter().zip(&opened).enumerate() {
-            assert!(
-                device.is_none() || k >= truncated,
-                "{name}: {} bytes are not enough",
-                bad.len()
-            );
-            script
-                .open(bad)
-                .text(room(text.as_bytes()), text.as_bytes());
+            assert!(device.is_none() || k >= truncated, "{name}: {} bytes are not enough", bad.len());
+            script.open(bad).text(room(text.as_bytes()), text.as_bytes());
             accepted += usize::from(device.is_some());
             for id in [0, 100, 270, 299, 1000] {
                 script.words(b'D', &[65_535, id]);
@@ -428,10 +304,7 @@ fn hostile_blobs_are_refused_or_harmless() {
             data.extend_from_slice(text.as_bytes());
             fuzz_device_blob(&data);
         }
-        println!(
-            "{name}: {} hostile blobs, {accepted} of them still tokenizers",
-            blobs.len()
-        );
+        println!("{name}: {} hostile blobs, {accepted} of them still tokenizers", blobs.len());
         let Some(mut answers) = script.run(&format!("hostile-{name}")) else {
             return;
         };
@@ -442,18 +315,12 @@ fn hostile_blobs_are_refused_or_harmless() {
                 "{name} {k}: {:?}",
                 DeviceTokenizer::from_bytes(&blobs[k]).err()
             );
-            let expected = device.as_ref().map_or((E_STATE, vec![]), |device| {
-                (OK, device.encode(text.as_bytes()))
-            });
+            let expected = device.as_ref().map_or((E_STATE, vec![]), |device| (OK, device.encode(text.as_bytes())));
             assert_eq!(answers.ids(), expected, "{name} {k}");
             for id in [0, 100, 270, 299, 1000] {
                 let (status, bytes) = answers.bytes();
                 let decoded = device.as_ref().and_then(|device| device.decode_token(id));
-                assert_eq!(
-                    (status == OK).then_some(bytes),
-                    decoded,
-                    "{name} {k}: id {id}"
-                );
+                assert_eq!((status == OK).then_some(bytes), decoded, "{name} {k}: id {id}");
             }
         }
     }
@@ -464,10 +331,7 @@ fn template_ids_are_kept_beside_the_text() {
     let mut source = fixture();
     source["post_processor"] = template(&["<|bos|>", "<|system|>"], &["<|end|>"]);
     let (blob, device) = build(&source);
-    assert_eq!(
-        (device.prefix_ids(), device.suffix_ids()),
-        (&[1, 3][..], &[2][..])
-    );
+    assert_eq!((device.prefix_ids(), device.suffix_ids()), (&[1, 3][..], &[2][..]));
     assert_eq!(device.encode(b"hi"), build(&fixture()).1.encode(b"hi"));
     let chain = json!({"type": "Sequence", "processors": [byte_level(true, true), source["post_processor"]]});
     source["post_processor"] = chain;
@@ -477,108 +341,46 @@ fn template_ids_are_kept_beside_the_text() {
     let Some(mut answers) = script.run("template") else {
         return;
     };
-    assert_eq!(
-        (answers.number(), answers.ids(), answers.ids()),
-        (OK, (OK, vec![1, 3]), (OK, vec![2]))
-    );
+    assert_eq!((answers.number(), answers.ids(), answers.ids()), (OK, (OK, vec![1, 3]), (OK, vec![2])));
 }
 
 #[test]
 fn what_is_not_supported_is_named() {
     let cases: &[(&str, Value, &str)] = &[
-        (
-            "/normalizer",
-            json!({"type": "NFC"}),
-            "`normalizer.type` = NFC",
-        ),
-        (
-            "/decoder",
-            json!({"type": "WordPiece"}),
-            "`decoder.type` = WordPiece",
-        ),
+        ("/normalizer", json!({"type": "NFC"}), "`normalizer.type` = NFC"),
+        ("/decoder", json!({"type": "WordPiece"}), "`decoder.type` = WordPiece"),
         ("/pre_tokenizer", Value::Null, "`pre_tokenizer.type`"),
-        (
-            "/pre_tokenizer",
-            json!({"type": "Metaspace"}),
-            "`pre_tokenizer.type` = Metaspace",
-        ),
-        (
-            "/pre_tokenizer",
-            json!({"type": "Sequence", "pretokenizers": []}),
-            "`pre_tokenizer`",
-        ),
+        ("/pre_tokenizer", json!({"type": "Metaspace"}), "`pre_tokenizer.type` = Metaspace"),
+        ("/pre_tokenizer", json!({"type": "Sequence", "pretokenizers": []}), "`pre_tokenizer`"),
         (
             "/pre_tokenizer",
             json!({"type": "Sequence", "pretokenizers": [regex_split(r"\w+"), byte_level(false, false)]}),
             "`pre_tokenizer.pattern`",
         ),
-        (
-            "/post_processor",
-            json!({"type": "RobertaProcessing"}),
-            "`post_processor.type` = RobertaProcessing",
-        ),
+        ("/post_processor", json!({"type": "RobertaProcessing"}), "`post_processor.type` = RobertaProcessing"),
         ("/model/type", json!("Unigram"), "`model.type` = Unigram"),
         ("/model/dropout", json!(0.1), "`model.dropout` = 0.1"),
-        (
-            "/model/end_of_word_suffix",
-            json!("</w>"),
-            "`model.end_of_word_suffix` = </w>",
-        ),
-        (
-            "/added_tokens/2/lstrip",
-            json!(true),
-            "added_tokens[`<|end|>`].lstrip",
-        ),
-        (
-            "/added_tokens/2/normalized",
-            json!(true),
-            "added_tokens[`<|end|>`].normalized",
-        ),
-        (
-            "/added_tokens/2/id",
-            json!(7),
-            "the reference tokenizer gives it 2",
-        ),
-        (
-            "/model/merges/0",
-            json!(["no", "such token"]),
-            "is not in the vocabulary",
-        ),
+        ("/model/end_of_word_suffix", json!("</w>"), "`model.end_of_word_suffix` = </w>"),
+        ("/added_tokens/2/lstrip", json!(true), "added_tokens[`<|end|>`].lstrip"),
+        ("/added_tokens/2/normalized", json!(true), "added_tokens[`<|end|>`].normalized"),
+        ("/added_tokens/2/id", json!(7), "the reference tokenizer gives it 2"),
+        ("/model/merges/0", json!(["no", "such token"]), "is not in the vocabulary"),
         ("/model/vocab/st", json!(5), "two tokens have the id 5"),
-        (
-            "/model/vocab/st",
-            json!(1 << 20),
-            "ids must be below 1048576",
-        ),
+        ("/model/vocab/st", json!(1 << 20), "ids must be below 1048576"),
     ];
     for (path, value, expected) in cases {
         let mut source = fixture();
-        *source
-            .pointer_mut(path)
-            .unwrap_or_else(|| panic!("{path} is in the fixture")) = value.clone();
-        let error = compile(source.to_string().as_bytes())
-            .expect_err(path)
-            .to_string();
+        *source.pointer_mut(path).unwrap_or_else(|| panic!("{path} is in the fixture")) = value.clone();
+        let error = compile(source.to_string().as_bytes()).expect_err(path).to_string();
         assert!(error.contains(expected), "{path}: {error}");
     }
     let mut source = fixture();
     source["model"]["unk_token"] = json!("<|pad|>");
     compile(source.to_string().as_bytes()).expect("harmless while every byte has an id");
-    source["model"]["vocab"]
-        .as_object_mut()
-        .expect("a map")
-        .remove("\u{143}");
-    let error = compile(source.to_string().as_bytes())
-        .expect_err("a byte is missing")
-        .to_string();
-    assert!(
-        error.contains("`model.unk_token`") && error.contains("0xad"),
-        "{error}"
-    );
-    assert!(
-        error.contains("may be exported without a device tokenizer"),
-        "{error}"
-    );
+    source["model"]["vocab"].as_object_mut().expect("a map").remove("\u{143}");
+    let error = compile(source.to_string().as_bytes()).expect_err("a byte is missing").to_string();
+    assert!(error.contains("`model.unk_token`") && error.contains("0xad"), "{error}");
+    assert!(error.contains("may be exported without a device tokenizer"), "{error}");
     assert!(compile(b"{").is_err() && compile(b"[]").is_err() && compile(b"{}").is_err());
 }
 
@@ -592,18 +394,12 @@ fn the_worked_example_is_true() {
             "merges": ["a b", "\u{120} ab"]},
     });
     let (blob, device) = build(&source);
-    let page =
-        std::fs::read_to_string(root().join("docs/format/tokenizer.md")).expect("the document");
+    let page = std::fs::read_to_string(root().join("docs/format/tokenizer.md")).expect("the document");
     let start = page.find("```hex").expect("an example") + "```hex".len();
     let end = page[start..].find("```").expect("its end") + start;
     let hex: String = page[start..end]
         .lines()
-        .flat_map(|line| {
-            line.split(';')
-                .next()
-                .unwrap_or_default()
-                .split_whitespace()
-        })
+        .flat_map(|line| line.split(';').next().unwrap_or_default().split_whitespace())
         .collect();
     let ours: String = blob.iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(hex, ours);

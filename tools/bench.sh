@@ -7,7 +7,7 @@ cc -shared -fPIC -O2 -o "$B/inscount.so" "$T/inscount.c"
 arm-none-eabi-gcc -std=c99 -O2 -mcpu=cortex-m7 -mthumb -mfloat-abi=soft -ffreestanding -fno-builtin -fno-tree-loop-distribute-patterns \
   -nostdlib -nostartfiles -static $EXTRA -DBITNET_TARGET_QEMU -DBITNET_ARENA_BYTES=64 -DBITNET_VOCAB=1 -DBITNET_PROMPT_IDS=1 \
   -I"$D/runtime" -I"$D/ports" -L"$D/ports" -T "$D/ports/mps2-an500.ld" -Wl,--gc-sections -ffunction-sections \
-  "$D"/runtime/bitnet_math.c "$D"/runtime/bitnet_ops.c "$D"/runtime/bitnet_linear.c "$D"/ports/port_semihosting.c "$T/../tests/c/bench_kernels.c" \
+  "$D"/runtime/bitnet_math.c "$D"/runtime/bitnet_ops.c "$D"/runtime/bitnet_kernels.c "$D"/runtime/bitnet_linear.c "$D"/ports/port_semihosting.c "$T/../tests/c/bench_kernels.c" \
   -o "$B/bench.elf"
 one() { # name, arguments; two runs with 1 and 2 repetitions separate building from use
   for n in 1 2; do
@@ -15,7 +15,7 @@ one() { # name, arguments; two runs with 1 and 2 repetitions separate building f
       -semihosting-config enable=on,target=native,chardev=out,arg=q,arg="$2 $n" -kernel "$B/bench.elf" > "$B/result.txt"
     grep -q equal "$B/result.txt" || { echo "$1: differs"; return; }
   done
-  awk -v name="$1" -v args="$2" 'FNR == 1 { f++ } $2 ~ /^(bn_linear|block|lut_|subset_|planes_|select_|rows_|row_|dot_rows|tiled|wide|finish|grouped|range_total|code_at|bn_[a-z_]*scale|bn_norm|bn_exp_add)/ { s[f] += $1 }
+  awk -v name="$1" -v args="$2" 'FNR == 1 { f++ } $2 ~ /^(bn_linear|block|lut_|bn_lut|bn_subset|bn_planes|bn_by_rows|by_tables|subset_|planes_|select_|rows_|row_|wide|finish|grouped|range_total|bn_code_at|bn_[a-z_]*scale|bn_norm|bn_exp_add)/ { s[f] += $1 }
     END { split(args, a, " "); n = a[4] * a[5]; printf "%-44s %10d first %8.3f insn/weight, again %8.3f\n", name, s[1], s[1] / n, (s[2] - s[1]) / n }' "$B/1.txt" "$B/2.txt"
 }
 one "tables binary i8 512x512"            "1 8 2 512 512 32768 127"

@@ -49,7 +49,13 @@ impl Eval {
         };
         printer.result(&output, |out| {
             if let Some(a) = &output.tasks {
-                writeln!(out, "accuracy     {:.2} %  ({} of {} answers exact)", 100.0 * a.accuracy, a.correct, a.items)?;
+                writeln!(
+                    out,
+                    "accuracy     {:.2} %  ({} of {} answers exact)",
+                    100.0 * a.accuracy,
+                    a.correct,
+                    a.items
+                )?;
                 for m in a.misses.iter().take(3) {
                     writeln!(out, "  e.g. {:?}: {:?}, expected {:?}", m.prompt, m.got, m.expected)?;
                 }
@@ -59,7 +65,11 @@ impl Eval {
             }
             if let Some(f) = &output.golden {
                 writeln!(out, "mean KL      {:.3e} per token over {} positions", f.mean_kl, f.positions)?;
-                writeln!(out, "same top 1   {} of {}, {} of the others no near tie", f.same_top1, f.positions, f.different_not_near_tie)?;
+                writeln!(
+                    out,
+                    "same top 1   {} of {}, {} of the others no near tie",
+                    f.same_top1, f.positions, f.different_not_near_tie
+                )?;
                 writeln!(out, "worst logit  {:.4} off", f.worst_logit_difference)?;
             }
             Ok(())

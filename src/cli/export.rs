@@ -181,10 +181,20 @@ impl Export {
             warnings.push(what);
         }
         let path = out.display().to_string();
-        let done = WrittenOutput { path, bytes: written.bytes, residual_frac_bits: written.residual_frac, saturated: written.saturated };
+        let done = WrittenOutput {
+            path,
+            bytes: written.bytes,
+            residual_frac_bits: written.residual_frac,
+            saturated: written.saturated,
+        };
         let line = match format {
             Format::Packed => format!("wrote {} ({} bytes)", done.path, plan::group(done.bytes)),
-            Format::C => format!("wrote {} (model.bin {} bytes); next: `bitnet-convert verify {}`", done.path, plan::group(done.bytes), done.path),
+            Format::C => format!(
+                "wrote {} (model.bin {} bytes); next: `bitnet-convert verify {}`",
+                done.path,
+                plan::group(done.bytes),
+                done.path
+            ),
         };
         if printer.json {
             printer.result(&Output { plan: &prepared.plan, written: Some(done), warnings }, |_| Ok(()))?;
@@ -225,8 +235,12 @@ fn device_tokenizer(model: &Model) -> Result<Option<Vec<u8>>> {
     let blob = tokenizer::compile(json)?;
     let device = DeviceTokenizer::from_bytes(&blob)?;
     if device.vocab_size() as usize > model.vocab {
-        return Err(Error::input(format!("tokenizer.json has {} entries, the model {}", device.vocab_size(), model.vocab))
-            .hint("the tokenizer belongs to another model"));
+        return Err(Error::input(format!(
+            "tokenizer.json has {} entries, the model {}",
+            device.vocab_size(),
+            model.vocab
+        ))
+        .hint("the tokenizer belongs to another model"));
     }
     Ok(Some(blob))
 }

@@ -17,7 +17,9 @@ use std::path::PathBuf;
 ///
 /// Everything in it is checked on the way: digests, structure, codes.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  bitnet-convert inspect model.bitnet\n  bitnet-convert inspect model.bitnet --program\n  bitnet-convert inspect DIR --json")]
+#[command(
+    after_help = "Examples:\n  bitnet-convert inspect model.bitnet\n  bitnet-convert inspect model.bitnet --program\n  bitnet-convert inspect DIR --json"
+)]
 pub struct Inspect {
     path: PathBuf,
     /// Also print every operation of the program
@@ -137,10 +139,20 @@ impl Inspect {
             offset: t.offset,
             bytes: t.data.len(),
         });
-        let info = SafetensorsInfo { file: self.path.display().to_string(), bytes: f.len(), tensors: tensors.collect() };
+        let info =
+            SafetensorsInfo { file: self.path.display().to_string(), bytes: f.len(), tensors: tensors.collect() };
         printer.result(&info, |out| {
             writeln!(out, "{}: safetensors, {} tensors, {} bytes", info.file, info.tensors.len(), group(info.bytes))?;
-            info.tensors.iter().try_for_each(|t| writeln!(out, "  {:5} {:16} {:>12}  {}", t.dtype, format!("{:?}", t.shape), group(t.bytes as u64), t.name))
+            info.tensors.iter().try_for_each(|t| {
+                writeln!(
+                    out,
+                    "  {:5} {:16} {:>12}  {}",
+                    t.dtype,
+                    format!("{:?}", t.shape),
+                    group(t.bytes as u64),
+                    t.name
+                )
+            })
         })?;
         Ok(0)
     }
@@ -166,9 +178,17 @@ impl Inspect {
         };
         printer.result(&info, |out| {
             writeln!(out, "{}: checkpoint of `{}`, architecture {}", info.folder, info.model, info.architecture)?;
-            let trained = if info.native { "trained for low bits: exported with its own codes and scales" } else { "float weights: give `--quantize-weight` and `--quantize-activation`" };
+            let trained = if info.native {
+                "trained for low bits: exported with its own codes and scales"
+            } else {
+                "float weights: give `--quantize-weight` and `--quantize-activation`"
+            };
             writeln!(out, "  {trained}")?;
-            writeln!(out, "  {} layers, d_model {}, ffn {}, {} heads / {} kv heads of {}, vocabulary {}, context {}", info.layers, info.d_model, info.ffn, info.heads, info.kv_heads, info.head_dim, info.vocab, info.context)?;
+            writeln!(
+                out,
+                "  {} layers, d_model {}, ffn {}, {} heads / {} kv heads of {}, vocabulary {}, context {}",
+                info.layers, info.d_model, info.ffn, info.heads, info.kv_heads, info.head_dim, info.vocab, info.context
+            )?;
             writeln!(out, "  {} weights in projections, {}", group(info.projections), info.hidden_activation)?;
             info.warnings.iter().try_for_each(|w| writeln!(out, "  warning: {w}"))
         })?;
@@ -181,7 +201,12 @@ fn packed(a: &Artifact, with_program: bool) -> PackedInfo {
     let manifest = a.manifest.as_ref();
     let low: u64 = p.tensors.iter().map(|t| t.low_bit_weights()).sum();
     let low_bytes: u64 = p.tensors.iter().filter(|t| t.low_bit_weights() > 0).map(|t| t.bytes()).sum();
-    let parameters: u64 = p.tensors.iter().filter(|t| !matches!(t.kind, TensorKind::Frequencies | TensorKind::StaticKeys)).map(|t| (t.rows * t.cols) as u64).sum();
+    let parameters: u64 = p
+        .tensors
+        .iter()
+        .filter(|t| !matches!(t.kind, TensorKind::Frequencies | TensorKind::StaticKeys))
+        .map(|t| (t.rows * t.cols) as u64)
+        .sum();
     let bytes = a.packed.bytes().len() as u64;
     PackedInfo {
         file: a.packed.path.display().to_string(),
@@ -236,7 +261,9 @@ fn packed(a: &Artifact, with_program: bool) -> PackedInfo {
                 bytes: t.bytes(),
             })
             .collect(),
-        sources: manifest.map(|m| m.sources.iter().map(|s| (s.name.clone(), hex(&s.sha256))).collect()).unwrap_or_default(),
+        sources: manifest
+            .map(|m| m.sources.iter().map(|s| (s.name.clone(), hex(&s.sha256))).collect())
+            .unwrap_or_default(),
         program: with_program.then(|| program::print(p)),
     }
 }
@@ -248,8 +275,16 @@ fn print_packed(out: &mut dyn Write, i: &PackedInfo) -> io::Result<()> {
         let native = if i.native == Some(true) { "carried over from the checkpoint" } else { "quantized by this tool" };
         writeln!(out, "  architecture {a}, weights {w}, activations {act} ({native})")?;
     }
-    writeln!(out, "  {} layers, d_model {}, {} heads / {} kv heads of {}, vocabulary {}", i.layers, i.d_model, i.heads, i.kv_heads, i.head_dim, i.vocab)?;
-    writeln!(out, "  cache {} bits, window {} slots of which {} sinks; residual with {} fraction bits", i.kv_bits, i.window, i.sinks, i.residual_frac_bits)?;
+    writeln!(
+        out,
+        "  {} layers, d_model {}, {} heads / {} kv heads of {}, vocabulary {}",
+        i.layers, i.d_model, i.heads, i.kv_heads, i.head_dim, i.vocab
+    )?;
+    writeln!(
+        out,
+        "  cache {} bits, window {} slots of which {} sinks; residual with {} fraction bits",
+        i.kv_bits, i.window, i.sinks, i.residual_frac_bits
+    )?;
     writeln!(
         out,
         "  {} low-bit weights at {:.3} bits with scales, whole file {:.3} bits per parameter; golden trace of {} prompts, {} tokens",
@@ -261,7 +296,14 @@ fn print_packed(out: &mut dyn Write, i: &PackedInfo) -> io::Result<()> {
     )?;
     writeln!(out, "sections")?;
     for s in &i.sections {
-        writeln!(out, "  {:16} at {:>12} {:>14} bytes  sha256 {}…", s.name, group(s.offset), group(s.bytes), &s.sha256[..12])?;
+        writeln!(
+            out,
+            "  {:16} at {:>12} {:>14} bytes  sha256 {}…",
+            s.name,
+            group(s.offset),
+            group(s.bytes),
+            &s.sha256[..12]
+        )?;
     }
     writeln!(out, "not low-bit")?;
     for t in i.tensors.iter().filter(|t| t.kind.starts_with("int")) {

@@ -170,7 +170,8 @@ fn report(e: &Error, json: bool) {
 fn parse_ids(text: &str) -> Result<Vec<u32>> {
     let ids = text.split(',').map(|t| t.trim().parse::<u32>().map_err(|_| t));
     ids.collect::<std::result::Result<Vec<u32>, &str>>().map_err(|t| {
-        Error::usage(format!("`{}` in the list of ids is no token id", t.trim())).hint("give whole numbers with commas: `--input-ids 1,2,3`")
+        Error::usage(format!("`{}` in the list of ids is no token id", t.trim()))
+            .hint("give whole numbers with commas: `--input-ids 1,2,3`")
     })
 }
 

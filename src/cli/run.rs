@@ -14,7 +14,9 @@ use std::time::Instant;
 ///
 /// Without `--greedy` or `--temperature` the model's own generation_config.json decides. The same seed gives the same text on every target.
 #[derive(Args)]
-#[command(after_help = "Example:\n  bitnet-convert run model.bitnet --prompt \"Once upon a time\" --max-new-tokens 60 --temperature 0.8 --seed 7")]
+#[command(
+    after_help = "Example:\n  bitnet-convert run model.bitnet --prompt \"Once upon a time\" --max-new-tokens 60 --temperature 0.8 --seed 7"
+)]
 pub struct Run {
     /// A packed model, or an exported folder
     artifact: PathBuf,

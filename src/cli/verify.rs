@@ -49,7 +49,11 @@ impl Verify {
 
 fn print(out: &mut dyn Write, r: &Report) -> io::Result<()> {
     let rolled = if r.beyond_window { ", beyond the window" } else { "" };
-    writeln!(out, "verify {}: {} prompts, {} tokens{rolled}, {} operations each", r.artifact, r.prompts, r.tokens, r.operations_compared)?;
+    writeln!(
+        out,
+        "verify {}: {} prompts, {} tokens{rolled}, {} operations each",
+        r.artifact, r.prompts, r.tokens, r.operations_compared
+    )?;
     for row in &r.rows {
         let (word, more) = match &row.outcome {
             Outcome::Equal => ("equal", String::new()),

@@ -72,6 +72,8 @@ pub struct Scale {
 /// log2(e) of the natural logarithm's base, for exponentials in base 2.
 pub const LOG2E: Scale = Scale { m: 1_549_082_005, e: -30 };
 
+// Named methods, not operators: they round, and a reader should see that a function is called.
+#[allow(clippy::should_implement_trait)]
 impl Scale {
     pub const ONE: Scale = Scale { m: 1 << 30, e: -30 };
 

@@ -22,8 +22,11 @@ use std::path::Path;
 const GOLDEN_CONTINUATION: usize = 8;
 /// Tokens of the long golden prompt, where the window is not the limit.
 const GOLDEN_LONG: usize = 48;
-const GOLDEN_TEXTS: [&str; 3] =
-    ["Once upon a time there was a", "What is the temperature in the kitchen?", "Turn off the lights, please. It is 7:45 p.m."];
+const GOLDEN_TEXTS: [&str; 3] = [
+    "Once upon a time there was a",
+    "What is the temperature in the kitchen?",
+    "Turn off the lights, please. It is 7:45 p.m.",
+];
 /// Shows calibration what ordinary text does, where the user gives none.
 const CALIBRATION_TEXT: &str = "The sensor in the kitchen shows 21.5 degrees, and it is raining outside. Please turn on the lights at seven \
 o'clock, then read me the news. Once upon a time there was an old king who lived in a castle by the sea; he said to his daughter: \"Go, and do \
@@ -200,7 +203,9 @@ impl Prepared<'_> {
         let residual_frac = p.residual_frac;
         let bytes = w.finish()?;
         if bytes != self.plan.file_bytes {
-            return Err(Error::input(format!("{bytes} bytes were written, {} were planned", self.plan.file_bytes)).at_file(out));
+            return Err(
+                Error::input(format!("{bytes} bytes were written, {} were planned", self.plan.file_bytes)).at_file(out)
+            );
         }
         Ok(Written { bytes, residual_frac, saturated })
     }

@@ -125,7 +125,8 @@ impl Packed {
     /// `Input` if the section is missing.
     pub fn require(&self, kind: Kind) -> Result<&[u8]> {
         self.section(kind).ok_or_else(|| {
-            Error::input(format!("the file has no {} section, which every runtime needs", kind.name())).at_file(&self.path)
+            Error::input(format!("the file has no {} section, which every runtime needs", kind.name()))
+                .at_file(&self.path)
         })
     }
 
@@ -196,7 +197,8 @@ fn parse(data: &[u8]) -> Result<Vec<Section>> {
             return Err(t.error(format!("a section starts at {offset}, {at} is its place")));
         }
         let end = offset.checked_add(length).filter(|e| length > 0 && *e <= data.len() as u64);
-        let end = end.ok_or_else(|| t.error(format!("a section of {length} bytes at {offset} leaves the file")))? as usize;
+        let end =
+            end.ok_or_else(|| t.error(format!("a section of {length} bytes at {offset} leaves the file")))? as usize;
         if data[gap..at].iter().any(|b| *b != 0) {
             return Err(t.error("padding before a section is not zero"));
         }

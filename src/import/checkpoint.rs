@@ -46,7 +46,8 @@ impl Checkpoint {
         let generation = parse(side("generation_config.json", MAX_JSON_BYTES)?)?;
         let index = parse(side("model.safetensors.index.json", MAX_JSON_BYTES)?)?;
         let tokenizer_json = side("tokenizer.json", MAX_TOKENIZER_BYTES)?.map(|(_, d)| d);
-        let template = side("chat_template.jinja", MAX_JSON_BYTES)?.map(|(_, d)| String::from_utf8_lossy(&d).into_owned());
+        let template =
+            side("chat_template.jinja", MAX_JSON_BYTES)?.map(|(_, d)| String::from_utf8_lossy(&d).into_owned());
         let tokenizer_config = parse(side("tokenizer_config.json", MAX_JSON_BYTES)?)?;
         let in_config = tokenizer_config.and_then(|c| c.str("chat_template").map(str::to_string));
         let files = weight_files(path, dir, index.as_ref())?;
@@ -173,9 +174,12 @@ fn index_tensors(files: &[safetensors::File]) -> Result<BTreeMap<String, TensorR
                 let (a, b) = (files[old.file].get(&old.name), f.get(name));
                 let same = a.zip(b).is_some_and(|(a, b)| a.data == b.data && a.shape == b.shape);
                 if !same {
-                    return Err(Error::input(format!("`{}` and `{name}` are the same tensor with different values", old.name))
-                        .at_tensor(name)
-                        .at_file(&f.path));
+                    return Err(Error::input(format!(
+                        "`{}` and `{name}` are the same tensor with different values",
+                        old.name
+                    ))
+                    .at_tensor(name)
+                    .at_file(&f.path));
                 }
             }
         }

@@ -56,8 +56,11 @@ impl Config {
         let Some(v) = self.get(key) else { return Ok(None) };
         match v.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|n| range.contains(n)) {
             Some(n) => Ok(Some(n)),
-            None => Err(self
-                .error(format!("`{key}` is {v}, a whole number from {} to {} is expected", range.start(), range.end()))),
+            None => Err(self.error(format!(
+                "`{key}` is {v}, a whole number from {} to {} is expected",
+                range.start(),
+                range.end()
+            ))),
         }
     }
 

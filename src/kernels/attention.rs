@@ -31,10 +31,10 @@ pub struct StaticKeys {
 /// Cache of one layer. Codes are held wide on the host whatever their width in the program.
 #[derive(Debug, Clone)]
 pub struct LayerCache {
-    k: Vec<i16>,        // [window, kv_heads, head_dim]
-    v: Vec<i16>,        // [window, kv_heads, head_dim]
-    ks: Vec<Scale>,     // [window, kv_heads]
-    vs: Vec<Scale>,     // [window, kv_heads]
+    k: Vec<i16>,    // [window, kv_heads, head_dim]
+    v: Vec<i16>,    // [window, kv_heads, head_dim]
+    ks: Vec<Scale>, // [window, kv_heads]
+    vs: Vec<Scale>, // [window, kv_heads]
 }
 
 /// What KVWRITE stored for a token, for the trace.

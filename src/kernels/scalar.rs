@@ -20,9 +20,18 @@ pub struct QuantRule {
 pub enum MatrixScales<'a> {
     One(Scale),
     /// Mantissas u32 then shifts u8, one a row.
-    Row { e: i32, m: &'a [u8], h: &'a [u8] },
+    Row {
+        e: i32,
+        m: &'a [u8],
+        h: &'a [u8],
+    },
     /// One for each `group` columns of each row.
-    Group { e: i32, group: usize, m: &'a [u8], h: &'a [u8] },
+    Group {
+        e: i32,
+        group: usize,
+        m: &'a [u8],
+        h: &'a [u8],
+    },
 }
 
 /// A weight matrix in place.

@@ -55,7 +55,11 @@ impl Tables {
             u = (1 << 30) - u;
         }
         let (i, r) = ((u >> 20) as usize, i64::from(u & 0xF_FFFF));
-        let v = if r == 0 { self.sin[i] } else { self.sin[i] + rsr(i64::from(self.sin[i + 1] - self.sin[i]) * r, 20) as i32 };
+        let v = if r == 0 {
+            self.sin[i]
+        } else {
+            self.sin[i] + rsr(i64::from(self.sin[i + 1] - self.sin[i]) * r, 20) as i32
+        };
         if k < 2 {
             v
         } else {

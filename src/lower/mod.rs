@@ -11,7 +11,9 @@ use crate::kernels::attention::AttentionShape;
 use crate::kernels::scalar::QuantRule;
 use crate::limits::{MAX_QMAX, MAX_WINDOW};
 use crate::model::{Activation, ActivationRule, Linear, Model, Source, TensorRef, WeightRule};
-use crate::program::{KernelHint, Op, OpKind, Program, Reg, RegKind, Register, ScaleMode, Tensor, TensorId, TensorKind};
+use crate::program::{
+    KernelHint, Op, OpKind, Program, Reg, RegKind, Register, ScaleMode, Tensor, TensorId, TensorKind,
+};
 
 /// What the user may choose. None means: what the checkpoint was trained for, or the target's default.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +50,10 @@ impl Default for Options {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Origin {
     /// A projection; the rule applies to float masters.
-    LowBit { linear: Linear, rule: Option<WeightRule> },
+    LowBit {
+        linear: Linear,
+        rule: Option<WeightRule>,
+    },
     /// Rows of an embedding or head as integers.
     Rows(TensorRef),
     Gamma(TensorRef),
@@ -135,7 +140,9 @@ fn settings(m: &Model, o: &Options) -> Result<(Option<WeightRule>, ActivationRul
             return Err(Error::usage("this checkpoint holds float weights that were not trained for low bits, so the settings must be given")
                 .hint("add `--quantize-weight 1.58 --quantize-activation 8`; without retraining the model will be damaged, see `bitnet-convert eval`"));
         };
-        let warnings = vec!["float weights are rounded without calibration or retraining: expect a model that is badly damaged".into()];
+        let warnings =
+            vec!["float weights are rounded without calibration or retraining: expect a model that is badly damaged"
+                .into()];
         return Ok((Some(w), a, false, warnings));
     };
     let mut warnings = Vec::new();
@@ -146,7 +153,10 @@ fn settings(m: &Model, o: &Options) -> Result<(Option<WeightRule>, ActivationRul
         (Some(WeightRule::TernaryAbsmean), None) => None,
         (Some(w), n) => {
             let trained = n.map_or("ternary codes", WeightRule::name);
-            warnings.push(format!("the checkpoint was trained as {trained}; converting its weights with {} loses what it learned", w.name()));
+            warnings.push(format!(
+                "the checkpoint was trained as {trained}; converting its weights with {} loses what it learned",
+                w.name()
+            ));
             carried = false;
             Some(w)
         }
@@ -204,8 +214,16 @@ struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    fn new(m: &'a Model, o: &'a Options, rule: Option<WeightRule>, act: ActivationRule, static_keys: bool) -> Result<Self> {
-        let positive = |v: f64, what: &str| Scale::from_f64(v).ok_or_else(|| Error::input(format!("{what} is {v}, it must be positive")));
+    fn new(
+        m: &'a Model,
+        o: &'a Options,
+        rule: Option<WeightRule>,
+        act: ActivationRule,
+        static_keys: bool,
+    ) -> Result<Self> {
+        let positive = |v: f64, what: &str| {
+            Scale::from_f64(v).ok_or_else(|| Error::input(format!("{what} is {v}, it must be positive")))
+        };
         // The reference adds eps as f32.
         let eps = positive(f64::from(m.eps as f32), "rms_norm_eps")?;
         let own_eps = positive(f64::from(m.input_norm_eps as f32), "rms_norm_eps of the projections")?;
@@ -314,13 +332,11 @@ impl<'a> Builder<'a> {
             scales: ScaleMode::Row,
         };
         let embedding_kind = rows(self.o.embedding_bits);
-        let table = self.tensor("embedding".into(), embedding_kind, m.vocab, m.d_model, Origin::Rows(m.embedding.clone()));
+        let table =
+            self.tensor("embedding".into(), embedding_kind, m.vocab, m.d_model, Origin::Rows(m.embedding.clone()));
         self.op(None, OpKind::Embed { dst: X, table });
-        let turns: Vec<u32> = m
-            .inv_freq
-            .iter()
-            .map(|f| libm::rint(f / std::f64::consts::TAU * 2f64.powi(32)) as u64 as u32)
-            .collect();
+        let turns: Vec<u32> =
+            m.inv_freq.iter().map(|f| libm::rint(f / std::f64::consts::TAU * 2f64.powi(32)) as u64 as u32).collect();
         let freq = self.tensor("rope".into(), TensorKind::Frequencies, 1, turns.len(), Origin::Frequencies(turns));
         let mut waiting = Vec::new();
         for (i, l) in m.layers.iter().enumerate() {

@@ -154,7 +154,9 @@ fn low_bit(model: &Model, linear: &Linear, rule: Option<WeightRule>, t: &Tensor,
     let mut codes = vec![0; t.cols];
     let Some(rule) = rule else {
         let Some(scale) = stored else {
-            return Err(Error::input("holds float weights where stored codes were announced").at_tensor(&linear.weight.name));
+            return Err(
+                Error::input("holds float weights where stored codes were announced").at_tensor(&linear.weight.name)
+            );
         };
         for r in 0..t.rows {
             reader.codes(r, &mut codes)?;

@@ -191,7 +191,7 @@ impl Walk<'_> {
                 self.vector_of(k, a.kv_heads * a.head_dim)?;
                 self.vector_of(v, a.kv_heads * a.head_dim)?;
                 if k == v || [k, v].map(Some).contains(&self.residual) {
-                    return Err("k and v must be registers of their own; k is rotated in place".into());
+                    return Err("k and v must be two registers, neither the residual".into());
                 }
                 self.freq(freq)?;
                 self.keys(keys)
@@ -225,9 +225,13 @@ pub fn check_weights(p: &Program, weights: &[u8], base: u64) -> Result<()> {
     for t in &p.tensors {
         for r in [&t.data, &t.scales] {
             if r.end > weights.len() as u64 {
-                return Err(Error::input(format!("it ends at byte {} of a weights section of {}", r.end, weights.len()))
-                    .at_tensor(&t.name)
-                    .at_offset(base + r.start));
+                return Err(Error::input(format!(
+                    "it ends at byte {} of a weights section of {}",
+                    r.end,
+                    weights.len()
+                ))
+                .at_tensor(&t.name)
+                .at_offset(base + r.start));
             }
             if r.start < r.end {
                 ranges.push((r.start, r.end, &t.name));

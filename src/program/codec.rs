@@ -350,7 +350,12 @@ fn decode_op(r: &mut Reader, registers: usize, tensors: usize, layers: usize) ->
         3 => {
             let (qmax, lo, hi) = (w[6], w[7] as i32, w[8] as i32);
             let q = i64::from(qmax);
-            if !(1..=MAX_QMAX).contains(&qmax) || lo > 0 || hi < 0 || i64::from(lo) < (-q - 1).max(-32_768) || i64::from(hi) > q {
+            if !(1..=MAX_QMAX).contains(&qmax)
+                || lo > 0
+                || hi < 0
+                || i64::from(lo) < (-q - 1).max(-32_768)
+                || i64::from(hi) > q
+            {
                 return Err(r.error(format!("quantize to {lo} ..= {hi} with Qmax {qmax}")));
             }
             OpKind::Quantize { dst, src: a, rule: QuantRule { qmax, lo, hi, floor: scale(9)? } }
@@ -379,7 +384,10 @@ fn valid_scale(r: &Reader, m: u32, e: u32) -> Result<Scale> {
     if s.is_valid() && (-MAX_FILE_EXPONENT..MAX_FILE_EXPONENT).contains(&s.e) {
         Ok(s)
     } else {
-        Err(r.error(format!("({m}, {}) is no scale: the mantissa must be in 2^30 .. 2^31, the exponent in -4096 ..= 4095", s.e)))
+        Err(r.error(format!(
+            "({m}, {}) is no scale: the mantissa must be in 2^30 .. 2^31, the exponent in -4096 ..= 4095",
+            s.e
+        )))
     }
 }
 

@@ -34,6 +34,11 @@ impl Artifact {
         Artifact::from_packed(Packed::open(&file)?)
     }
 
+    /// A model in memory; the path in messages is `<memory>`.
+    pub fn from_packed_bytes(bytes: Vec<u8>) -> Result<Artifact> {
+        Artifact::from_packed(Packed::from_bytes(bytes, Path::new("<memory>"))?)
+    }
+
     pub fn from_packed(packed: Packed) -> Result<Artifact> {
         let path = packed.path.clone();
         let read = || -> Result<(Program, Golden, Option<Manifest>)> {
@@ -50,7 +55,8 @@ impl Artifact {
             }
             check::check(&program).map_err(|e| e.at_offset(base))?;
             if packed.require(Kind::Tables)? != tables().to_bytes() {
-                return Err(Error::input("its tables are not those of semantics version 1").at_offset(packed.offset(Kind::Tables)));
+                return Err(Error::input("its tables are not those of semantics version 1")
+                    .at_offset(packed.offset(Kind::Tables)));
             }
             check::check_weights(&program, packed.require(Kind::Weights)?, packed.offset(Kind::Weights))?;
             let golden = match packed.section(Kind::Golden) {

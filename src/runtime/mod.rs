@@ -56,7 +56,8 @@ impl<'a> Session<'a> {
     /// `weights` is the weights section; program and weights have been checked ([`Artifact::open`] does).
     pub fn new(program: &'a Program, weights: &'a [u8], kernel: DotKernel) -> Self {
         let small = |t: &crate::program::Tensor| &weights[t.data.start as usize..t.data.end as usize];
-        let gammas = program.tensors.iter().map(|t| (t.kind == TensorKind::Gamma).then(|| crate::bytes::to_i32(small(t))));
+        let gammas =
+            program.tensors.iter().map(|t| (t.kind == TensorKind::Gamma).then(|| crate::bytes::to_i32(small(t))));
         let freqs =
             program.tensors.iter().map(|t| (t.kind == TensorKind::Frequencies).then(|| crate::bytes::to_u32(small(t))));
         let keys = program.tensors.iter().map(|t| {
@@ -254,12 +255,13 @@ impl<'a> Session<'a> {
         let a = self.program.attention;
         let n = a.kv_heads * a.head_dim;
         let fixed = keys.and_then(|t| self.keys[t].as_ref());
-        let mut kv = std::mem::take(&mut self.slots[k].vector);
+        // Rotated in a copy: the register keeps what LINEAR wrote.
+        let mut kv = self.slots[k].vector[..n].to_vec();
         let ks = self.slots[k].scale;
         let values = (&self.slots[v].vector[..n], self.slots[v].scale);
         let freq = self.freqs[freq].as_deref().unwrap_or(&[]);
         let cache = &mut self.caches[layer];
-        let w = attention::kvwrite(&a, self.position, freq, fixed, (&mut kv[..n], ks), values, cache);
+        let w = attention::kvwrite(&a, self.position, freq, fixed, (&mut kv, ks), values, cache);
         let mut crc = 0;
         if self.checksum {
             let mut bytes = Vec::new();
@@ -275,12 +277,11 @@ impl<'a> Session<'a> {
         }
         if let Some(o) = &mut self.observed {
             let real = ks.to_f64();
-            for (range, x) in o.keys[layer].iter_mut().zip(&kv[..n]) {
+            for (range, x) in o.keys[layer].iter_mut().zip(&kv) {
                 let x = f64::from(*x) * real;
                 *range = (range.0.min(x), range.1.max(x));
             }
         }
-        self.slots[k].vector = kv;
         crc
     }
 

@@ -19,7 +19,10 @@ pub fn argmax(logits: &[i32]) -> u32 {
 pub enum Choice {
     Greedy,
     /// `inverse` is log2(e) / temperature / 65,536 as a scale.
-    Sample { inverse: Scale, top_k: usize },
+    Sample {
+        inverse: Scale,
+        top_k: usize,
+    },
 }
 
 impl Choice {

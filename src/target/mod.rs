@@ -107,7 +107,8 @@ pub fn find(name: &str) -> Result<Target> {
         return Ok(targets.swap_remove(i));
     }
     let names: Vec<&str> = targets.iter().map(|t| t.name.as_str()).collect();
-    Err(Error::usage(format!("there is no target `{name}`, there are {}", names.join(", "))).hint("`bitnet-convert targets list` describes them"))
+    Err(Error::usage(format!("there is no target `{name}`, there are {}", names.join(", ")))
+        .hint("`bitnet-convert targets list` describes them"))
 }
 
 #[cfg(test)]

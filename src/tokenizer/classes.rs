@@ -37,11 +37,9 @@ fn ranges(class: Class) -> Vec<(u32, u32, Class)> {
     };
     let hir = regex_syntax::parse(pattern);
     match hir.as_ref().map(|hir| hir.kind()) {
-        Ok(HirKind::Class(HirClass::Unicode(set))) => set
-            .ranges()
-            .iter()
-            .map(|range| (range.start() as u32, range.end() as u32 + 1, class))
-            .collect(),
+        Ok(HirKind::Class(HirClass::Unicode(set))) => {
+            set.ranges().iter().map(|range| (range.start() as u32, range.end() as u32 + 1, class)).collect()
+        }
         // The three patterns are constants with these features of regex-syntax; a test
         // compares all code points.
         _ => unreachable!("`{pattern}` is a Unicode class"),
@@ -79,10 +77,7 @@ pub(super) struct Classes {
 impl Classes {
     /// Checks and unpacks `table`, which lies at `offset` in the blob.
     pub(super) fn read(table: &[u8], offset: usize) -> Result<Self, TokenizerError> {
-        let bad = |at: usize, what| TokenizerError::Blob {
-            offset: offset + at,
-            what,
-        };
+        let bad = |at: usize, what| TokenizerError::Blob { offset: offset + at, what };
         let mut ranges = Vec::new();
         let mut at = 0;
         let mut next = 0u32;
@@ -147,11 +142,7 @@ mod tests {
             }
         }
         for code_point in 0..CODE_POINTS {
-            assert_eq!(
-                classes.of(code_point),
-                expected[code_point as usize],
-                "U+{code_point:04X}"
-            );
+            assert_eq!(classes.of(code_point), expected[code_point as usize], "U+{code_point:04X}");
         }
         assert_eq!(classes.of(u32::MAX), Class::Other);
         assert!(table.len() < 2400, "{} bytes", table.len());

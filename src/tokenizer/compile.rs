@@ -2,14 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::TokenizerError;
 use super::classes::{self, Class};
 use super::device::DeviceTokenizer;
-use super::json::{self, Source, invalid, unsupported};
+use super::json::{self, invalid, unsupported, Source};
 use super::layout::{
-    DECODE_STACK, LITERAL_MATCH, LITERAL_SPECIAL, LITERAL_WHOLE, LiteralSpec, MAX_MERGES,
-    MAX_VOCAB, Tables, write,
+    write, LiteralSpec, Tables, DECODE_STACK, LITERAL_MATCH, LITERAL_SPECIAL, LITERAL_WHOLE, MAX_MERGES, MAX_VOCAB,
 };
+use super::TokenizerError;
 
 /// Compiles a Hugging Face `tokenizer.json` into a device tokenizer.
 ///
@@ -70,19 +69,13 @@ impl Spellings {
             if token.is_empty() {
                 return Err(invalid("model.vocab", "has an empty token"));
             }
-            let bytes: Option<Vec<u8>> = token
-                .chars()
-                .map(|character| alphabet.get(&character).copied())
-                .collect();
+            let bytes: Option<Vec<u8>> = token.chars().map(|character| alphabet.get(&character).copied()).collect();
             let spelling = match bytes {
                 Some(bytes) => (bytes, true),
                 None => (token.as_bytes().to_vec(), false),
             };
             if by_id.insert(id, spelling).is_some() {
-                return Err(invalid(
-                    "model.vocab",
-                    format!("two tokens have the id {id}"),
-                ));
+                return Err(invalid("model.vocab", format!("two tokens have the id {id}")));
             }
         }
         let mut next = source.vocab.len() as u32;
@@ -97,14 +90,10 @@ impl Spellings {
             }
             // The reference takes the id from the vocabulary or counts on from its size,
             // whatever the file says.
-            let expected = source
-                .vocab
-                .get(&added.content)
-                .copied()
-                .unwrap_or_else(|| {
-                    next += 1;
-                    next - 1
-                });
+            let expected = source.vocab.get(&added.content).copied().unwrap_or_else(|| {
+                next += 1;
+                next - 1
+            });
             if added.id != expected {
                 let detail = format!(
                     "`{}` has the id {} but the reference tokenizer gives it {expected}",
@@ -139,17 +128,13 @@ impl Spellings {
 }
 
 /// Merges that some text can trigger, by rank, as `(left, right, result)`.
-fn reachable_merges(
-    source: &Source,
-    bytes: &[(u8, u32)],
-) -> Result<Vec<(u32, u32, u32)>, TokenizerError> {
+fn reachable_merges(source: &Source, bytes: &[(u8, u32)]) -> Result<Vec<(u32, u32, u32)>, TokenizerError> {
     let id_of = |token: &str| {
-        source.vocab.get(token).copied().ok_or_else(|| {
-            invalid(
-                "model.merges",
-                format!("`{token}` is not in the vocabulary"),
-            )
-        })
+        source
+            .vocab
+            .get(token)
+            .copied()
+            .ok_or_else(|| invalid("model.merges", format!("`{token}` is not in the vocabulary")))
     };
     let mut ranks = BTreeMap::new();
     for (rank, (left, right)) in source.merges.iter().enumerate() {
@@ -157,10 +142,8 @@ fn reachable_merges(
         // A pair that is listed twice has its last rank, as in the reference.
         ranks.insert((id_of(left)?, id_of(right)?), (rank, result));
     }
-    let mut list: Vec<_> = ranks
-        .into_iter()
-        .map(|((left, right), (rank, result))| (rank, left, right, result))
-        .collect();
+    let mut list: Vec<_> =
+        ranks.into_iter().map(|((left, right), (rank, result))| (rank, left, right, result)).collect();
     list.sort_unstable();
     let mut reached: BTreeSet<u32> = bytes.iter().map(|&(_, id)| id).collect();
     // Almost always one pass: results come after what they are made of.
@@ -183,11 +166,7 @@ fn reachable_merges(
 }
 
 /// Right halves pending while the id is expanded left to right, for every id made of merges.
-fn stack_needs(
-    spellings: &Spellings,
-    bytes: &[(u8, u32)],
-    merges: &[(u32, u32, u32)],
-) -> BTreeMap<u32, usize> {
+fn stack_needs(spellings: &Spellings, bytes: &[(u8, u32)], merges: &[(u32, u32, u32)]) -> BTreeMap<u32, usize> {
     let mut makers = BTreeMap::new();
     for &(left, right, result) in merges {
         makers.entry(result).or_insert((left, right));
@@ -206,10 +185,7 @@ fn stack_needs(
 fn tables(source: &Source, spellings: &Spellings) -> Result<Tables, TokenizerError> {
     let mut byte_ids = Vec::new();
     for (character, byte) in alphabet() {
-        match (
-            source.vocab.get(character.encode_utf8(&mut [0; 4])),
-            source.missing_byte_rule,
-        ) {
+        match (source.vocab.get(character.encode_utf8(&mut [0; 4])), source.missing_byte_rule) {
             (Some(&id), _) => byte_ids.push((byte, id)),
             (None, None) => {}
             (None, Some(key)) => {
@@ -229,21 +205,10 @@ fn tables(source: &Source, spellings: &Spellings) -> Result<Tables, TokenizerErr
     let mut literals = BTreeMap::new();
     for (&id, (bytes, _)) in &spellings.by_id {
         if needs.get(&id).is_none_or(|&need| need > DECODE_STACK) {
-            literals.insert(
-                id,
-                LiteralSpec {
-                    id,
-                    flags: 0,
-                    bytes: bytes.clone(),
-                },
-            );
+            literals.insert(id, LiteralSpec { id, flags: 0, bytes: bytes.clone() });
         }
     }
-    for added in source
-        .added
-        .iter()
-        .filter(|added| !added.content.is_empty())
-    {
+    for added in source.added.iter().filter(|added| !added.content.is_empty()) {
         let literal = LiteralSpec {
             id: added.id,
             flags: LITERAL_MATCH | if added.special { LITERAL_SPECIAL } else { 0 },
@@ -253,27 +218,13 @@ fn tables(source: &Source, spellings: &Spellings) -> Result<Tables, TokenizerErr
     }
     for (key, ids) in [("prefix", &source.prefix), ("suffix", &source.suffix)] {
         if let Some(id) = ids.iter().find(|id| !spellings.by_id.contains_key(id)) {
-            return Err(invalid(
-                "post_processor",
-                format!("{key} id {id} is not a token"),
-            ));
+            return Err(invalid("post_processor", format!("{key} id {id} is not a token")));
         }
     }
-    let longest = spellings
-        .by_id
-        .values()
-        .map(|(bytes, _)| bytes.len())
-        .max()
-        .unwrap_or(0);
-    let max_token_bytes = u16::try_from(longest)
-        .map_err(|_| unsupported("model.vocab", longest, "tokens of at most 65,535 bytes"))?;
-    let wanted: BTreeSet<Class> = source
-        .splitter
-        .needs()
-        .iter()
-        .chain(source.words.needs())
-        .copied()
-        .collect();
+    let longest = spellings.by_id.values().map(|(bytes, _)| bytes.len()).max().unwrap_or(0);
+    let max_token_bytes =
+        u16::try_from(longest).map_err(|_| unsupported("model.vocab", longest, "tokens of at most 65,535 bytes"))?;
+    let wanted: BTreeSet<Class> = source.splitter.needs().iter().chain(source.words.needs()).copied().collect();
     let wanted: Vec<Class> = wanted.into_iter().collect();
     Ok(Tables {
         prefix_space: source.prefix_space,
@@ -312,26 +263,12 @@ fn whole_words(spellings: &Spellings, blob: &[u8]) -> Result<Vec<u32>, Tokenizer
     Ok(ids)
 }
 
-fn add_whole_words(
-    tables: &mut Tables,
-    spellings: &Spellings,
-    ids: &[u32],
-) -> Result<(), TokenizerError> {
-    let mut literals: BTreeMap<u32, LiteralSpec> = tables
-        .literals
-        .drain(..)
-        .map(|literal| (literal.id, literal))
-        .collect();
+fn add_whole_words(tables: &mut Tables, spellings: &Spellings, ids: &[u32]) -> Result<(), TokenizerError> {
+    let mut literals: BTreeMap<u32, LiteralSpec> =
+        tables.literals.drain(..).map(|literal| (literal.id, literal)).collect();
     for &id in ids {
         let bytes = spellings.by_id[&id].0.clone();
-        literals
-            .entry(id)
-            .or_insert(LiteralSpec {
-                id,
-                flags: 0,
-                bytes,
-            })
-            .flags |= LITERAL_WHOLE;
+        literals.entry(id).or_insert(LiteralSpec { id, flags: 0, bytes }).flags |= LITERAL_WHOLE;
     }
     tables.literals = ordered(literals.into_values().collect())?;
     Ok(())

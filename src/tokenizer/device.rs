@@ -3,11 +3,9 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::TokenizerError;
-use super::layout::{
-    self, DECODE_STACK, LITERAL_MATCH, LITERAL_SPECIAL, LITERAL_WHOLE, Layout, Literal, field,
-};
+use super::layout::{self, field, Layout, Literal, DECODE_STACK, LITERAL_MATCH, LITERAL_SPECIAL, LITERAL_WHOLE};
 use super::words::View;
+use super::TokenizerError;
 
 /// A device tokenizer on the host: the definition of what a blob means.
 #[derive(Debug, Clone)]
@@ -50,12 +48,7 @@ impl DeviceTokenizer {
             }
             has_whole_words |= literal.flags & LITERAL_WHOLE != 0;
         }
-        Ok(Self {
-            blob: blob.to_vec(),
-            layout,
-            starts,
-            has_whole_words,
-        })
+        Ok(Self { blob: blob.to_vec(), layout, starts, has_whole_words })
     }
 
     /// Number of ids, one more than the largest.
@@ -145,10 +138,7 @@ impl DeviceTokenizer {
     /// Merges one word from its bytes, for the compiler's own checks.
     pub(super) fn merge_word(&self, bytes: &[u8]) -> Vec<u32> {
         let mut ids = Vec::new();
-        let view = View {
-            text: bytes,
-            space: false,
-        };
+        let view = View { text: bytes, space: false };
         self.merge(view, 0, bytes.len(), &mut Word::default(), &mut ids);
         ids
     }
@@ -158,10 +148,10 @@ impl DeviceTokenizer {
         if !self.starts[usize::from(text[0])] {
             return None;
         }
-        self.layout.literals.iter().find(|literal| {
-            literal.flags & LITERAL_MATCH != 0
-                && text.starts_with(&self.blob[literal.bytes.clone()])
-        })
+        self.layout
+            .literals
+            .iter()
+            .find(|literal| literal.flags & LITERAL_MATCH != 0 && text.starts_with(&self.blob[literal.bytes.clone()]))
     }
 
     fn encode_segment(&self, text: &[u8], word: &mut Word, ids: &mut Vec<u32>) {
@@ -170,10 +160,7 @@ impl DeviceTokenizer {
         let mut at = 0;
         while at < text.len() {
             let end = layout.splitter.end(segment, at, &layout.classes);
-            let piece = View {
-                text: &text[at..end],
-                space: layout.prefix_space && text[at] != b' ',
-            };
+            let piece = View { text: &text[at..end], space: layout.prefix_space && text[at] != b' ' };
             let mut start = 0;
             while start < piece.len() {
                 let end = layout.words.end(piece, start, &layout.classes);
@@ -196,11 +183,7 @@ impl DeviceTokenizer {
             .filter(|literal| literal.flags & LITERAL_WHOLE != 0)
             .find(|literal| {
                 let bytes = &self.blob[literal.bytes.clone()];
-                bytes.len() == end - start
-                    && bytes
-                        .iter()
-                        .zip(start..)
-                        .all(|(&byte, at)| byte == view.byte(at))
+                bytes.len() == end - start && bytes.iter().zip(start..).all(|(&byte, at)| byte == view.byte(at))
             })
             .map(|literal| literal.id)
     }
@@ -208,12 +191,7 @@ impl DeviceTokenizer {
     /// Appends the ids of one word: as long as any pair of neighbours has a merge, the merge
     /// of the lowest rank is made, the leftmost of equals first.
     fn merge(&self, view: View<'_>, start: usize, end: usize, word: &mut Word, out: &mut Vec<u32>) {
-        let Word {
-            ids,
-            previous,
-            next,
-            queue,
-        } = word;
+        let Word { ids, previous, next, queue } = word;
         ids.clear();
         ids.extend((start..end).filter_map(|at| self.byte_id(view.byte(at))));
         // One text is less than 2^32 bytes on a device; a longer word would take more than
@@ -261,20 +239,12 @@ impl DeviceTokenizer {
     }
 
     fn byte_id(&self, byte: u8) -> Option<u32> {
-        let run = self
-            .layout
-            .runs
-            .iter()
-            .find(|run| byte >= run.byte && u32::from(byte - run.byte) < run.count)?;
+        let run = self.layout.runs.iter().find(|run| byte >= run.byte && u32::from(byte - run.byte) < run.count)?;
         Some(run.id + u32::from(byte - run.byte))
     }
 
     fn byte_of(&self, id: u32) -> Option<u8> {
-        let run = self
-            .layout
-            .runs
-            .iter()
-            .find(|run| id >= run.id && id - run.id < run.count)?;
+        let run = self.layout.runs.iter().find(|run| id >= run.id && id - run.id < run.count)?;
         // A checked run ends at byte 255 or before.
         Some(run.byte + (id - run.id) as u8)
     }
@@ -282,10 +252,7 @@ impl DeviceTokenizer {
     fn pair(&self, rank: u32) -> (u32, u32) {
         let pairs = &self.blob[self.layout.pairs.clone()];
         let bits = self.layout.id_bits;
-        (
-            field(pairs, rank * 2, bits),
-            field(pairs, rank * 2 + 1, bits),
-        )
+        (field(pairs, rank * 2, bits), field(pairs, rank * 2 + 1, bits))
     }
 
     /// Rank of the merge of a pair: binary search in the pairs' ascending order.
@@ -306,11 +273,7 @@ impl DeviceTokenizer {
 
     fn result_of(&self, rank: u32) -> u32 {
         if self.layout.explicit {
-            field(
-                &self.blob[self.layout.results.clone()],
-                rank,
-                self.layout.id_bits,
-            )
+            field(&self.blob[self.layout.results.clone()], rank, self.layout.id_bits)
         } else {
             self.layout.merge_base + rank
         }

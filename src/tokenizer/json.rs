@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::TokenizerError;
 use super::words::{Splitter, Words};
+use super::TokenizerError;
 
 /// The parts of a `tokenizer.json` that decide ids, checked to be of a supported kind.
 ///
@@ -90,43 +90,23 @@ enum Merge {
     Line(String),
 }
 
-pub(super) fn unsupported(
-    key: impl Into<String>,
-    value: impl ToString,
-    reason: impl Into<String>,
-) -> TokenizerError {
-    TokenizerError::Unsupported {
-        key: key.into(),
-        value: value.to_string(),
-        reason: reason.into(),
-    }
+pub(super) fn unsupported(key: impl Into<String>, value: impl ToString, reason: impl Into<String>) -> TokenizerError {
+    TokenizerError::Unsupported { key: key.into(), value: value.to_string(), reason: reason.into() }
 }
 
 pub(super) fn invalid(key: impl Into<String>, detail: impl Into<String>) -> TokenizerError {
-    TokenizerError::Invalid {
-        key: key.into(),
-        detail: detail.into(),
-    }
+    TokenizerError::Invalid { key: key.into(), detail: detail.into() }
 }
 
 /// Reads and checks a `tokenizer.json`.
 pub(super) fn read(bytes: &[u8]) -> Result<Source, TokenizerError> {
-    let file: File =
-        serde_json::from_slice(bytes).map_err(|e| TokenizerError::Json(e.to_string()))?;
+    let file: File = serde_json::from_slice(bytes).map_err(|e| TokenizerError::Json(e.to_string()))?;
     if !file.normalizer.is_null() {
         let kind = kind_of(&file.normalizer);
-        return Err(unsupported(
-            "normalizer.type",
-            kind,
-            "text reaches the device as it is",
-        ));
+        return Err(unsupported("normalizer.type", kind, "text reaches the device as it is"));
     }
     if !file.decoder.is_null() && kind_of(&file.decoder) != "ByteLevel" {
-        return Err(unsupported(
-            "decoder.type",
-            kind_of(&file.decoder),
-            "only `ByteLevel`",
-        ));
+        return Err(unsupported("decoder.type", kind_of(&file.decoder), "only `ByteLevel`"));
     }
     let pre = pre_tokenizer(&file.pre_tokenizer)?;
     let (prefix, suffix) = template(&file.post_processor, "post_processor")?;
@@ -142,10 +122,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Source, TokenizerError> {
         return Err(unsupported("model.dropout", value, "ids would be random"));
     }
     for (key, value) in [
-        (
-            "model.continuing_subword_prefix",
-            &model.continuing_subword_prefix,
-        ),
+        ("model.continuing_subword_prefix", &model.continuing_subword_prefix),
         ("model.end_of_word_suffix", &model.end_of_word_suffix),
     ] {
         if let Some(value) = value.as_deref().filter(|value| !value.is_empty()) {
@@ -155,12 +132,10 @@ pub(super) fn read(bytes: &[u8]) -> Result<Source, TokenizerError> {
     let vocab = match model.vocab {
         Value::Object(map) => map
             .into_iter()
-            .map(
-                |(token, id)| match id.as_u64().and_then(|id| u32::try_from(id).ok()) {
-                    Some(id) => Ok((token, id)),
-                    None => Err(invalid("model.vocab", format!("`{token}` has the id {id}"))),
-                },
-            )
+            .map(|(token, id)| match id.as_u64().and_then(|id| u32::try_from(id).ok()) {
+                Some(id) => Ok((token, id)),
+                None => Err(invalid("model.vocab", format!("`{token}` has the id {id}"))),
+            })
             .collect::<Result<BTreeMap<_, _>, _>>()?,
         _ => return Err(invalid("model.vocab", "is not a map from token to id")),
     };
@@ -208,42 +183,25 @@ fn merges(list: Vec<Merge>) -> Result<Vec<(String, String)>, TokenizerError> {
 
 fn check_added(tokens: &[Added]) -> Result<(), TokenizerError> {
     for token in tokens {
-        for (flag, set) in [
-            ("single_word", token.single_word),
-            ("lstrip", token.lstrip),
-            ("rstrip", token.rstrip),
-        ] {
+        for (flag, set) in [("single_word", token.single_word), ("lstrip", token.lstrip), ("rstrip", token.rstrip)] {
             if set {
                 let key = format!("added_tokens[`{}`].{flag}", token.content);
-                return Err(unsupported(
-                    key,
-                    true,
-                    "added tokens match exactly as written",
-                ));
+                return Err(unsupported(key, true, "added tokens match exactly as written"));
             }
         }
     }
     // Without a normalizer the flag only decides which tokens are looked for first, so it says
     // nothing as long as all agree.
-    if let Some(token) = tokens
-        .iter()
-        .find(|token| token.normalized != tokens[0].normalized)
-    {
+    if let Some(token) = tokens.iter().find(|token| token.normalized != tokens[0].normalized) {
         let key = format!("added_tokens[`{}`].normalized", token.content);
-        let reason = format!(
-            "must be the same for all, and `{}` differs",
-            tokens[0].content
-        );
+        let reason = format!("must be the same for all, and `{}` differs", tokens[0].content);
         return Err(unsupported(key, token.normalized, reason));
     }
     Ok(())
 }
 
 fn kind_of(value: &Value) -> &str {
-    value
-        .get("type")
-        .and_then(Value::as_str)
-        .unwrap_or("(no type)")
+    value.get("type").and_then(Value::as_str).unwrap_or("(no type)")
 }
 
 /// A boolean of a component; an absent key has the default the reference gives it.
@@ -260,16 +218,14 @@ struct PreTokenizer {
 
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const QWEN2: &str =
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// Accepts `[Digits | Split]? ByteLevel`, alone or in a `Sequence`.
 fn pre_tokenizer(value: &Value) -> Result<PreTokenizer, TokenizerError> {
     let single = std::slice::from_ref(value);
     let steps = match kind_of(value) {
-        "Sequence" => value
-            .get("pretokenizers")
-            .and_then(Value::as_array)
-            .map_or(&[][..], |v| v),
+        "Sequence" => value.get("pretokenizers").and_then(Value::as_array).map_or(&[][..], |v| v),
         _ => single,
     };
     let (last, first) = match steps {
@@ -286,11 +242,7 @@ fn pre_tokenizer(value: &Value) -> Result<PreTokenizer, TokenizerError> {
     }
     let mut out = PreTokenizer {
         prefix_space: flag(last, "add_prefix_space", true),
-        words: if flag(last, "use_regex", true) {
-            Words::Gpt2
-        } else {
-            Words::Whole
-        },
+        words: if flag(last, "use_regex", true) { Words::Gpt2 } else { Words::Whole },
         splitter: Splitter::None,
     };
     let Some(first) = first else { return Ok(out) };
@@ -307,10 +259,7 @@ fn pre_tokenizer(value: &Value) -> Result<PreTokenizer, TokenizerError> {
 }
 
 fn split(step: &Value, out: &mut PreTokenizer) -> Result<(), TokenizerError> {
-    let behavior = step
-        .get("behavior")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
+    let behavior = step.get("behavior").and_then(Value::as_str).unwrap_or_default();
     // The patterns match all of the text, so removing what does not match removes nothing.
     match (behavior, flag(step, "invert", false)) {
         ("Isolated", _) | ("Removed", true) => {}
@@ -376,9 +325,7 @@ fn template_ids(value: &Value, path: &str) -> Result<(Vec<u32>, Vec<u32>), Token
     for step in steps {
         if let Some(name) = step.pointer("/SpecialToken/id").and_then(Value::as_str) {
             let token = value.get("special_tokens").and_then(|map| map.get(name));
-            let list = token
-                .and_then(|token| token.get("ids"))
-                .and_then(Value::as_array);
+            let list = token.and_then(|token| token.get("ids")).and_then(Value::as_array);
             for id in list.ok_or_else(|| invalid(&*key, format!("`{name}` has no ids")))? {
                 let id = id.as_u64().and_then(|id| u32::try_from(id).ok());
                 ids[side].push(id.ok_or_else(|| invalid(&*key, format!("bad id of `{name}`")))?);
@@ -386,11 +333,7 @@ fn template_ids(value: &Value, path: &str) -> Result<(Vec<u32>, Vec<u32>), Token
         } else if step.pointer("/Sequence/id").and_then(Value::as_str) == Some("A") && side == 0 {
             side = 1;
         } else {
-            return Err(unsupported(
-                key,
-                step,
-                "only special tokens around one text `A`",
-            ));
+            return Err(unsupported(key, step, "only special tokens around one text `A`"));
         }
     }
     if side == 0 {
@@ -398,11 +341,7 @@ fn template_ids(value: &Value, path: &str) -> Result<(Vec<u32>, Vec<u32>), Token
     }
     let [prefix, suffix] = ids;
     if prefix.len() > 255 || suffix.len() > 255 {
-        return Err(unsupported(
-            key,
-            single,
-            "at most 255 special tokens on a side",
-        ));
+        return Err(unsupported(key, single, "at most 255 special tokens on a side"));
     }
     Ok((prefix, suffix))
 }

@@ -5,9 +5,9 @@
 
 use std::ops::Range;
 
-use super::TokenizerError;
 use super::classes::Classes;
 use super::words::{Splitter, Words};
+use super::TokenizerError;
 
 /// First four bytes of a blob.
 pub const MAGIC: [u8; 4] = *b"BNTK";
@@ -74,11 +74,7 @@ pub(super) fn field(table: &[u8], index: u32, width: u32) -> u32 {
     let bit = index as usize * width as usize;
     let shift = (bit % 8) as u32;
     let mut value = 0u32;
-    for (k, &byte) in table[bit / 8..]
-        .iter()
-        .take((shift + width).div_ceil(8) as usize)
-        .enumerate()
-    {
+    for (k, &byte) in table[bit / 8..].iter().take((shift + width).div_ceil(8) as usize).enumerate() {
         value |= u32::from(byte) << (8 * k);
     }
     (value >> shift) & ((1 << width) - 1)
@@ -92,11 +88,7 @@ struct BitWriter<'a> {
 
 impl<'a> BitWriter<'a> {
     fn new(out: &'a mut Vec<u8>) -> Self {
-        Self {
-            out,
-            pending: 0,
-            bits: 0,
-        }
+        Self { out, pending: 0, bits: 0 }
     }
     fn put(&mut self, value: u32, width: u32) {
         self.pending |= u64::from(value) << self.bits;
@@ -118,11 +110,7 @@ impl<'a> BitWriter<'a> {
 /// First id when the merges make consecutive ids in rank order, which needs no id tables.
 fn consecutive(merges: &[(u32, u32, u32)]) -> Option<u32> {
     let base = merges.first().map_or(0, |m| m.2);
-    merges
-        .iter()
-        .zip(base..)
-        .all(|(merge, expected)| merge.2 == expected)
-        .then_some(base)
+    merges.iter().zip(base..).all(|(merge, expected)| merge.2 == expected).then_some(base)
 }
 
 /// Writes the blob. The caller has checked the limits of the format.
@@ -271,10 +259,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn take(&mut self, bytes: usize, what: &'static str) -> Result<Range<usize>, TokenizerError> {
         if bytes > self.blob.len() - self.at {
-            return Err(TokenizerError::Blob {
-                offset: self.at,
-                what,
-            });
+            return Err(TokenizerError::Blob { offset: self.at, what });
         }
         let range = self.at..self.at + bytes;
         self.at = range.end;
@@ -283,10 +268,7 @@ impl Reader<'_> {
 }
 
 fn le(bytes: &[u8]) -> u32 {
-    bytes
-        .iter()
-        .rev()
-        .fold(0, |value, &byte| value << 8 | u32::from(byte))
+    bytes.iter().rev().fold(0, |value, &byte| value << 8 | u32::from(byte))
 }
 
 fn ensure(good: bool, offset: usize, what: &'static str) -> Result<(), TokenizerError> {
@@ -306,31 +288,16 @@ pub(super) fn read(blob: &[u8]) -> Result<Layout, TokenizerError> {
     ensure(blob[..4] == MAGIC, 0, "wrong magic")?;
     ensure(le(&blob[4..6]) == u32::from(VERSION), 4, "unknown version")?;
     let flags = le(&blob[6..8]) as u16;
-    ensure(
-        flags & !(FLAG_PREFIX_SPACE | FLAG_EXPLICIT) == 0,
-        6,
-        "reserved flag set",
-    )?;
-    ensure(
-        le(&blob[8..12]) as usize == blob.len(),
-        8,
-        "length differs from the blob's",
-    )?;
+    ensure(flags & !(FLAG_PREFIX_SPACE | FLAG_EXPLICIT) == 0, 6, "reserved flag set")?;
+    ensure(le(&blob[8..12]) as usize == blob.len(), 8, "length differs from the blob's")?;
     let explicit = flags & FLAG_EXPLICIT != 0;
     let vocab_size = le(&blob[12..16]);
-    ensure(
-        (1..=MAX_VOCAB).contains(&vocab_size),
-        12,
-        "vocabulary size out of range",
-    )?;
+    ensure((1..=MAX_VOCAB).contains(&vocab_size), 12, "vocabulary size out of range")?;
     let merge_count = le(&blob[16..20]);
     ensure(merge_count <= MAX_MERGES, 16, "merge count out of range")?;
     let merge_base = le(&blob[20..24]);
-    let ids_fit = if explicit {
-        merge_base == 0
-    } else {
-        merge_base <= vocab_size && merge_count <= vocab_size - merge_base
-    };
+    let ids_fit =
+        if explicit { merge_base == 0 } else { merge_base <= vocab_size && merge_count <= vocab_size - merge_base };
     ensure(ids_fit, 20, "merge ids out of range")?;
     let literal_bytes = le(&blob[24..28]) as usize;
     let class_bytes = le(&blob[28..32]) as usize;
@@ -341,16 +308,9 @@ pub(super) fn read(blob: &[u8]) -> Result<Layout, TokenizerError> {
     let splitter = Splitter::from_code(blob[38]);
     let words = Words::from_code(blob[39]);
     let (Some(splitter), Some(words)) = (splitter, words) else {
-        return Err(TokenizerError::Blob {
-            offset: 38,
-            what: "unknown pre-tokenizer",
-        });
+        return Err(TokenizerError::Blob { offset: 38, what: "unknown pre-tokenizer" });
     };
-    ensure(
-        blob[42..HEADER].iter().all(|&b| b == 0),
-        42,
-        "reserved bytes set",
-    )?;
+    ensure(blob[42..HEADER].iter().all(|&b| b == 0), 42, "reserved bytes set")?;
     let id_bits = bit_width(vocab_size - 1);
     let rank_bits = bit_width(merge_count);
 
@@ -359,11 +319,7 @@ pub(super) fn read(blob: &[u8]) -> Result<Layout, TokenizerError> {
     for (list, &count) in ids.iter_mut().zip(&blob[40..42]) {
         let range = reader.take(usize::from(count) * 4, "template ids cut short")?;
         for bytes in blob[range.clone()].chunks_exact(4) {
-            ensure(
-                le(bytes) < vocab_size,
-                range.start,
-                "template id out of range",
-            )?;
+            ensure(le(bytes) < vocab_size, range.start, "template id out of range")?;
             list.push(le(bytes));
         }
     }
@@ -373,42 +329,21 @@ pub(super) fn read(blob: &[u8]) -> Result<Layout, TokenizerError> {
     let mut runs = Vec::with_capacity(run_count);
     let mut next = 0u32;
     for bytes in blob[range.clone()].chunks_exact(RUN_BYTES) {
-        let run = ByteRun {
-            id: le(&bytes[..3]),
-            byte: bytes[3],
-            count: u32::from(bytes[4]) + 1,
-        };
+        let run = ByteRun { id: le(&bytes[..3]), byte: bytes[3], count: u32::from(bytes[4]) + 1 };
         let end = u32::from(run.byte) + run.count;
-        ensure(
-            u32::from(run.byte) >= next && end <= 256,
-            range.start,
-            "byte runs overlap",
-        )?;
-        ensure(
-            run.id + run.count <= vocab_size,
-            range.start,
-            "byte id out of range",
-        )?;
+        ensure(u32::from(run.byte) >= next && end <= 256, range.start, "byte runs overlap")?;
+        ensure(run.id + run.count <= vocab_size, range.start, "byte id out of range")?;
         next = end;
         runs.push(run);
     }
 
     let pairs = reader.take(packed_bytes(merge_count * 2, id_bits), "merges cut short")?;
-    let order = reader.take(
-        packed_bytes(merge_count, rank_bits),
-        "merge order cut short",
-    )?;
+    let order = reader.take(packed_bytes(merge_count, rank_bits), "merge order cut short")?;
     let mut results = 0..0;
     let mut makers = 0..0;
     if explicit {
-        results = reader.take(
-            packed_bytes(merge_count, id_bits),
-            "merge results cut short",
-        )?;
-        makers = reader.take(
-            packed_bytes(vocab_size, rank_bits),
-            "merge makers cut short",
-        )?;
+        results = reader.take(packed_bytes(merge_count, id_bits), "merge results cut short")?;
+        makers = reader.take(packed_bytes(vocab_size, rank_bits), "merge makers cut short")?;
     }
     let mut last = None;
     for k in 0..merge_count {
@@ -416,16 +351,8 @@ pub(super) fn read(blob: &[u8]) -> Result<Layout, TokenizerError> {
         ensure(rank < merge_count, order.start, "rank out of range")?;
         let left = field(&blob[pairs.clone()], rank * 2, id_bits);
         let right = field(&blob[pairs.clone()], rank * 2 + 1, id_bits);
-        ensure(
-            left < vocab_size && right < vocab_size,
-            pairs.start,
-            "merge id out of range",
-        )?;
-        ensure(
-            last < Some((left, right)),
-            order.start,
-            "merge order not ascending",
-        )?;
+        ensure(left < vocab_size && right < vocab_size, pairs.start, "merge id out of range")?;
+        ensure(last < Some((left, right)), order.start, "merge order not ascending")?;
         last = Some((left, right));
     }
     if explicit {
@@ -435,11 +362,7 @@ pub(super) fn read(blob: &[u8]) -> Result<Layout, TokenizerError> {
         }
         for id in 0..vocab_size {
             let rank = field(&blob[makers.clone()], id, rank_bits);
-            ensure(
-                rank <= merge_count,
-                makers.start,
-                "merge maker out of range",
-            )?;
+            ensure(rank <= merge_count, makers.start, "merge maker out of range")?;
         }
     }
 
@@ -454,27 +377,15 @@ pub(super) fn read(blob: &[u8]) -> Result<Layout, TokenizerError> {
         ensure(id < vocab_size, at, "literal id out of range")?;
         ensure(flags <= 7, at, "reserved literal flag set")?;
         let start = at + LITERAL_HEAD;
-        ensure(
-            length >= 1 && length <= range.end - start,
-            at,
-            "literal length out of range",
-        )?;
+        ensure(length >= 1 && length <= range.end - start, at, "literal length out of range")?;
         at = start + length;
-        literals.push(Literal {
-            id,
-            flags,
-            bytes: start..at,
-        });
+        literals.push(Literal { id, flags, bytes: start..at });
     }
     ensure(at == range.end, at, "bytes after the last literal")?;
 
     let range = reader.take(class_bytes, "character classes cut short")?;
     let classes = Classes::read(&blob[range.clone()], range.start)?;
-    ensure(
-        reader.at == blob.len(),
-        reader.at,
-        "bytes after the last section",
-    )?;
+    ensure(reader.at == blob.len(), reader.at, "bytes after the last section")?;
     Ok(Layout {
         prefix_space: flags & FLAG_PREFIX_SPACE != 0,
         explicit,

@@ -69,7 +69,9 @@ pub enum TokenizerError {
 impl From<TokenizerError> for Error {
     fn from(e: TokenizerError) -> Error {
         match &e {
-            TokenizerError::Unsupported { .. } => Error::unsupported(e.to_string()).hint("add `--no-tokenizer`; the application then feeds token ids"),
+            TokenizerError::Unsupported { .. } => {
+                Error::unsupported(e.to_string()).hint("add `--no-tokenizer`; the application then feeds token ids")
+            }
             TokenizerError::Blob { offset, .. } => Error::input(e.to_string()).at_offset(*offset as u64),
             _ => Error::input(e.to_string()),
         }
@@ -78,7 +80,7 @@ impl From<TokenizerError> for Error {
 
 /// Whatever tokenizer an artifact carries.
 pub enum TextCodec {
-    Host(HostTokenizer),
+    Host(Box<HostTokenizer>),
     Device(DeviceTokenizer),
 }
 
@@ -89,10 +91,13 @@ impl TextCodec {
     /// `Unsupported` if the artifact has no tokenizer at all.
     pub fn of(packed: &Packed) -> Result<TextCodec> {
         if let Some(json) = packed.section(Kind::TokenizerJson) {
-            return Ok(TextCodec::Host(HostTokenizer::from_json(json).map_err(|e| e.at_file(&packed.path))?));
+            let host = HostTokenizer::from_json(json).map_err(|e| e.at_file(&packed.path))?;
+            return Ok(TextCodec::Host(Box::new(host)));
         }
         if let Some(blob) = packed.section(Kind::Tokenizer) {
-            return Ok(TextCodec::Device(DeviceTokenizer::from_bytes(blob).map_err(|e| Error::from(e).at_file(&packed.path))?));
+            return Ok(TextCodec::Device(
+                DeviceTokenizer::from_bytes(blob).map_err(|e| Error::from(e).at_file(&packed.path))?,
+            ));
         }
         Err(Error::unsupported("the model has no tokenizer, only token ids can be given")
             .at_file(&packed.path)

@@ -25,15 +25,9 @@ pub(super) enum Splitter {
 
 impl Splitter {
     pub(super) fn from_code(code: u8) -> Option<Self> {
-        [
-            Self::None,
-            Self::Digit,
-            Self::Digits,
-            Self::Llama3,
-            Self::Qwen2,
-        ]
-        .into_iter()
-        .find(|&splitter| splitter as u8 == code)
+        [Self::None, Self::Digit, Self::Digits, Self::Llama3, Self::Qwen2]
+            .into_iter()
+            .find(|&splitter| splitter as u8 == code)
     }
 
     /// Character classes the matcher asks for.
@@ -68,9 +62,7 @@ pub(super) enum Words {
 
 impl Words {
     pub(super) fn from_code(code: u8) -> Option<Self> {
-        [Self::Whole, Self::Gpt2]
-            .into_iter()
-            .find(|&words| words as u8 == code)
+        [Self::Whole, Self::Gpt2].into_iter().find(|&words| words as u8 == code)
     }
 
     /// Character classes the matcher asks for.
@@ -108,10 +100,7 @@ impl View<'_> {
         if self.space && at == 0 {
             return b' ';
         }
-        self.text
-            .get(at - usize::from(self.space))
-            .copied()
-            .unwrap_or(0)
+        self.text.get(at - usize::from(self.space)).copied().unwrap_or(0)
     }
 
     /// Code point at `at` and its length in bytes; a stray byte is `(u32::MAX, 1)`.

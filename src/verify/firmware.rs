@@ -60,7 +60,10 @@ pub fn on_host(path: &Path) -> Result<CRun> {
     let build = tempfile::tempdir().map_err(|e| Error::tool(format!("no temporary folder: {e}")))?;
     let built = make(&s.dir, build.path(), &["host"])?;
     if !built.status.success() {
-        return Ok(CRun { detail, traces: Err(CFailure::Broke(format!("the C runtime does not build\n    {}", built.tail()))) });
+        return Ok(CRun {
+            detail,
+            traces: Err(CFailure::Broke(format!("the C runtime does not build\n    {}", built.tail()))),
+        });
     }
     let mut command = Command::new(build.path().join("bitnet_host"));
     let output = run(command.arg(&s.model).arg("trace"), RUN_LIMIT)?;
@@ -71,17 +74,23 @@ pub fn on_host(path: &Path) -> Result<CRun> {
 pub fn in_emulator(path: &Path) -> Result<CRun> {
     let detail = "C99 firmware, QEMU mps2-an500, FPU off, MPU on".to_string();
     if !path.is_dir() {
-        let why = "this is a packed file; export a folder for the chip with `--target cortex-m7` and verify that".to_string();
+        let why =
+            "this is a packed file; export a folder for the chip with `--target cortex-m7` and verify that".to_string();
         return Ok(CRun { detail, traces: Err(CFailure::NotRun(why)) });
     }
-    if let Some(f) = missing(&[("make", "make"), ("arm-none-eabi-gcc", "gcc-arm-none-eabi"), ("qemu-system-arm", "qemu-system-arm")]) {
+    if let Some(f) =
+        missing(&[("make", "make"), ("arm-none-eabi-gcc", "gcc-arm-none-eabi"), ("qemu-system-arm", "qemu-system-arm")])
+    {
         return Ok(CRun { detail, traces: Err(f) });
     }
     let s = sources(path)?;
     let build = tempfile::tempdir().map_err(|e| Error::tool(format!("no temporary folder: {e}")))?;
     let built = make(&s.dir, build.path(), &["TARGET=qemu"])?;
     if !built.status.success() {
-        return Ok(CRun { detail, traces: Err(CFailure::Broke(format!("the firmware does not build\n    {}", built.tail()))) });
+        return Ok(CRun {
+            detail,
+            traces: Err(CFailure::Broke(format!("the firmware does not build\n    {}", built.tail()))),
+        });
     }
     let output = qemu(&build.path().join("qemu.elf"), &["trace"])?;
     Ok(CRun { detail, traces: parse(&output) })
@@ -113,7 +122,9 @@ fn parse(output: &Output) -> Result<Vec<PromptTrace>, CFailure> {
         let mut number = || words.next().and_then(|w| w.parse::<usize>().ok());
         match kind {
             Some("T") => {
-                let (Some(prompt), Some(_), Some(_)) = (number(), number(), number()) else { return broke(format!("unreadable line `{line}`")) };
+                let (Some(prompt), Some(_), Some(_)) = (number(), number(), number()) else {
+                    return broke(format!("unreadable line `{line}`"));
+                };
                 if prompt > traces.len() {
                     return broke(format!("prompt {prompt} came before its predecessor"));
                 }
@@ -126,7 +137,9 @@ fn parse(output: &Output) -> Result<Vec<PromptTrace>, CFailure> {
                 }
             }
             Some("G") => {
-                let (Some(prompt), Some(_), Some(choice)) = (number(), number(), number()) else { return broke(format!("unreadable line `{line}`")) };
+                let (Some(prompt), Some(_), Some(choice)) = (number(), number(), number()) else {
+                    return broke(format!("unreadable line `{line}`"));
+                };
                 match traces.get_mut(prompt) {
                     Some(t) => t.choices.push(choice as u32),
                     None => return broke(format!("a choice for prompt {prompt} before its tokens")),

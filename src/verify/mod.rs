@@ -27,8 +27,12 @@ pub struct PromptTrace {
 pub enum Outcome {
     Equal,
     /// Where the first difference is.
-    Differs { at: String },
-    NotRun { why: String },
+    Differs {
+        at: String,
+    },
+    NotRun {
+        why: String,
+    },
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -77,7 +81,10 @@ pub fn runners(targets: &[String]) -> Result<Vec<&'static str>> {
             other => match RUNNERS.iter().position(|r| *r == other) {
                 Some(i) => &RUNNERS[i..=i],
                 None => {
-                    return Err(Error::usage(format!("there is no runner `{other}`, there are host, all, {}", RUNNERS.join(", "))))
+                    return Err(Error::usage(format!(
+                        "there is no runner `{other}`, there are host, all, {}",
+                        RUNNERS.join(", ")
+                    )))
                 }
             },
         };
@@ -109,7 +116,9 @@ pub fn verify(path: &Path, runners: &[&str], progress: &dyn Progress) -> Result<
     for runner in runners {
         progress.stage(runner, 0);
         let (detail, outcome) = match *runner {
-            "host-scalar" => ("Rust, scalar kernels against the golden trace".to_string(), stored(&artifact, &reference)),
+            "host-scalar" => {
+                ("Rust, scalar kernels against the golden trace".to_string(), stored(&artifact, &reference))
+            }
             "host-simd" => simd(&artifact, &reference)?,
             "c-host" => judge(p, &reference, firmware::on_host(path)),
             _ => judge(p, &reference, firmware::in_emulator(path)),
@@ -149,7 +158,9 @@ fn stored(artifact: &Artifact, reference: &[PromptTrace]) -> Outcome {
             let mut chain = crate::runtime::Chain::new(p.layers);
             ops.iter().enumerate().for_each(|(n, crc)| chain.push(p.trace_slot(n), *crc));
             if let Some(part) = chain.finish().iter().zip(want).position(|(a, b)| a != b) {
-                return Outcome::Differs { at: format!("prompt {i}, token {pos}, {} from the golden trace", part_name(p, part)) };
+                return Outcome::Differs {
+                    at: format!("prompt {i}, token {pos}, {} from the golden trace", part_name(p, part)),
+                };
             }
         }
         if g.ids[g.prompt_len..] != r.choices[..] {
@@ -170,7 +181,10 @@ fn part_name(p: &Program, part: usize) -> String {
 fn simd(artifact: &Artifact, reference: &[PromptTrace]) -> Result<(String, Outcome)> {
     let kernels: Vec<DotKernel> = DotKernel::available().into_iter().filter(|k| *k != DotKernel::Scalar).collect();
     if kernels.is_empty() {
-        return Ok(("no SIMD kernel".into(), Outcome::NotRun { why: "this machine has no SIMD kernel of ours".into() }));
+        return Ok((
+            "no SIMD kernel".into(),
+            Outcome::NotRun { why: "this machine has no SIMD kernel of ours".into() },
+        ));
     }
     let mut names = Vec::new();
     for k in kernels {

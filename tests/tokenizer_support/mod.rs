@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use bitnet_convert::tokenizer::{DeviceTokenizer, compile};
-use serde_json::{Value, json};
+use bitnet_convert::tokenizer::{compile, DeviceTokenizer};
+use serde_json::{json, Value};
 use tokenizers::Tokenizer;
 
 pub const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-pub const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+pub const QWEN2: &str =
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// Where `bitnet_tokenizer.c` and its headers are.
 const C_FOLDER: &str = "src/export/c/files/runtime";
@@ -281,9 +282,7 @@ pub fn sampled(c: char) -> bool {
 /// Every scalar between other classes, `group` of them to a text.
 pub fn contexts(group: usize, skip: impl Fn(char) -> bool) -> Vec<String> {
     let all: Vec<char> = scalars().filter(|&c| !skip(c)).collect();
-    all.chunks(group)
-        .map(|chunk| chunk.iter().map(|c| format!("a{c}1 {c}")).collect())
-        .collect()
+    all.chunks(group).map(|chunk| chunk.iter().map(|c| format!("a{c}1 {c}")).collect()).collect()
 }
 
 // ---- the C side ---------------------------------------------------------------------------
@@ -325,25 +324,18 @@ impl Script {
         self
     }
     pub fn open(&mut self, blob: &[u8]) -> &mut Self {
-        self.words(b'B', &[blob.len() as u32])
-            .0
-            .extend_from_slice(blob);
+        self.words(b'B', &[blob.len() as u32]).0.extend_from_slice(blob);
         self
     }
     pub fn text(&mut self, cap: usize, text: &[u8]) -> &mut Self {
-        self.words(b'T', &[cap as u32, text.len() as u32])
-            .0
-            .extend_from_slice(text);
+        self.words(b'T', &[cap as u32, text.len() as u32]).0.extend_from_slice(text);
         self
     }
     pub fn run(&self, name: &str) -> Option<Answers> {
         let driver = driver()?;
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
         // Files instead of pipes: neither side can wait for the other.
-        let (input, output) = (
-            folder.join(format!("{name}.in")),
-            folder.join(format!("{name}.out")),
-        );
+        let (input, output) = (folder.join(format!("{name}.in")), folder.join(format!("{name}.out")));
         std::fs::write(&input, &self.0).expect("write the script");
         let run = Command::new(driver)
             .stdin(std::fs::File::open(&input).expect("open the script"))
@@ -351,11 +343,7 @@ impl Script {
             .stderr(Stdio::piped())
             .output()
             .expect("start the driver");
-        assert!(
-            run.status.success(),
-            "{name}: {}",
-            String::from_utf8_lossy(&run.stderr)
-        );
+        assert!(run.status.success(), "{name}: {}", String::from_utf8_lossy(&run.stderr));
         let bytes = std::fs::read(&output).expect("read the answers");
         let _ = (std::fs::remove_file(input), std::fs::remove_file(output));
         Some(Answers { bytes, at: 0 })
@@ -393,8 +381,7 @@ pub fn room(text: &[u8]) -> usize {
 // ---- comparisons --------------------------------------------------------------------------
 
 pub fn build(source: &Value) -> (Vec<u8>, DeviceTokenizer) {
-    let blob =
-        compile(&serde_json::to_vec(source).expect("JSON")).unwrap_or_else(|e| panic!("{e}"));
+    let blob = compile(&serde_json::to_vec(source).expect("JSON")).unwrap_or_else(|e| panic!("{e}"));
     let device = DeviceTokenizer::from_bytes(&blob).unwrap_or_else(|e| panic!("{e}"));
     (blob, device)
 }
@@ -403,16 +390,14 @@ pub fn build(source: &Value) -> (Vec<u8>, DeviceTokenizer) {
 /// and with too few.
 pub fn agree(name: &str, source: &Value, texts: &[String]) -> (Vec<u8>, DeviceTokenizer) {
     let (blob, device) = build(source);
-    let reference = Tokenizer::from_bytes(serde_json::to_vec(source).expect("JSON"))
-        .unwrap_or_else(|e| panic!("{name}: {e}"));
+    let reference =
+        Tokenizer::from_bytes(serde_json::to_vec(source).expect("JSON")).unwrap_or_else(|e| panic!("{name}: {e}"));
     let mut script = Script::default();
     script.open(&blob);
     let mut expected = Vec::with_capacity(texts.len());
     for text in texts {
         let ids = device.encode(text.as_bytes());
-        let encoding = reference
-            .encode_fast(text.as_str(), false)
-            .expect("the reference encodes");
+        let encoding = reference.encode_fast(text.as_str(), false).expect("the reference encodes");
         assert_eq!(ids, encoding.get_ids(), "{name}: {text:?}");
         script.text(room(text.as_bytes()), text.as_bytes());
         if tries(text) == 3 {
@@ -421,9 +406,7 @@ pub fn agree(name: &str, source: &Value, texts: &[String]) -> (Vec<u8>, DeviceTo
         }
         expected.push(ids);
     }
-    let prefix_space = source["pre_tokenizer"]
-        .to_string()
-        .contains("\"add_prefix_space\":true");
+    let prefix_space = source["pre_tokenizer"].to_string().contains("\"add_prefix_space\":true");
     if let Some(mut answers) = script.run(name) {
         assert_eq!(answers.number(), OK, "{name}: open");
         for (text, ids) in texts.iter().zip(expected) {
@@ -433,21 +416,12 @@ pub fn agree(name: &str, source: &Value, texts: &[String]) -> (Vec<u8>, DeviceTo
             }
             let tight = answers.ids();
             assert!(
-                tight == (OK, ids.clone())
-                    || (prefix_space && tight.0 == E_CAPACITY)
-                    || text.is_empty(),
+                tight == (OK, ids.clone()) || (prefix_space && tight.0 == E_CAPACITY) || text.is_empty(),
                 "{name}: C, tight, {text:?}: {tight:?}"
             );
-            let short = if ids.is_empty() {
-                None
-            } else {
-                Some(E_CAPACITY)
-            };
+            let short = if ids.is_empty() { None } else { Some(E_CAPACITY) };
             let status = answers.ids().0;
-            assert!(
-                short.is_none_or(|short| short == status),
-                "{name}: C, short, {text:?}"
-            );
+            assert!(short.is_none_or(|short| short == status), "{name}: C, short, {text:?}");
         }
     }
     (blob, device)
@@ -455,7 +429,11 @@ pub fn agree(name: &str, source: &Value, texts: &[String]) -> (Vec<u8>, DeviceTo
 
 /// Texts made of thousands of scalars are about classes, not about room.
 pub fn tries(text: &str) -> usize {
-    if text.len() < 100 { 3 } else { 1 }
+    if text.len() < 100 {
+        3
+    } else {
+        1
+    }
 }
 
 /// Every id decodes to the bytes its vocabulary entry stands for, in Rust and in C.
@@ -483,19 +461,9 @@ pub fn decodes(name: &str, source: &Value, blob: &[u8], device: &DeviceTokenizer
     let mut script = Script::default();
     script.open(blob);
     for id in 0..device.vocab_size() + 2 {
-        assert_eq!(
-            device.decode_token(id).as_ref(),
-            expected.get(&id),
-            "{name}: id {id}"
-        );
-        assert_eq!(
-            device.is_special(id),
-            special.get(&id) == Some(&true),
-            "{name}: id {id}"
-        );
-        script
-            .words(b'D', &[device.max_token_bytes() as u32, id])
-            .words(b'S', &[id]);
+        assert_eq!(device.decode_token(id).as_ref(), expected.get(&id), "{name}: id {id}");
+        assert_eq!(device.is_special(id), special.get(&id) == Some(&true), "{name}: id {id}");
+        script.words(b'D', &[device.max_token_bytes() as u32, id]).words(b'S', &[id]);
         let short = expected.get(&id).map_or(0, |bytes| bytes.len() as u32 - 1);
         script.words(b'D', &[short, id]);
     }
@@ -509,17 +477,10 @@ pub fn decodes(name: &str, source: &Value, blob: &[u8], device: &DeviceTokenizer
         let (status, bytes) = answers.bytes();
         let decoded = (status == OK).then_some(bytes);
         assert_eq!(decoded.as_ref(), expected.get(&id), "{name}: C, id {id}");
-        assert_eq!(
-            answers.number() == 1,
-            special.get(&id) == Some(&true),
-            "{name}: C, id {id}"
-        );
+        assert_eq!(answers.number() == 1, special.get(&id) == Some(&true), "{name}: C, id {id}");
         let short = answers.bytes();
         let known = expected.contains_key(&id);
-        assert!(
-            !known || short == (E_CAPACITY, vec![]),
-            "{name}: C, short, id {id}: {short:?}"
-        );
+        assert!(!known || short == (E_CAPACITY, vec![]), "{name}: C, short, id {id}: {short:?}");
     }
 }
 
@@ -532,12 +493,7 @@ pub fn template(before: &[&str], after: &[&str]) -> Value {
     let tokens: serde_json::Map<String, Value> = before
         .iter()
         .chain(after)
-        .map(|name| {
-            (
-                name.to_string(),
-                json!({"id": name, "ids": [vocab[*name]], "tokens": [name]}),
-            )
-        })
+        .map(|name| (name.to_string(), json!({"id": name, "ids": [vocab[*name]], "tokens": [name]})))
         .collect();
     json!({"type": "TemplateProcessing", "single": single, "pair": [], "special_tokens": tokens})
 }

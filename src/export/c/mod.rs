@@ -32,7 +32,10 @@ const FILES: &[(&str, &str)] = &files![
     "Makefile",
     "runtime/bitnet.h",
     "runtime/bitnet_attend.c",
+    "runtime/bitnet_check.c",
     "runtime/bitnet_internal.h",
+    "runtime/bitnet_kernels.c",
+    "runtime/bitnet_kernels.h",
     "runtime/bitnet_linear.c",
     "runtime/bitnet_math.c",
     "runtime/bitnet_math.h",
@@ -165,14 +168,16 @@ fn prompts_header(prompts: &[String]) -> String {
 
 /// The model as words in the byte order of the reader.
 fn array(bytes: &[u8]) -> String {
-    let words: Vec<u32> = bytes
-        .chunks(4)
-        .map(|c| c.iter().enumerate().fold(0, |w, (i, b)| w | u32::from(*b) << (8 * i)))
-        .collect();
+    let words: Vec<u32> =
+        bytes.chunks(4).map(|c| c.iter().enumerate().fold(0, |w, (i, b)| w | u32::from(*b) << (8 * i))).collect();
     let mut s = String::with_capacity(words.len() * 12);
     s += "/* model.c - the packed model as an array (generated). */\n#include <stdint.h>\n\n";
     // Writing to a String cannot fail.
-    let _ = writeln!(s, "extern const uint32_t bitnet_model_words[{}];\nextern const uint32_t bitnet_model_bytes;", words.len());
+    let _ = writeln!(
+        s,
+        "extern const uint32_t bitnet_model_words[{}];\nextern const uint32_t bitnet_model_bytes;",
+        words.len()
+    );
     let _ = writeln!(s, "const uint32_t bitnet_model_bytes = {}u;", bytes.len());
     s += "__attribute__((section(\".bitnet_model\"), aligned(64)))\n";
     let _ = writeln!(s, "const uint32_t bitnet_model_words[{}] = {{", words.len());

@@ -11,7 +11,8 @@ use crate::tensor::DType;
 use std::collections::BTreeSet;
 
 pub fn read(c: Checkpoint) -> Result<Model> {
-    let dialect = Dialect { attn_sub_norm: None, ffn_sub_norm: None, activation: Activation::Silu, assume_native: false };
+    let dialect =
+        Dialect { attn_sub_norm: None, ffn_sub_norm: None, activation: Activation::Silu, assume_native: false };
     read_as(c, &dialect)
 }
 
@@ -31,7 +32,8 @@ pub fn read_as(c: Checkpoint, dialect: &Dialect) -> Result<Model> {
     let cfg = &c.config;
     for key in ["attention_bias", "mlp_bias"] {
         if cfg.bool(key)? == Some(true) {
-            return Err(Error::unsupported(format!("`{key}` is true; layers with bias are not supported yet")).at_file(&cfg.path));
+            return Err(Error::unsupported(format!("`{key}` is true; layers with bias are not supported yet"))
+                .at_file(&cfg.path));
         }
     }
     let vocab = cfg.need("vocab_size", 1..=MAX_VOCAB)?;
@@ -43,7 +45,11 @@ pub fn read_as(c: Checkpoint, dialect: &Dialect) -> Result<Model> {
     let head_dim = match cfg.usize("head_dim", 2..=MAX_HEAD_DIM)? {
         Some(d) => d,
         None if d_model % heads == 0 => d_model / heads,
-        None => return Err(cfg.error(format!("hidden_size {d_model} is no multiple of {heads} heads and `head_dim` is absent"))),
+        None => {
+            return Err(
+                cfg.error(format!("hidden_size {d_model} is no multiple of {heads} heads and `head_dim` is absent"))
+            )
+        }
     };
     if heads % kv_heads != 0 {
         return Err(cfg.error(format!("num_attention_heads {heads} is no multiple of num_key_value_heads {kv_heads}")));
@@ -61,7 +67,10 @@ pub fn read_as(c: Checkpoint, dialect: &Dialect) -> Result<Model> {
         Some("relu2") => Activation::Relu2,
         Some("silu" | "swish") => Activation::Silu,
         Some(a) => {
-            return Err(Error::unsupported(format!("hidden_act `{a}` is not supported yet, supported are relu2 and silu")).at_file(&cfg.path))
+            return Err(Error::unsupported(format!(
+                "hidden_act `{a}` is not supported yet, supported are relu2 and silu"
+            ))
+            .at_file(&cfg.path))
         }
     };
     let inv_freq = rope(cfg, head_dim)?;
@@ -82,7 +91,10 @@ pub fn read_as(c: Checkpoint, dialect: &Dialect) -> Result<Model> {
         norms.push((
             float(format!("{p}.input_layernorm.weight"), &[d_model])?,
             float(format!("{p}.post_attention_layernorm.weight"), &[d_model])?,
-            dialect.attn_sub_norm.map(|n| float(format!("{p}.self_attn.{n}.weight"), &[heads * head_dim])).transpose()?,
+            dialect
+                .attn_sub_norm
+                .map(|n| float(format!("{p}.self_attn.{n}.weight"), &[heads * head_dim]))
+                .transpose()?,
             dialect.ffn_sub_norm.map(|n| float(format!("{p}.mlp.{n}.weight"), &[ffn])).transpose()?,
         ));
     }
@@ -98,9 +110,14 @@ pub fn read_as(c: Checkpoint, dialect: &Dialect) -> Result<Model> {
     let (qd, kvd) = (heads * head_dim, kv_heads * head_dim);
     let mut layers = Vec::new();
     for (i, (attn_norm, ffn_norm, attn_sub_norm, ffn_sub_norm)) in norms.into_iter().enumerate() {
-        let mut attn = |p: &str, rows, cols| linear(format!("model.layers.{i}.self_attn.{p}_proj"), format!("layers.{i}.attn.{p}"), rows, cols);
-        let (q, k, v, o) = (attn("q", qd, d_model)?, attn("k", kvd, d_model)?, attn("v", kvd, d_model)?, attn("o", d_model, qd)?);
-        let mut mlp = |p: &str, rows, cols| linear(format!("model.layers.{i}.mlp.{p}_proj"), format!("layers.{i}.ffn.{p}"), rows, cols);
+        let mut attn = |p: &str, rows, cols| {
+            linear(format!("model.layers.{i}.self_attn.{p}_proj"), format!("layers.{i}.attn.{p}"), rows, cols)
+        };
+        let (q, k, v, o) =
+            (attn("q", qd, d_model)?, attn("k", kvd, d_model)?, attn("v", kvd, d_model)?, attn("o", d_model, qd)?);
+        let mut mlp = |p: &str, rows, cols| {
+            linear(format!("model.layers.{i}.mlp.{p}_proj"), format!("layers.{i}.ffn.{p}"), rows, cols)
+        };
         let (gate, up, down) = (mlp("gate", ffn, d_model)?, mlp("up", ffn, d_model)?, mlp("down", d_model, ffn)?);
         layers.push(Layer { attn_norm, q, k, v, o, attn_sub_norm, ffn_norm, gate, up, down, ffn_sub_norm });
     }
@@ -126,10 +143,13 @@ pub fn read_as(c: Checkpoint, dialect: &Dialect) -> Result<Model> {
     used.extend(stored.map(|r| r.name.clone()));
     let unused = c.unused(&used);
     if let Some(name) = unused.first() {
-        return Err(Error::unsupported(format!("{} tensors of the checkpoint have no place in this architecture, e.g. `{name}`", unused.len()))
-            .at_tensor(name)
-            .at_file(&c.files[0].path)
-            .hint("silently dropping them would give another model; this variant is not supported yet"));
+        return Err(Error::unsupported(format!(
+            "{} tensors of the checkpoint have no place in this architecture, e.g. `{name}`",
+            unused.len()
+        ))
+        .at_tensor(name)
+        .at_file(&c.files[0].path)
+        .hint("silently dropping them would give another model; this variant is not supported yet"));
     }
     let context = cfg.usize("max_position_embeddings", 1..=1 << 24)?.unwrap_or(2048);
     let mut eos = match &c.generation {
@@ -186,7 +206,8 @@ pub fn read_as(c: Checkpoint, dialect: &Dialect) -> Result<Model> {
 fn rope(cfg: &Config, head_dim: usize) -> Result<Vec<f64>> {
     let scaling = ["rope_parameters", "rope_scaling"].into_iter().find(|k| cfg.get(k).is_some());
     let field = |name: &str| scaling.map(|s| format!("{s}.{name}"));
-    let kind = field("rope_type").and_then(|k| cfg.str(&k)).or(field("type").and_then(|k| cfg.str(&k))).unwrap_or("default");
+    let kind =
+        field("rope_type").and_then(|k| cfg.str(&k)).or(field("type").and_then(|k| cfg.str(&k))).unwrap_or("default");
     let nested = match field("rope_theta") {
         Some(k) => cfg.f64(&k)?,
         None => None,
@@ -243,8 +264,10 @@ fn rope(cfg: &Config, head_dim: usize) -> Result<Vec<f64>> {
                 })
                 .collect())
         }
-        other => Err(Error::unsupported(format!("rope type `{other}` is not supported yet, supported are default, linear and llama3"))
-            .at_file(&cfg.path)),
+        other => Err(Error::unsupported(format!(
+            "rope type `{other}` is not supported yet, supported are default, linear and llama3"
+        ))
+        .at_file(&cfg.path)),
     }
 }
 
@@ -263,9 +286,11 @@ fn native(cfg: &Config, dialect: &Dialect) -> Result<Option<Native>> {
             let weight = online.then_some(WeightRule::TernaryAbsmean);
             Ok(Some(Native { weight, activation: ActivationRule::Absmax8, int8_embedding: false }))
         }
-        Some(m) => Err(Error::unsupported(format!("quant_method `{m}` is not supported yet, supported is bitnet")).at_file(&cfg.path)),
+        Some(m) => Err(Error::unsupported(format!("quant_method `{m}` is not supported yet, supported is bitnet"))
+            .at_file(&cfg.path)),
         None if cfg.get("quantization_config").is_some() || cfg.get("quantization").is_some() => {
-            Err(Error::unsupported("a quantization entry without a known `quant_method` is not supported yet").at_file(&cfg.path))
+            Err(Error::unsupported("a quantization entry without a known `quant_method` is not supported yet")
+                .at_file(&cfg.path))
         }
         None if dialect.assume_native => Ok(Some(Native {
             weight: Some(WeightRule::TernaryAbsmean),
@@ -322,7 +347,9 @@ impl Packing {
         let bitnet = cfg.str("quantization_config.quant_method") == Some("bitnet");
         let class = cfg.str("quantization_config.linear_class");
         if !matches!(class, None | Some("bitlinear" | "autobitlinear")) {
-            return Err(cfg.error(format!("linear_class `{}`, bitlinear or autobitlinear is expected", class.unwrap_or(""))));
+            return Err(
+                cfg.error(format!("linear_class `{}`, bitlinear or autobitlinear is expected", class.unwrap_or("")))
+            );
         }
         Ok(Packing {
             multiplies: class == Some("autobitlinear"),
@@ -339,27 +366,38 @@ impl Packing {
         let norm_name = format!("{module}.rms_norm.weight");
         let input_norm = match c.find(&norm_name) {
             Some(_) => Some(c.need_float(&norm_name, &[cols])?),
-            None if self.use_rms_norm && !is_head => return Err(c.need(&norm_name).err().unwrap_or_else(|| Error::input("a norm is missing"))),
+            None if self.use_rms_norm && !is_head => {
+                return Err(c.need(&norm_name).err().unwrap_or_else(|| Error::input("a norm is missing")))
+            }
             None => None,
         };
         if view.dtype == DType::U8 {
             if !self.offline {
-                return Err(here(view.error("holds packed codes, but the configuration does not say quantization_mode `offline`")));
+                return Err(here(
+                    view.error("holds packed codes, but the configuration does not say quantization_mode `offline`"),
+                ));
             }
             view.expect_shape(&[rows.div_ceil(4), cols]).map_err(here)?;
             let scale = c.need(&format!("{module}.weight_scale"))?;
             let sv = c.view(&scale);
             if sv.elements() != 1 || !sv.dtype.is_float() {
-                return Err(sv.error(format!("{} elements of {}, one float is expected", sv.elements(), sv.dtype.name())).at_file(c.path_of(&scale)));
+                return Err(sv
+                    .error(format!("{} elements of {}, one float is expected", sv.elements(), sv.dtype.name()))
+                    .at_file(c.path_of(&scale)));
             }
             let source = Source::PackedTernary { scale, multiplies: self.multiplies };
             return Ok(Linear { name, weight, rows, cols, source, input_norm });
         }
         if self.offline && !is_head {
-            return Err(here(view.error(format!("holds {}, packed uint8 codes are expected with quantization_mode `offline`", view.dtype.name()))));
+            return Err(here(view.error(format!(
+                "holds {}, packed uint8 codes are expected with quantization_mode `offline`",
+                view.dtype.name()
+            ))));
         }
         if !view.dtype.is_float() {
-            return Err(here(view.error(format!("holds {}, a float type or packed U8 is expected", view.dtype.name()))));
+            return Err(here(
+                view.error(format!("holds {}, a float type or packed U8 is expected", view.dtype.name())),
+            ));
         }
         view.expect_shape(&[rows, cols]).map_err(here)?;
         Ok(Linear { name, weight, rows, cols, source: Source::Master, input_norm })

@@ -41,7 +41,10 @@ pub fn read(c: Checkpoint) -> Result<Model> {
         Some(a) => (a.read)(c),
         None => {
             let what = class.or(model_type).unwrap_or("(neither `architectures` nor `model_type` is given)");
-            let e = Error::unsupported(format!("architecture `{what}` is not supported yet, supported are {}", supported().join(", ")));
+            let e = Error::unsupported(format!(
+                "architecture `{what}` is not supported yet, supported are {}",
+                supported().join(", ")
+            ));
             Err(e.at_file(&c.config.path))
         }
     }

@@ -242,7 +242,7 @@ void bn_lut_build(const bn_job *j, bn_i16 *t, uint32_t first, uint32_t n)
 }
 
 /* n (0 ..= 4) bytes of one word */
-static int32_t lut_tail(const bn_i16 *t, uint32_t w, uint32_t n)
+static NOINLINE int32_t lut_tail(const bn_i16 *t, uint32_t w, uint32_t n)
 {
     int32_t sum = 0;
     for (; n > 0u; n--) {
@@ -259,6 +259,7 @@ static NOINLINE void lut_matrix(const bn_i16 *table, const bn_word *data, uint32
 {
     uint32_t one = 4u * stride; /* bytes */
     uint32_t three = 12u * stride;
+    uint32_t i;
     for (; rows >= 4u; rows -= 4u) {
         const bn_i16 *t = table;
         const bn_word *p = data;
@@ -297,26 +298,24 @@ static NOINLINE void lut_matrix(const bn_i16 *table, const bn_word *data, uint32
             t += 256;
             KEEP(t);
         }
-        if (tail != 0u) {
-            a0 += lut_tail(t, p[0], tail);
-            a1 += lut_tail(t, word_at(p, one), tail);
-            a2 += lut_tail(t, word_at_twice(p, one), tail);
-            a3 += lut_tail(t, word_at(p, three), tail);
-        }
         y[0] += factor * a0;
         y[1] += factor * a1;
         y[2] += factor * a2;
         y[3] += factor * a3;
+        if (tail != 0u) {
+            for (i = 0u; i < 4u; i++) {
+                y[i] += factor * lut_tail(t, data[words + i * stride], tail);
+            }
+        }
         y += 4;
         data += 4u * stride;
     }
     for (; rows > 0u; rows--) {
-        uint32_t i;
-        int32_t a0 = tail != 0u ? lut_tail(table + 1024u * words, data[words], tail) : 0;
+        int32_t sum = tail != 0u ? lut_tail(table + 1024u * words, data[words], tail) : 0;
         for (i = 0u; i < words; i++) {
-            a0 += lut_tail(table + 1024u * i, data[i], 4u);
+            sum += lut_tail(table + 1024u * i, data[i], 4u);
         }
-        *y += factor * a0;
+        *y += factor * sum;
         y += 1;
         data += stride;
     }

@@ -1,0 +1,169 @@
+//! The C runtime, compiled for this machine with sanitizers, computes what the scalar kernels compute: on random small models of every kind
+//! (odd sizes, head ratios, windows, cache widths, scale modes) made by the second, independent implementation in Python, and on real exports.
+
+use bitnet_convert::export::c::write_runtime;
+use bitnet_convert::kernels::DotKernel;
+use bitnet_convert::runtime::Artifact;
+use bitnet_convert::verify::{self, Outcome};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Random models a run; `BITNET_RANDOM_MODELS` asks for more.
+fn how_many() -> u32 {
+    std::env::var("BITNET_RANDOM_MODELS").ok().and_then(|n| n.parse().ok()).unwrap_or(40)
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn have(tool: &str) -> bool {
+    let found =
+        Command::new("sh").args(["-c", &format!("command -v {tool}")]).output().is_ok_and(|o| o.status.success());
+    if !found {
+        println!("not run: needs {tool}");
+        assert!(std::env::var_os("BITNET_REQUIRE").is_none(), "{tool} is required here");
+    }
+    found
+}
+
+/// Builds the host program of the runtime once in `dir`.
+fn build_host(dir: &Path) -> PathBuf {
+    write_runtime(dir).expect("the runtime sources can be written");
+    let out =
+        Command::new("make").arg("-C").arg(dir).arg("host").env_remove("MAKEFLAGS").output().expect("make starts");
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    dir.join("build/bitnet_host")
+}
+
+fn random_model(seed: u32, path: &Path) {
+    let script = root().join("fixtures/reader/random_model.py");
+    let out = Command::new("python3").arg(script).arg(seed.to_string()).arg(path).output().expect("python3 starts");
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+}
+
+#[test]
+fn random_models_give_the_same_integers_in_c_and_rust() {
+    if !["cc", "make", "python3"].iter().all(|t| have(t)) {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let host = build_host(dir.path());
+    for seed in 0..how_many() {
+        let file = dir.path().join("random.bitnet");
+        random_model(1000 + seed, &file);
+        let artifact = Artifact::open(&file).expect("a valid model");
+        let reference = verify::traces(&artifact, DotKernel::Scalar).expect("scalar run");
+        for kernel in DotKernel::available() {
+            assert_eq!(verify::traces(&artifact, kernel).expect("run"), reference, "{} on seed {seed}", kernel.name());
+        }
+        let out = Command::new(&host).arg(&file).arg("trace").output().expect("the host program starts");
+        let text = String::from_utf8_lossy(&out.stdout);
+        assert!(out.status.success(), "seed {seed}: {text}{}", String::from_utf8_lossy(&out.stderr));
+        let lines: Vec<Vec<u32>> = text
+            .lines()
+            .filter(|l| l.starts_with("T "))
+            .map(|l| l.split(' ').skip(4).map(|w| u32::from_str_radix(w, 16).expect("a checksum")).collect())
+            .collect();
+        let want: Vec<Vec<u32>> = reference.iter().flat_map(|p| p.tokens.clone()).collect();
+        assert_eq!(lines, want, "C differs from Rust on seed {seed}");
+        let out = Command::new(&host).arg(&file).arg("selftest").output().expect("the host program starts");
+        assert_eq!(String::from_utf8_lossy(&out.stdout), "selftest: equal\n", "seed {seed}");
+    }
+}
+
+/// The arena that the plan shows is what the C runtime asks for.
+#[test]
+fn planned_arena_is_the_arena_that_c_needs() {
+    if !["cc", "make", "python3"].iter().all(|t| have(t)) {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let host = build_host(dir.path());
+    for seed in 0..10 {
+        let file = dir.path().join("random.bitnet");
+        random_model(seed, &file);
+        let artifact = Artifact::open(&file).expect("a valid model");
+        let p = &artifact.program;
+        let planned: u64 = bitnet_convert::plan::arena_parts(p, p.attention.window).iter().map(|p| p.bytes).sum();
+        let out = Command::new(&host).arg(&file).arg("info").output().expect("the host program starts");
+        let text = String::from_utf8_lossy(&out.stdout).into_owned();
+        let used = text.lines().find_map(|l| l.strip_prefix("arena_used ")).and_then(|n| n.parse::<u64>().ok());
+        assert_eq!(used, Some(planned), "seed {seed}: {text}");
+    }
+}
+
+/// A flipped bit anywhere, a cut file, a wrong magic: a status, never a fault. The sanitizers watch.
+#[test]
+fn damaged_models_are_refused_by_c() {
+    if !["cc", "make", "python3"].iter().all(|t| have(t)) {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let host = build_host(dir.path());
+    let file = dir.path().join("random.bitnet");
+    random_model(7, &file);
+    let good = std::fs::read(&file).expect("the model");
+    let damaged = dir.path().join("damaged.bitnet");
+    let check = |bytes: &[u8], what: &str| {
+        std::fs::write(&damaged, bytes).expect("a file");
+        let out = Command::new(&host).arg(&damaged).arg("selftest").output().expect("the host program starts");
+        let text = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
+        assert!(!out.status.success(), "{what} was accepted");
+        assert!(out.status.code().is_some_and(|c| (10..=30).contains(&c) || c == 2), "{what}: {:?} {text}", out.status);
+        assert!(!text.contains("Sanitizer") && !text.contains("runtime error"), "{what}: {text}");
+    };
+    let step = (good.len() / 150).max(1);
+    for at in (0..good.len()).step_by(step) {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1 << (at % 8);
+        // Padding between sections is not covered by a digest and not read by a device.
+        if Artifact::from_packed_bytes(bytes.clone()).is_err() && !is_padding(&good, at) {
+            check(&bytes, &format!("a flipped bit at {at}"));
+        }
+    }
+    for len in (0..good.len()).step_by(step * 3) {
+        check(&good[..len], &format!("a cut at {len}"));
+    }
+}
+
+/// Whether a byte lies outside of header, table and sections.
+fn is_padding(file: &[u8], at: usize) -> bool {
+    let u32_at = |o: usize| u32::from_le_bytes([file[o], file[o + 1], file[o + 2], file[o + 3]]) as usize;
+    let count = u32_at(12);
+    let table = 64 + 64 * count;
+    at >= table
+        && !(0..count).any(|i| {
+            let (start, len) = (u32_at(64 + 64 * i + 8), u32_at(64 + 64 * i + 16));
+            (start..start + len).contains(&at)
+        })
+}
+
+/// The fixtures, through the same door as a user: every runner that this machine has.
+#[test]
+fn fixtures_verify_on_every_runner() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    for model in ["intent-w1a2", "intent-b158", "stories-b158"] {
+        let out = dir.path().join(model);
+        let status = Command::new(env!("CARGO_BIN_EXE_bitnet-convert"))
+            .args(["export", "--quiet", "--target", "cortex-m7", "--model"])
+            .arg(root().join("fixtures/models").join(model))
+            .arg("-o")
+            .arg(&out)
+            .status()
+            .expect("the binary starts");
+        assert!(status.success());
+        let report = verify::verify(&out, &verify::RUNNERS, &bitnet_convert::progress::Silent).expect("verify");
+        assert!(report.beyond_window, "a golden prompt must be longer than the window");
+        for row in &report.rows {
+            match &row.outcome {
+                Outcome::Equal => {}
+                Outcome::Differs { at } => panic!("{model} on {}: {at}", row.runner),
+                Outcome::NotRun { why } => {
+                    println!("not run: {model} on {}: {why}", row.runner);
+                    assert!(std::env::var_os("BITNET_REQUIRE").is_none(), "{} is required here", row.runner);
+                }
+            }
+        }
+    }
+}
