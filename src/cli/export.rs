@@ -48,9 +48,9 @@ pub struct Export {
     /// One scale for each: tensor, row, or this many columns of a row (a multiple of 32)
     #[arg(long, default_value = "tensor", value_name = "tensor|row|N", value_parser = scale_mode)]
     weight_scales: ScaleMode,
-    /// Bits of the rows of embedding and head: 8 or 16
-    #[arg(long, default_value = "8", value_name = "BITS", value_parser = ["8", "16"])]
-    embedding_bits: String,
+    /// Bits of the rows of embedding and head: 8 or 16; default: 8 if trained so and on microcontrollers, else 16
+    #[arg(long, value_name = "BITS", value_parser = ["8", "16"])]
+    embedding_bits: Option<String>,
     /// Slots of the key/value window
     #[arg(long, value_name = "N")]
     kv_window: Option<usize>,
@@ -220,7 +220,8 @@ impl Export {
                 ActivationBits::Four => ActivationRule::Absmax4,
                 ActivationBits::Eight => ActivationRule::Absmax8,
             }),
-            embedding_bits: bits(&self.embedding_bits),
+            embedding_bits: self.embedding_bits.as_deref().map(bits),
+            embedding_default: d.embedding_bits,
             window,
             sinks,
             kv_bits: self.kv_bits.as_deref().map_or(d.kv_bits, bits),

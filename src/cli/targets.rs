@@ -46,7 +46,11 @@ fn show(out: &mut dyn Write, t: &Target) -> io::Result<()> {
         writeln!(out, "  {:10} {:#010x}  {:>10} bytes  {}", m.name, m.origin, group(m.bytes), m.note)?;
     }
     let window = t.defaults.window.map_or("context length of the model".to_string(), |w| format!("{w} slots"));
-    writeln!(out, "  defaults   window {window}, {} sinks, {}-bit cache", t.defaults.sinks, t.defaults.kv_bits)?;
+    writeln!(
+        out,
+        "  defaults   window {window}, {} sinks, {}-bit cache, {}-bit embedding",
+        t.defaults.sinks, t.defaults.kv_bits, t.defaults.embedding_bits
+    )?;
     if let Some(b) = &t.build {
         writeln!(out, "  compiler   {} {}   (Debian: apt-get install {})", b.compiler, b.flags, b.packages)?;
     }

@@ -272,7 +272,6 @@ fn manifest(r: &Request, lowered: &Lowered) -> Manifest {
     let mut set = |k: &str, v: String| parameters.insert(k.to_string(), v);
     set("weight", lowered.weight_rule.clone());
     set("activation", lowered.activation_rule.name().into());
-    set("embedding-bits", o.embedding_bits.to_string());
     let scales = match o.weight_scales {
         ScaleMode::One => "tensor".to_string(),
         ScaleMode::Row => "row".to_string(),

@@ -100,10 +100,12 @@ mod tests {
                         for enc in [Encoding::Binary1, Encoding::Ternary2, Encoding::Int8, Encoding::Int16] {
                             let w: Vec<i32> = (0..cols)
                                 .map(|_| match enc {
+                                    Encoding::Int16 if extreme => -32_768,
                                     _ if extreme => -1,
                                     Encoding::Binary1 => (lcg(&mut seed) % 2) as i32 * 2 - 1,
                                     Encoding::Ternary2 => (lcg(&mut seed) % 3) as i32 - 1,
-                                    _ => (lcg(&mut seed) % 256) as i32 - 128,
+                                    Encoding::Int16 => (lcg(&mut seed) % 65_536) as i32 - 32_768,
+                                    Encoding::Int8 => (lcg(&mut seed) % 256) as i32 - 128,
                                 })
                                 .collect();
                             let mut row = vec![0; enc.stride(cols)];

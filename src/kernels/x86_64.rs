@@ -27,6 +27,11 @@ pub fn dot(enc: Encoding, row: &[u8], total: usize, first: usize, cols: usize, x
             // SAFETY: as above; the products of 8-bit weights and 16-bit codes are summed in i64 blocks that cannot overflow.
             unsafe { int8(w, &x.wide[first..first + cols]) }
         }
+        Encoding::Int16 => {
+            let w = &row[2 * first..2 * (first + cols)];
+            // SAFETY: as above; see `int16` for the sums.
+            unsafe { int16(w, &x.wide[first..first + cols]) }
+        }
         _ => naive(enc, row, total, first, cols, x),
     }
 }
@@ -112,5 +117,29 @@ fn int8(w: &[u8], x: &[i16]) -> i64 {
         unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), acc) };
         total += lanes.iter().map(|&l| i64::from(l)).sum::<i64>();
     }
+    total
+}
+
+#[target_feature(enable = "avx2")]
+fn int16(w: &[u8], x: &[i16]) -> i64 {
+    let mut acc = _mm256_setzero_si256();
+    let (wc, xc) = (w.chunks_exact(32), x.chunks_exact(16));
+    let rest = wc.remainder().chunks_exact(2).zip(xc.remainder());
+    let mut total: i64 = rest.map(|(a, b)| i64::from(i16::from_le_bytes([a[0], a[1]])) * i64::from(*b)).sum();
+    for (a, b) in wc.zip(xc) {
+        // SAFETY: both chunks have 32 bytes; unaligned loads.
+        let (a, b) = unsafe { (_mm256_loadu_si256(a.as_ptr().cast()), _mm256_loadu_si256(b.as_ptr().cast())) };
+        // Codes are at most 32,767 in magnitude, so a pair of products stays below 2^31 even for weights of -32,768.
+        let pairs = _mm256_madd_epi16(a, b);
+        let wide = _mm256_add_epi64(
+            _mm256_cvtepi32_epi64(_mm256_castsi256_si128(pairs)),
+            _mm256_cvtepi32_epi64(_mm256_extracti128_si256(pairs, 1)),
+        );
+        acc = _mm256_add_epi64(acc, wide);
+    }
+    let mut lanes = [0i64; 4];
+    // SAFETY: four i64 are 32 writable bytes.
+    unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), acc) };
+    total += lanes.iter().sum::<i64>();
     total
 }

@@ -21,8 +21,9 @@ pub struct Options {
     pub weight: Option<WeightRule>,
     pub weight_scales: ScaleMode,
     pub activation: Option<ActivationRule>,
-    /// Bits of the embedding's and the head's rows: 8 or 16.
-    pub embedding_bits: u32,
+    /// Bits of the embedding's and the head's rows: 8 or 16. None: 8 where the source was trained so, else [`Options::embedding_default`].
+    pub embedding_bits: Option<u32>,
+    pub embedding_default: u32,
     /// Slots of the window; None: the context length of the source.
     pub window: Option<usize>,
     pub sinks: usize,
@@ -37,7 +38,8 @@ impl Default for Options {
             weight: None,
             weight_scales: ScaleMode::One,
             activation: None,
-            embedding_bits: 8,
+            embedding_bits: None,
+            embedding_default: 16,
             window: None,
             sinks: 4,
             kv_bits: 16,
@@ -331,7 +333,10 @@ impl<'a> Builder<'a> {
             enc: if bits == 16 { Encoding::Int16 } else { Encoding::Int8 },
             scales: ScaleMode::Row,
         };
-        let embedding_kind = rows(self.o.embedding_bits);
+        let trained = m.native.is_some_and(|n| n.int8_embedding);
+        let default = if trained { 8 } else { self.o.embedding_default };
+        let bits = self.o.embedding_bits.unwrap_or(default);
+        let embedding_kind = rows(bits);
         let table =
             self.tensor("embedding".into(), embedding_kind, m.vocab, m.d_model, Origin::Rows(m.embedding.clone()));
         self.op(None, OpKind::Embed { dst: X, table });
@@ -378,7 +383,7 @@ impl<'a> Builder<'a> {
                 let weight = match head {
                     None => table,
                     Some(h) => {
-                        let kind = rows(self.o.embedding_bits);
+                        let kind = rows(bits);
                         self.tensor("head".into(), kind, m.vocab, m.d_model, Origin::Rows(h.weight.clone()))
                     }
                 };

@@ -42,6 +42,8 @@ pub struct Defaults {
     pub window: Option<usize>,
     pub sinks: usize,
     pub kv_bits: u32,
+    /// Rows of embedding and head where the source leaves the choice.
+    pub embedding_bits: u32,
     pub lut_limit: usize,
 }
 

@@ -112,6 +112,22 @@ static int32_t clamp(int32_t v, int32_t lo, int32_t hi)
     return v < lo ? lo : (v > hi ? hi : v);
 }
 
+/* Qmax 2: a code is the number of thresholds below |x|.  2 |x| / a beyond 1/2 + 2^-17 is at least 1; from 3/2 - 2^-17
+ * on (the tie goes to the even code) it is 2. */
+static void quantize_two(const bn_i32 *x, uint32_t n, uint32_t a, int32_t lo, int32_t hi, int8_t *y)
+{
+    uint64_t half = bn_mulu(a, 0x10001u);
+    uint64_t three = bn_mulu(a, 0x2FFFFu) + 0x3FFFFu;
+    uint32_t one = bn_hi(half) << 14 | bn_lo(half) >> 18;    /* above it: 1 */
+    uint32_t two = bn_hi(three) << 14 | bn_lo(three) >> 18;  /* from it on: 2 */
+    uint32_t i;
+    for (i = 0u; i < n; i++) {
+        uint32_t ax = bn_abs(x[i]);
+        int32_t v = (ax > one ? 1 : 0) + (ax >= two ? 1 : 0);
+        y[i] = (int8_t)clamp(x[i] < 0 ? -v : v, lo, hi);
+    }
+}
+
 void bn_quantize(bitnet_ctx *c, const uint32_t *op)
 {
     const bitnet_register *src = &c->reg[op[OP_A]];
@@ -156,6 +172,10 @@ void bn_quantize(bitnet_ctx *c, const uint32_t *op)
         if (bn_less(top, floor_scale) == 0u) {
             bn_divisor d = bn_divisor_of(a, q);
             dst->scale = bn_mul_scale(top, iq);
+            if (wide == 0u && q == 2u) {
+                quantize_two(x, n, a, lo, hi, y8);
+                return;
+            }
             if (wide != 0u) {
                 for (i = 0u; i < n; i++) {
                     y16[i] = (int16_t)clamp(bn_code(&d, x[i]), lo, hi);
