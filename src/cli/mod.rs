@@ -111,24 +111,39 @@ pub fn main() -> ExitCode {
         crate::fsio::remove_pending();
         std::process::exit(130);
     });
+    std::panic::set_hook(Box::new(|info| {
+        eprintln!("{} internal error: {info}", paint("error:", "1;31"));
+        eprintln!(
+            "{} this is a bug in bitnet-convert; please report it with the command and, if you can, the input",
+            paint("hint:", "1;36")
+        );
+    }));
     let cli = Cli::parse();
     let printer = Printer { json: cli.global.json, quiet: cli.global.quiet };
-    let r = match cli.command {
-        Command::Export(c) => c.run(&printer),
-        Command::Inspect(c) => c.run(&printer),
-        Command::Run(c) => c.run(&printer),
-        Command::Logits(c) => c.run(&printer),
-        Command::Verify(c) => c.run(&printer),
-        Command::Eval(c) => c.run(&printer),
-        Command::Targets(c) => c.run(&printer),
-        Command::Completions(c) => c.run(),
-    };
+    // A bug must not look like an answer: 101, the code of a panic, is none of ours.
+    let r = std::panic::catch_unwind(|| dispatch(&cli.command, &printer)).unwrap_or_else(|_| {
+        crate::fsio::remove_pending();
+        std::process::exit(2)
+    });
     match r {
         Ok(code) => ExitCode::from(code),
         Err(e) => {
             report(&e, printer.json);
             ExitCode::from(e.kind().exit_code())
         }
+    }
+}
+
+fn dispatch(command: &Command, printer: &Printer) -> Result<u8> {
+    match command {
+        Command::Export(c) => c.run(printer),
+        Command::Inspect(c) => c.run(printer),
+        Command::Run(c) => c.run(printer),
+        Command::Logits(c) => c.run(printer),
+        Command::Verify(c) => c.run(printer),
+        Command::Eval(c) => c.run(printer),
+        Command::Targets(c) => c.run(printer),
+        Command::Completions(c) => c.run(),
     }
 }
 

@@ -230,6 +230,8 @@ type KeyRanges = Vec<Vec<(f64, f64)>>;
 fn calibrate(p: &mut Program, weights: &[u8], text: &[u32]) -> Result<KeyRanges> {
     let mut free = p.clone();
     free.static_keys = false;
+    // They are the last ones, so the other ids stay; their bytes are what is being found out here.
+    free.tensors.retain(|t| t.kind != TensorKind::StaticKeys);
     free.attention.k_bits = 16;
     free.attention.v_bits = 16;
     // What a longer context does to keys should be seen, too; the cache grows only with the tokens fed.
