@@ -127,6 +127,59 @@ fn damaged_models_are_refused_by_c() {
     }
 }
 
+/// Every public function with good and bad arguments.
+#[test]
+fn the_c_interface_answers_bad_arguments_with_a_status() {
+    if !["cc", "make", "python3"].iter().all(|t| have(t)) {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    write_runtime(dir.path()).expect("the runtime sources can be written");
+    let program = dir.path().join("api_test");
+    let sources = std::fs::read_dir(dir.path().join("runtime")).expect("the runtime");
+    let sources = sources.map(|e| e.expect("an entry").path()).filter(|p| p.extension().is_some_and(|e| e == "c"));
+    let out = Command::new("cc")
+        .args(["-std=c11", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-Wall", "-Wextra", "-Werror"])
+        .arg("-I")
+        .arg(dir.path().join("runtime"))
+        .args(sources)
+        .arg(root().join("tests/c/api_test.c"))
+        .arg("-o")
+        .arg(&program)
+        .output()
+        .expect("cc starts");
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    for seed in [3, 5, 11, 12] {
+        let file = dir.path().join("random.bitnet");
+        random_model(seed, &file);
+        let out = Command::new(&program).arg(&file).output().expect("the test program starts");
+        let text = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
+        assert!(out.status.success(), "seed {seed}: {text}");
+    }
+}
+
+/// Files whose checksums are right and whose contents are not: refused or run, never a fault.
+#[test]
+fn hostile_models_with_right_checksums_cannot_break_c() {
+    if !["cc", "make", "python3"].iter().all(|t| have(t)) {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let host = build_host(dir.path());
+    for seed in [2, 9] {
+        let file = dir.path().join("random.bitnet");
+        random_model(seed, &file);
+        let out = Command::new("python3")
+            .arg(root().join("tests/c/fuzz_host.py"))
+            .args([&host, &file])
+            .args([seed.to_string(), "150".into()])
+            .arg(dir.path())
+            .output()
+            .expect("python3 starts");
+        assert!(out.status.success(), "{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    }
+}
+
 /// Whether a byte lies outside of header, table and sections.
 fn is_padding(file: &[u8], at: usize) -> bool {
     let u32_at = |o: usize| u32::from_le_bytes([file[o], file[o + 1], file[o + 2], file[o + 3]]) as usize;

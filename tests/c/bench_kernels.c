@@ -4,7 +4,7 @@
  * Arguments: KIND(1 binary,2 ternary,3 int8) CODES(8|16) HINT ROWS COLS LUT_BYTES QMAX REPEAT
  */
 #include "bitnet_internal.h"
-#include "../../ports/port.h"
+#include "port.h"
 
 int bitnet_main(void);
 

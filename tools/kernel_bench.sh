@@ -2,11 +2,11 @@
 # bench.sh DIR - instructions per weight of each LINEAR kernel on an emulated Cortex-M7.
 # DIR holds runtime/ and ports/; needs arm-none-eabi-gcc, qemu-system-arm, cc.
 set -e
-D=${1:-.}; B=${2:-/tmp/bitnet-bench}; T=$(dirname "$0"); mkdir -p "$B"
+D=${1:-.}; B=${2:-build/kernel-bench}; T=$(dirname "$0"); mkdir -p "$B"
 cc -shared -fPIC -O2 -o "$B/inscount.so" "$T/inscount.c"
 arm-none-eabi-gcc -std=c99 -O2 -mcpu=cortex-m7 -mthumb -mfloat-abi=soft -ffreestanding -fno-builtin -fno-tree-loop-distribute-patterns \
-  -nostdlib -nostartfiles -static $EXTRA -DBITNET_TARGET_QEMU -DBITNET_ARENA_BYTES=64 -DBITNET_VOCAB=1 -DBITNET_PROMPT_IDS=1 \
-  -I"$D/runtime" -I"$D/ports" -L"$D/ports" -T "$D/ports/mps2-an500.ld" -Wl,--gc-sections -ffunction-sections \
+  -nostdlib -nostartfiles -static $EXTRA -DBITNET_TARGET_QEMU \
+  -I"$D" -I"$D/runtime" -I"$D/ports" -L"$D/ports" -T "$D/ports/mps2-an500.ld" -Wl,--gc-sections -ffunction-sections \
   "$D"/runtime/bitnet_math.c "$D"/runtime/bitnet_ops.c "$D"/runtime/bitnet_kernels.c "$D"/runtime/bitnet_linear.c "$D"/ports/port_semihosting.c "$T/../tests/c/bench_kernels.c" \
   -o "$B/bench.elf"
 one() { # name, arguments; two runs with 1 and 2 repetitions separate building from use

@@ -1,0 +1,161 @@
+/* api_test.c - the public functions of the runtime with good and bad arguments: api_test MODEL
+ * A model with a window of at least 2 and a golden trace.  Built with sanitizers; prints the first check that fails. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "bitnet.h"
+
+static int failures;
+#define CHECK(what) do { if (!(what)) { printf("line %d: %s\n", __LINE__, #what); failures++; } } while (0)
+
+static unsigned char *read_file(const char *path, uint32_t *size)
+{
+    FILE *f = fopen(path, "rb");
+    long n;
+    unsigned char *data;
+    if (f == NULL) { exit(2); }
+    (void)fseek(f, 0, SEEK_END);
+    n = ftell(f);
+    (void)fseek(f, 0, SEEK_SET);
+    data = aligned_alloc(64, ((size_t)n + 127u) & ~(size_t)63u);
+    if (data == NULL || fread(data, 1, (size_t)n, f) != (size_t)n) { exit(2); }
+    (void)fclose(f);
+    *size = (uint32_t)n;
+    return data;
+}
+
+int main(int argc, char **argv)
+{
+    static bitnet_ctx ctx, other;
+    uint32_t size = 0u, need = 0u, less = 0u, i, vocab, window, id = 0u, state = 5u, same = 5u, n = 0u;
+    unsigned char *model = read_file(argc > 1 ? argv[1] : "", &size);
+    unsigned char *arena, *second;
+    int32_t *a, *b;
+    bitnet_config_t config = { 0u, 0u, 1u };
+    bitnet_sampling how;
+    bitnet_tokenizer tok;
+
+    /* nothing is done without pointers */
+    CHECK(bitnet_arena_bytes(NULL, size, NULL, &need) == BITNET_E_NULL);
+    CHECK(bitnet_arena_bytes(model, size, NULL, NULL) == BITNET_E_NULL);
+    CHECK(bitnet_arena_bytes(model, size, NULL, &need) == BITNET_OK && need > 0u);
+    arena = aligned_alloc(64, (need + 127u) & ~63u);
+    second = aligned_alloc(64, (need + 127u) & ~63u);
+    if (arena == NULL || second == NULL) { return 2; }
+    CHECK(bitnet_init(NULL, model, size, NULL, arena, need) == BITNET_E_NULL);
+    CHECK(bitnet_init(&ctx, NULL, size, NULL, arena, need) == BITNET_E_NULL);
+    CHECK(bitnet_init(&ctx, model, size, NULL, NULL, need) == BITNET_E_NULL);
+
+    /* not initialised */
+    memset(&ctx, 0, sizeof ctx);
+    CHECK(bitnet_run(&ctx, &id, 1u, NULL) == BITNET_E_STATE);
+    CHECK(bitnet_reset(&ctx) == BITNET_E_STATE);
+    CHECK(bitnet_run(NULL, &id, 1u, NULL) == BITNET_E_NULL);
+
+    /* arena, alignment, magic, version, length */
+    CHECK(bitnet_init(&ctx, model, size, NULL, arena, need - 1u) == BITNET_E_ARENA);
+    CHECK(bitnet_init(&ctx, model, size, NULL, arena + 4, need) == BITNET_E_ALIGN);
+    memmove(model + 4, model, size);
+    CHECK(bitnet_init(&ctx, model + 4, size, NULL, arena, need) == BITNET_E_ALIGN);
+    memmove(model, model + 4, size);
+    model[0] ^= 1u;
+    CHECK(bitnet_init(&ctx, model, size, NULL, arena, need) == BITNET_E_MAGIC);
+    model[0] ^= 1u;
+    model[8] = 9u;
+    CHECK(bitnet_init(&ctx, model, size, NULL, arena, need) == BITNET_E_VERSION);
+    model[8] = 1u;
+    CHECK(bitnet_init(&ctx, model, size - 1u, NULL, arena, need) != BITNET_OK);
+    CHECK(bitnet_init(&ctx, model, 0u, NULL, arena, need) != BITNET_OK);
+    model[size - 1u] ^= 0x10u;
+    CHECK(bitnet_init(&ctx, model, size, NULL, arena, need) == BITNET_E_CRC);
+    model[size - 1u] ^= 0x10u;
+
+    /* good */
+    CHECK(bitnet_init(&ctx, model, size, NULL, arena, need) == BITNET_OK);
+    vocab = bitnet_vocab(&ctx);
+    window = bitnet_window(&ctx);
+    a = malloc(sizeof *a * vocab);
+    b = malloc(sizeof *b * vocab);
+    if (a == NULL || b == NULL) { return 2; }
+    CHECK(bitnet_selftest(&ctx, NULL) == BITNET_E_NULL);
+    CHECK(bitnet_selftest(&ctx, a) == BITNET_OK);
+
+    /* ids */
+    id = vocab;
+    CHECK(bitnet_run(&ctx, &id, 1u, a) == BITNET_E_TOKEN);
+    CHECK(bitnet_run(&ctx, NULL, 1u, a) == BITNET_E_NULL);
+    CHECK(bitnet_run(&ctx, &id, 0u, a) == BITNET_E_TOKEN);
+    CHECK(bitnet_position(&ctx) == 0u);
+
+    /* one context does not disturb another; a prompt in one piece or token by token */
+    CHECK(bitnet_init(&other, model, size, NULL, second, need) == BITNET_OK);
+    {
+        uint32_t ids[5] = { 1u, 0u, 2u, 1u, 3u };
+        CHECK(bitnet_run(&ctx, ids, 5u, a) == BITNET_OK);
+        for (i = 0u; i < 5u; i++) {
+            CHECK(bitnet_run(&other, &ids[i], 1u, b) == BITNET_OK);
+        }
+        CHECK(memcmp(a, b, sizeof *a * vocab) == 0);
+        CHECK(bitnet_reset(&ctx) == BITNET_OK);
+        CHECK(bitnet_run(&ctx, ids, 5u, b) == BITNET_OK);
+        CHECK(memcmp(a, b, sizeof *a * vocab) == 0);
+    }
+
+    /* the context outgrows the window: an error without streaming, none with it */
+    config.use_streaming = 0u;
+    CHECK(bitnet_init(&ctx, model, size, &config, arena, need) == BITNET_OK);
+    id = 1u;
+    for (i = 0u; i < window; i++) {
+        CHECK(bitnet_run(&ctx, &id, 1u, NULL) == BITNET_OK);
+    }
+    CHECK(bitnet_run(&ctx, &id, 1u, a) == BITNET_E_CONTEXT);
+    CHECK(bitnet_position(&ctx) == window);
+    config.use_streaming = 1u;
+    CHECK(bitnet_init(&ctx, model, size, &config, arena, need) == BITNET_OK);
+    for (i = 0u; i < 3u * window; i++) {
+        CHECK(bitnet_run(&ctx, &id, 1u, a) == BITNET_OK);
+    }
+
+    /* another configuration: less memory, no self-test; an impossible one */
+    config.max_cache_len = window + 1u;
+    CHECK(bitnet_init(&ctx, model, size, &config, arena, need) == BITNET_E_CONFIG);
+    config.max_cache_len = 0u;
+    config.kv_quant_bits = 5u;
+    CHECK(bitnet_init(&ctx, model, size, &config, arena, need) == BITNET_E_CONFIG);
+    config.kv_quant_bits = 0u;
+    config.max_cache_len = window - 1u;
+    if (bitnet_arena_bytes(model, size, &config, &less) == BITNET_OK) {
+        CHECK(less <= need); /* parts are rounded up to 16 bytes */
+        CHECK(bitnet_init(&ctx, model, size, &config, arena, less) == BITNET_OK);
+        CHECK(bitnet_selftest(&ctx, a) == BITNET_E_CONFIG);
+        for (i = 0u; i < 2u * window; i++) {
+            CHECK(bitnet_run(&ctx, &id, 1u, a) == BITNET_OK);
+        }
+    }
+
+    /* sampling: the same state gives the same id, top 1 is the greedy choice */
+    CHECK(bitnet_temperature(4u, 5u, &how.inverse_temperature) == BITNET_OK);
+    CHECK(bitnet_temperature(1u, 0u, &how.inverse_temperature) != BITNET_OK);
+    CHECK(bitnet_temperature(4u, 5u, &how.inverse_temperature) == BITNET_OK);
+    how.top_k = 10u < vocab ? 10u : vocab;
+    CHECK(bitnet_sample(&ctx, a, vocab, &how, &state, &id) == BITNET_OK && id < vocab);
+    CHECK(bitnet_sample(&ctx, a, vocab, &how, &same, &n) == BITNET_OK && n == id && state == same);
+    printf("sample %u\n", (unsigned)id);
+    how.top_k = 1u;
+    CHECK(bitnet_sample(&ctx, a, vocab, &how, &state, &id) == BITNET_OK && id == argmax(a, vocab));
+    how.top_k = BITNET_MAX_TOP_K + 1u;
+    CHECK(bitnet_sample(&ctx, a, vocab, &how, &state, &id) != BITNET_OK);
+    CHECK(bitnet_sample(&ctx, NULL, vocab, &how, &state, &id) == BITNET_E_NULL);
+    CHECK(argmax(NULL, 3u) == 0u);
+    CHECK(bitnet_tokenizer_of(NULL, &tok) == BITNET_E_NULL);
+    CHECK(bitnet_is_eos(&ctx, 0xFFFFFFFFu) == 0u);
+    CHECK(bitnet_eos(&ctx, 99u) == BITNET_NO_ID);
+
+    free(a);
+    free(b);
+    free(arena);
+    free(second);
+    free(model);
+    printf("%d failures\n", failures);
+    return failures != 0;
+}

@@ -1,0 +1,188 @@
+#!/usr/bin/env python3
+"""The figures of docs/benchmarks.md: fidelity, accuracy, what each width of the cache costs, instructions on an emulated Cortex-M7, host speed.
+
+usage: bench.py BINARY [--quick]
+
+Prints Markdown.  Instruction counts are exact and the same on every machine; host speed is a ratio within one run.
+Data that may not be in the project (HWU64, the held-out tales) is looked for in $BITNET_SHARED, default ../shared; what is missing is a line "not run".
+"""
+import json, os, platform, re, subprocess, sys, tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = Path(os.environ.get("BITNET_SHARED", ROOT.parent / "shared"))
+MODELS = ROOT / "fixtures/models"
+GOLDEN = ROOT / "fixtures/golden"
+BIN, QUICK = sys.argv[1], "--quick" in sys.argv
+TMP = tempfile.TemporaryDirectory()
+
+
+def tool(*args, env=None):
+    out = subprocess.run([BIN, *map(str, args)], capture_output=True, text=True, env={**os.environ, **(env or {})})
+    if out.returncode not in (0, 1):
+        sys.exit(f"{args}: {out.stderr}")
+    return out.stdout
+
+
+def packed(model, *flags):
+    path = Path(TMP.name) / "model.bitnet"
+    tool("export", "-q", "--model", model, "--format", "packed", "-o", path, *flags)
+    return path
+
+
+def evaluate(path, *flags, env=None):
+    return json.loads(tool("eval", path, "--json", *flags, env=env))
+
+
+def table(head, rows):
+    print("| " + " | ".join(head) + " |\n|" + "---|" * len(head))
+    for r in rows:
+        print("| " + " | ".join(str(c) for c in r) + " |")
+    print()
+
+
+def fidelity():
+    print("## Distance from the float model\n")
+    print("Golden logits of the checkpoint in float32 with its own fake-quantizers (transformers), against the integer program with a 16-bit cache.\n")
+    rows = []
+    cases = [(MODELS / m, []) for m in ("intent-w1a2", "intent-b158", "stories-b158")]
+    cases += [(c, []) for c in sorted(GOLDEN.glob("*bit*"))]
+    for folder, flags in cases:
+        for bits in ("16", "8"):
+            if folder.name == "intent-w1a2" and bits == "16":
+                continue  # trained with int8 rows
+            g = evaluate(packed(folder, "--embedding-bits", bits), "--golden", folder / "golden.safetensors")["golden"]
+            rows.append((folder.name, bits, f"{g['mean_kl']:.2e}", f"{g['same_top1']} of {g['positions']}", g["different_not_near_tie"],
+                         f"{g['worst_logit_difference']:.4f}"))
+    table(("checkpoint", "embedding bits", "mean KL per token", "same top 1", "others no near tie", "worst logit difference"), rows)
+
+
+def accuracy():
+    mcu = ["--kv-bits", "8", "--kv-window", "32", "--kv-sinks", "4", "--embedding-bits", "8"]
+    print("## Accuracy of the intent models\n")
+    rows = []
+    for m in ("intent-w1a2", "intent-b158"):
+        metrics = json.loads((MODELS / m / "metrics.json").read_text())
+        for data, file in (("sensor", MODELS / m / "eval_sensor.jsonl"), ("hwu64", SHARED / "models" / m / "eval_hwu64.jsonl")):
+            if not file.exists():
+                rows.append((m, data, f"{100 * metrics[data + '_accuracy']:.2f} %", "not run: file not here", ""))
+                continue
+            for name, flags in (("16-bit cache", []), ("Cortex-M7 default: 8-bit cache, window 32, int8 rows", mcu),
+                                ("the same with `--kv-window 48`", [*mcu[:3], "48", *mcu[4:]])):
+                a = evaluate(packed(MODELS / m, *flags), "--tasks", file)["tasks"]
+                rows.append((m, f"{data} ({a['items']})", f"{100 * metrics[data + '_accuracy']:.2f} %", name, f"{100 * a['accuracy']:.2f} %"))
+    table(("model", "test set", "float fake-quant", "program", "accuracy"), rows)
+
+
+def cache():
+    print("## What the cache costs\n")
+    text = SHARED / "data/tales_heldout.txt"
+    if not text.exists():
+        print("not run: the held-out text is not here\n")
+        return
+    cut = Path(TMP.name) / "text.txt"
+    cut.write_text(text.read_text()[: 20_000 if QUICK else None])
+    metrics = json.loads((MODELS / "stories-b158/metrics.json").read_text())
+    print(f"stories-b158 on held-out text, windows of 256 tokens; float fake-quant: {metrics['heldout_perplexity_from_saved_bf16']:.2f}.\n")
+    rows = []
+    for bits, window, sinks in (("16", "256", "4"), ("8", "256", "4"), ("4", "256", "4"), ("16", "32", "4"), ("8", "32", "4"), ("4", "32", "4"), ("16", "32", "0")):
+        p = evaluate(packed(MODELS / "stories-b158", "--kv-bits", bits, "--kv-window", window, "--kv-sinks", sinks), "--text", cut)["text"]
+        rows.append((bits, window, sinks, f"{p['perplexity']:.3f}"))
+    table(("bits", "slots", "sinks", "perplexity"), rows)
+
+
+HEAD = "head (int8 rows)"
+GROUPS = [  # first match wins; names of functions of the runtime
+    ("BitLinear", r"planes_|bn_planes|range_total|lut_|bn_lut|tiled|select_|by_rows|finish|subset|block|grouped|pair|bn_linear|code_at|bn_by_rows|wide"),
+    (HEAD, r"rows_dsp|rows_|dot_rows|bn_logits"),
+    ("RMSNORM", r"bn_rmsnorm"),
+    ("QUANTIZE", r"bn_quantize|quantize_two|bn_code|bn_divide"),
+    ("attention and cache", r"attend|rotate|write_|put_code|score|weigh|soften|prepare|angles|bn_kv|dot_i|thirty|bn_exp2n|bn_sin"),
+    ("feed-forward product", r"relu2|silu"),
+    ("ADD, EMBED", r"bn_add$|bn_embed|bn_times"),
+    ("scales and the rest", r"."),
+]
+
+
+def count(elf, plugin, args):
+    out = Path(TMP.name) / "count.txt"
+    semihosting = "enable=on,target=native,chardev=out,arg=firmware,arg=" + args.replace(",", ",,")
+    subprocess.run(["qemu-system-arm", "-M", "mps2-an500", "-display", "none", "-monitor", "none", "-serial", "null", "-chardev", "stdio,id=out",
+                    "-plugin", f"{plugin},out={out}", "-semihosting-config", semihosting, "-kernel", elf], check=True, capture_output=True)
+    counts = {}
+    for line in out.read_text().splitlines():
+        n, name = line.split()[:2]
+        counts[name] = int(n)
+    return counts
+
+
+def cortex_m7():
+    print("## Cortex-M7: instructions per token, flash, RAM\n")
+    print("Counted by a QEMU plugin on mps2-an500, firmware as exported (`-O2` for the kernels, `-Os` else, gcc), token at position 20 with logits. "
+          "Exact and repeatable; cycles, caches and flash wait states need a board.\n")
+    plugin = Path(TMP.name) / "inscount.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", plugin, ROOT / "tools/inscount.c"], check=True)
+    summary, details = [], {}
+    for m in ("intent-w1a2", "intent-b158", "stories-b158"):
+        folder = Path(TMP.name) / f"m7-{m}"
+        plan = json.loads(tool("export", "--json", "--model", MODELS / m, "--target", "cortex-m7", "-o", folder))["plan"]
+        subprocess.run(["make", "-s", "-C", folder, "TARGET=qemu"], check=True, capture_output=True)
+        subprocess.run(["make", "-s", "-C", folder], check=True, capture_output=True)
+        elf = folder / "build/qemu.elf"
+        ids = [str(3 + 7 * i) for i in range(22)]
+        # 21 tokens against 20: the difference is the body of one token. Each run computes the head once, for its last token.
+        long, short = count(elf, plugin, "token " + ",".join(ids[:21])), count(elf, plugin, "token " + ",".join(ids[:20]))
+        groups = {name: 0 for name, _ in GROUPS}
+        for k, n in long.items():
+            if k != "total":
+                group = next(name for name, p in GROUPS if re.search(p, k))
+                groups[group] += n if group == HEAD else n - short.get(k, 0)
+        total = sum(groups.values())
+        weights = plan["low_bit_weights"]
+        size = subprocess.run(["arm-none-eabi-size", "-A", folder / "build/firmware.elf"], capture_output=True, text=True, check=True).stdout
+        text = sum(int(line.split()[1]) for line in size.splitlines() if line.startswith((".text", ".vectors")))
+        flash, ram = ({u["memory"]: u for u in plan["usage"]}[k] for k in ("flash", "ram"))
+        summary.append((m, f"{total:,}", f"{groups['BitLinear'] / weights:.3f}", f"{100 * (1 - groups['BitLinear'] / total):.1f} %",
+                        f"{plan['file_bytes']:,}", f"{text:,}", f"{flash['total']:,}", f"{ram['total']:,}"))
+        details[m] = groups
+    table(("model", "instructions per token", "BitLinear per weight", "not BitLinear", "model.bin", "code", "flash planned", "RAM planned"), summary)
+    table(("part", *details), [(name, *(f"{g[name]:,}" for g in details.values())) for name, _ in GROUPS])
+
+
+def kernels():
+    print("## Cortex-M7: instructions per weight of each kernel\n")
+    print("rows x columns, first use (tables or planes built) and further use with the same input. CMSIS-NN's int8 product takes 1.97 (its own measure: not run here).\n")
+    folder = Path(TMP.name) / "m7-intent-w1a2"
+    out = subprocess.run(["sh", ROOT / "tools/kernel_bench.sh", folder, Path(TMP.name) / "kernels"], capture_output=True, text=True)
+    print("```\n" + (out.stdout or out.stderr).strip() + "\n```\n")
+
+
+def host():
+    print("## Host: kernels against each other\n")
+    file = MODELS / "stories-b158"
+    path = packed(file)
+    rows = []
+    speeds = {}
+    for kernel in ("scalar", "avx2"):
+        best = 0.0
+        for _ in range(3):
+            out = subprocess.run([BIN, "run", path, "--prompt", "Once upon a time", "--greedy", "--max-new-tokens", "200"], capture_output=True, text=True,
+                                 env={**os.environ, "BITNET_KERNEL": kernel})
+            found = re.search(r"at ([\d.]+) tokens/s \((\w+) kernel", out.stderr)
+            if found and found.group(2) == kernel:
+                best = max(best, float(found.group(1)))
+        speeds[kernel] = best
+    for kernel, s in speeds.items():
+        rows.append((kernel, f"{s / speeds['scalar']:.1f}" if s else "not run: not on this machine"))
+    print("Tokens per second of stories-b158, best of three, as a multiple of the scalar definition in the same run; one thread.\n")
+    table(("kernel", "times scalar"), rows)
+
+
+print("# Benchmarks\n")
+cpu = next((l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), platform.processor())
+print(f"Made by `make bench` on {cpu}, {os.cpu_count()} CPUs, {platform.system()} {platform.machine()}; "
+      + subprocess.run(["arm-none-eabi-gcc", "--version"], capture_output=True, text=True).stdout.splitlines()[0]
+      + "; " + subprocess.run(["qemu-system-arm", "--version"], capture_output=True, text=True).stdout.splitlines()[0] + ".\n")
+for part in (fidelity, accuracy, cache, cortex_m7, kernels, host):
+    part()
+    sys.stdout.flush()
