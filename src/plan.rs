@@ -209,7 +209,7 @@ pub fn refuse(plan: &Plan, p: &Program) -> Result<()> {
     let mut message = format!("the model does not fit {}", plan.target);
     for u in &over {
         message += &format!(
-            ": {} {} of {} bytes ({} over)",
+            "\n  {}: {} of {} bytes ({} over)",
             u.memory,
             group(u.total),
             group(u.limit.unwrap_or(0)),
@@ -218,7 +218,7 @@ pub fn refuse(plan: &Plan, p: &Program) -> Result<()> {
         let mut parts: Vec<&Part> = u.parts.iter().collect();
         parts.sort_by_key(|p| std::cmp::Reverse(p.bytes));
         let list: Vec<String> = parts.iter().take(5).map(|p| format!("{} {}", p.name, group(p.bytes))).collect();
-        message += &format!("\n  {}", list.join(" · "));
+        message += &format!("\n    {}", list.join(" · "));
     }
     let e = Error::new(Kind::DoesNotFit, message);
     let flash_fits = over.iter().all(|u| u.memory != "flash");

@@ -139,7 +139,16 @@ fn the_c_interface_answers_bad_arguments_with_a_status() {
     let sources = std::fs::read_dir(dir.path().join("runtime")).expect("the runtime");
     let sources = sources.map(|e| e.expect("an entry").path()).filter(|p| p.extension().is_some_and(|e| e == "c"));
     let out = Command::new("cc")
-        .args(["-std=c11", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-Wall", "-Wextra", "-Werror"])
+        .args([
+            "-std=c11",
+            "-O1",
+            "-g",
+            "-fsanitize=address,undefined",
+            "-fno-sanitize-recover=all",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+        ])
         .arg("-I")
         .arg(dir.path().join("runtime"))
         .args(sources)
@@ -176,7 +185,12 @@ fn hostile_models_with_right_checksums_cannot_break_c() {
             .arg(dir.path())
             .output()
             .expect("python3 starts");
-        assert!(out.status.success(), "{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+        assert!(
+            out.status.success(),
+            "{}{}",
+            String::from_utf8_lossy(&out.stdout),
+            String::from_utf8_lossy(&out.stderr)
+        );
     }
 }
 

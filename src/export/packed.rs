@@ -1,6 +1,7 @@
 //! Model to packed file, in one pass over the weights: lower, quantize row by row into the file, calibrate and record the golden trace on the
 //! mapped result, write the small sections, then the header. A tensor lives from its read to its write.
 
+use crate::digest;
 use crate::error::{Error, Result};
 use crate::format::manifest::{Manifest, SamplingDefaults, SourceFile, Transform};
 use crate::format::packed::{Kind, Writer};
@@ -195,6 +196,17 @@ impl Prepared<'_> {
         }
         w.section(Kind::Golden, &golden.encode())?;
         if self.full {
+            progress.stage("hashing the source", model.files.iter().map(|f| f.len()).sum());
+            let first = self.manifest.sources.len() - model.files.len();
+            for (f, s) in model.files.iter().zip(&mut self.manifest.sources[first..]) {
+                let mut sha = digest::Both::default();
+                for part in f.bytes().chunks(16 << 20) {
+                    sha.update(part);
+                    progress.advance(part.len() as u64);
+                }
+                s.sha256 = sha.finish().1.to_vec();
+            }
+            progress.done();
             w.section(Kind::Manifest, &self.manifest.to_bytes())?;
             if let Some(t) = &model.tokenizer_json {
                 w.section(Kind::TokenizerJson, t)?;
@@ -267,6 +279,20 @@ fn calibrate(p: &mut Program, weights: &[u8], text: &[u32]) -> Result<KeyRanges>
     Ok(keys)
 }
 
+/// The files of the checkpoint, side files first; the digests of the weights are zeros until [`Prepared::write`] has read them.
+fn sources(m: &Model) -> Vec<SourceFile> {
+    let side = m.sources.iter().map(|(name, bytes, sha)| SourceFile {
+        name: name.clone(),
+        bytes: *bytes,
+        sha256: sha.to_vec(),
+    });
+    let weights = m.files.iter().map(|f| {
+        let name = f.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        SourceFile { name, bytes: f.len(), sha256: vec![0; 32] }
+    });
+    side.chain(weights).collect()
+}
+
 fn manifest(r: &Request, lowered: &Lowered) -> Manifest {
     let m = r.model;
     let o = &r.options;
@@ -285,17 +311,13 @@ fn manifest(r: &Request, lowered: &Lowered) -> Manifest {
     set("kv-sinks", a.sinks.to_string());
     set("kv-bits", a.k_bits.to_string());
     if let Some(text) = r.calibration {
-        set("calibration-sha256", crate::digest::hex(&crate::digest::sha256(text.as_bytes())));
+        set("calibration-sha256", digest::hex(&digest::sha256(text.as_bytes())));
     }
     Manifest {
         generator: format!("bitnet-convert {}", env!("CARGO_PKG_VERSION")),
         model: m.name.clone(),
         architecture: m.architecture.clone(),
-        sources: m
-            .sources
-            .iter()
-            .map(|(name, bytes, sha)| SourceFile { name: name.clone(), bytes: *bytes, sha256: sha.to_vec() })
-            .collect(),
+        sources: sources(m),
         transforms: vec![Transform { name: "lower".into(), parameters }],
         weight_rule: lowered.weight_rule.clone(),
         activation_rule: lowered.activation_rule.name().into(),

@@ -51,10 +51,6 @@ impl Checkpoint {
         let tokenizer_config = parse(side("tokenizer_config.json", MAX_JSON_BYTES)?)?;
         let in_config = tokenizer_config.and_then(|c| c.str("chat_template").map(str::to_string));
         let files = weight_files(path, dir, index.as_ref())?;
-        for f in &files {
-            let name = f.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            sources.push((name, f.len(), sha256(f.bytes())));
-        }
         sources.sort();
         let full = dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf());
         let name = full.file_name().map_or("model".into(), |n| n.to_string_lossy().into_owned());

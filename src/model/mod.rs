@@ -162,7 +162,7 @@ pub struct Model {
     /// tokenizer.json, unchanged.
     pub tokenizer_json: Option<Vec<u8>>,
     pub chat_template: String,
-    /// Every file that was read: name, bytes, SHA-256.
+    /// Every file that was read besides the weights: name, bytes, SHA-256. Weights are hashed when they are converted.
     pub sources: Vec<(String, u64, [u8; 32])>,
     /// What a person should know about the import.
     pub warnings: Vec<String>,
