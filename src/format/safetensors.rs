@@ -44,7 +44,15 @@ impl File {
     /// # Errors
     /// `Io` if it cannot be mapped, `Input` if the header is damaged or contradicts the file's length.
     pub fn open(path: &Path) -> Result<File> {
-        let map = fsio::map(path)?;
+        File::from_mapped(fsio::map(path)?, path)
+    }
+
+    /// As [`File::open`], for bytes in memory.
+    pub fn from_bytes(data: Vec<u8>, path: &Path) -> Result<File> {
+        File::from_mapped(Mapped::Bytes(data), path)
+    }
+
+    fn from_mapped(map: Mapped, path: &Path) -> Result<File> {
         let bad = |what: String| {
             Error::input(format!("not a usable safetensors file: {what}"))
                 .at_file(path)

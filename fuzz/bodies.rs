@@ -1,0 +1,52 @@
+//! What each fuzz target does with its bytes. Plain functions, so that `tests/fuzz_replay.rs` runs them on a stable compiler, too.
+
+use bitnet_convert::format::packed;
+use bitnet_convert::format::safetensors;
+use bitnet_convert::import::config::Config;
+use bitnet_convert::kernels::DotKernel;
+use bitnet_convert::runtime::Artifact;
+use std::path::Path;
+
+/// A packed file whose digests are made right first, so that the checks behind them are reached; what opens must run.
+pub fn packed_file(data: &[u8]) {
+    let mut bytes = data.to_vec();
+    packed::reseal(&mut bytes);
+    if let Ok(a) = Artifact::from_packed_bytes(bytes) {
+        let p = &a.program;
+        // A huge model that happens to be valid would only make the fuzzer slow.
+        if p.vocab * p.d_model < 1 << 20 && p.ops.len() < 200 {
+            let mut s = a.session(DotKernel::Scalar);
+            let ids: Vec<u32> = (0..3).map(|i| i % p.vocab as u32).collect();
+            let _ = s.run(&ids);
+        }
+    }
+}
+
+/// A safetensors file: every tensor that it lists can be read.
+pub fn safetensors_file(data: &[u8]) {
+    if let Ok(f) = safetensors::File::from_bytes(data.to_vec(), Path::new("fuzz")) {
+        for name in f.names() {
+            if let Some(t) = f.get(name) {
+                let _ = t.to_f32();
+            }
+        }
+    }
+}
+
+/// config.json.
+pub fn config_json(data: &[u8]) {
+    if let Ok(c) = Config::parse(Path::new("fuzz"), data) {
+        let _ = (
+            c.usize("hidden_size", 1..=100),
+            c.f64("rope_theta"),
+            c.bool("tie_word_embeddings"),
+            c.ids("eos_token_id", 10),
+        );
+        let _ = c.str("quantization_config.quant_method");
+    }
+}
+
+/// A device tokenizer and a text.
+pub fn device_tokenizer(data: &[u8]) {
+    bitnet_convert::tokenizer::fuzz_device_blob(data);
+}

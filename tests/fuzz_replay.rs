@@ -1,0 +1,96 @@
+//! The fuzz bodies on a stable compiler: real files, cut and with changed bytes, from a fixed seed. `BITNET_FUZZ_ROUNDS` asks for more.
+
+#[path = "../fuzz/bodies.rs"]
+mod bodies;
+
+use std::path::PathBuf;
+use std::process::Command;
+
+fn rounds() -> u32 {
+    std::env::var("BITNET_FUZZ_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(400)
+}
+
+struct Rng(u64);
+
+impl Rng {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % n.max(1) as u64) as usize
+    }
+}
+
+/// Calls `body` with the file itself, cuts of it and changed copies; two changes of three lie in `hot`.
+fn replay(file: &[u8], hot: std::ops::Range<usize>, body: fn(&[u8])) {
+    body(file);
+    let mut rng = Rng(0x9E37_79B9_7F4A_7C15);
+    for round in 0..rounds() {
+        let mut bytes = file.to_vec();
+        if round % 5 == 0 {
+            bytes.truncate(rng.below(file.len()));
+        }
+        for _ in 0..=rng.below(4) {
+            if bytes.is_empty() {
+                break;
+            }
+            let at = if rng.below(3) == 0 { rng.below(bytes.len()) } else { hot.start + rng.below(hot.len()) };
+            let at = at.min(bytes.len() - 1);
+            bytes[at] = match rng.below(4) {
+                0 => 0,
+                1 => 0xFF,
+                2 => bytes[at] ^ (1 << rng.below(8)),
+                _ => rng.below(256) as u8,
+            };
+        }
+        body(&bytes);
+    }
+}
+
+fn fixture(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
+}
+
+#[test]
+fn packed_files() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let path = dir.path().join("model.bitnet");
+    let status = Command::new(env!("CARGO_BIN_EXE_bitnet-convert"))
+        .args(["export", "-q", "--format", "packed", "--kv-window", "8", "--kv-sinks", "1", "--model"])
+        .arg(fixture("golden/bitnet_online_bf16"))
+        .arg("-o")
+        .arg(&path)
+        .status()
+        .expect("the binary starts");
+    assert!(status.success());
+    let file = std::fs::read(&path).expect("the file");
+    // The program lies behind the weights in our files; put the cut where it is.
+    let packed = bitnet_convert::format::packed::Packed::open(&path).expect("a packed file");
+    for s in packed.sections.iter().filter(|s| s.kind != Some(bitnet_convert::format::packed::Kind::Weights)) {
+        replay(&file, s.range.clone(), bodies::packed_file);
+    }
+    replay(&file, 0..64 + 64 * packed.sections.len(), bodies::packed_file);
+}
+
+#[test]
+fn safetensors_files() {
+    let file = std::fs::read(fixture("golden/bitnet_online_bf16/model.safetensors")).expect("the file");
+    let header = file.len().min(9000);
+    replay(&file, 0..header, bodies::safetensors_file);
+}
+
+#[test]
+fn configurations() {
+    let file = std::fs::read(fixture("golden/bitnet_online_bf16/config.json")).expect("the file");
+    replay(&file, 0..file.len(), bodies::config_json);
+}
+
+#[test]
+fn device_tokenizers() {
+    let json = std::fs::read(fixture("models/intent-w1a2/tokenizer.json")).expect("the file");
+    let blob = bitnet_convert::tokenizer::compile(&json).expect("a device form");
+    let mut data = (blob.len() as u16).to_le_bytes().to_vec();
+    data.extend_from_slice(&blob);
+    data.extend_from_slice("What's the temp? \u{1F600} 21.5 °C<|end|>".as_bytes());
+    replay(&data, 0..400, bodies::device_tokenizer);
+}
