@@ -234,3 +234,89 @@ fn fixtures_verify_on_every_runner() {
         }
     }
 }
+
+fn export(model: &str, out: &Path, flags: &[&str]) {
+    let output = Command::new(env!("CARGO_BIN_EXE_bitnet-convert"))
+        .args(["export", "--quiet", "--target", "cortex-m7", "--model"])
+        .arg(root().join("fixtures").join(model))
+        .arg("-o")
+        .arg(out)
+        .args(flags)
+        .output()
+        .expect("the binary starts");
+    assert!(output.status.success(), "{model} {flags:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Other widths, scale modes and architectures than the fixtures have, on the chip as well.
+#[test]
+fn variants_verify_on_the_chip() {
+    if !["cc", "make", "arm-none-eabi-gcc", "qemu-system-arm"].iter().all(|t| have(t)) {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let cases: [(&str, &[&str]); 6] = [
+        ("golden/bitnet_online_bf16", &["--kv-bits", "4", "--embed", "array"]),
+        ("golden/bitnet_packed_2b4t_like", &["--kv-bits", "16", "--kv-window", "11", "--kv-sinks", "2"]),
+        ("golden/llama_bitlinear_rmsnorm", &["--embedding-bits", "16"]),
+        ("golden/bitnet_1bitllm_like", &["--kv-window", "5", "--kv-sinks", "0"]),
+        ("golden/llama", &["--quantize-weight", "1", "--quantize-activation", "4", "--weight-scales", "32"]),
+        (
+            "golden/llama",
+            &["--quantize-weight", "1.58", "--quantize-activation", "2", "--weight-scales", "row", "--kv-bits", "4"],
+        ),
+    ];
+    for (i, (model, flags)) in cases.iter().enumerate() {
+        let out = dir.path().join(i.to_string());
+        export(model, &out, flags);
+        let report = verify::verify(&out, &verify::RUNNERS, &bitnet_convert::progress::Silent).expect("verify");
+        for row in &report.rows {
+            let here = row.runner == "host-simd" && matches!(row.outcome, Outcome::NotRun { .. });
+            assert!(row.outcome == Outcome::Equal || here, "{model} {flags:?}: {row:?}");
+        }
+    }
+}
+
+/// No float, heap, library call, division or writable data in the firmware, for the emulator and for the board; the code is within the
+/// budget that the plan shows; the device tokenizer answers a prompt like the host's.
+#[test]
+fn firmware_holds_what_it_promises() {
+    if !["make", "arm-none-eabi-gcc", "qemu-system-arm"].iter().all(|t| have(t)) {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let out = dir.path().join("m7");
+    let prompt = "<|system|>You are a sensor assistant.<|user|>What's the temp?<|assistant|>";
+    export("models/intent-w1a2", &out, &["--prompt", prompt]);
+    let make = |args: &[&str]| {
+        let output = Command::new("make")
+            .arg("-s")
+            .arg("-C")
+            .arg(&out)
+            .args(args)
+            .env_remove("MAKEFLAGS")
+            .output()
+            .expect("make");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{args:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
+        text
+    };
+    for target in ["TARGET=qemu", "TARGET=STM32H743VI"] {
+        assert!(make(&[target, "check"]).contains("check: no floating point"));
+    }
+    let sizes = make(&["TARGET=STM32H743VI", "report"]);
+    let hex = |name: &str| {
+        let line = sizes.lines().find(|l| l.starts_with(name)).unwrap_or_else(|| panic!("no {name} in {sizes}"));
+        let word = line.split_whitespace().nth(1).unwrap_or_default();
+        u64::from_str_radix(word.trim_start_matches("0x"), 16).expect("a size")
+    };
+    let budget = bitnet_convert::target::find("cortex-m7").expect("the target").budget.expect("a budget");
+    assert!(hex(".text") + hex(".vectors") <= budget.runtime_flash, "{sizes}");
+    assert_eq!(make(&["run-qemu", "ARGS="]), format!("selftest: equal\n> {prompt}\nread_temperature\n"));
+    // The same words through the host's own tokenizer and kernels.
+    let run = Command::new(env!("CARGO_BIN_EXE_bitnet-convert"))
+        .args(["run", "--quiet", "--greedy", "--prompt", prompt])
+        .arg(&out)
+        .output()
+        .expect("the binary starts");
+    assert_eq!(String::from_utf8_lossy(&run.stdout), "read_temperature\n");
+}
