@@ -360,6 +360,12 @@ int32_t bn_lut_total(const bn_job *j, uint32_t first, uint32_t end)
 /* ---- planes of two-bit codes ------------------------------------------------ */
 
 /* plane pairs: bit 0 of each code's two's complement, bit 1 inverted; 0 and 1 past the end */
+/* the lowest bits of the four bytes of v, side by side */
+BN_INLINE uint32_t lowest_of_bytes(uint32_t v)
+{
+    return (v & 0x01010101u) * 0x00204081u >> 21 & 15u;
+}
+
 void bn_planes_build(const bn_job *j, bn_word *p)
 {
     uint32_t cols = j->w->cols;
@@ -369,15 +375,43 @@ void bn_planes_build(const bn_job *j, bn_word *p)
         uint32_t b0 = 0u;
         uint32_t b1 = 0u;
         uint32_t k;
-        for (k = n; k > 0u; k--) {
-            uint32_t v = (uint32_t)bn_code_at(j, i + k - 1u);
-            b0 = b0 << 1 | (v & 1u);
-            b1 = b1 << 1 | (v >> 1 & 1u);
+        if (BN_LITTLE && n == 32u && j->c8 != (const int8_t *)0) {
+            const bn_word *w = (const bn_word *)(const void *)(j->c8 + i);
+            for (k = 32u; k > 0u; k -= 4u) {
+                uint32_t v = w[(k >> 2) - 1u];
+                b0 = b0 << 4 | lowest_of_bytes(v);
+                b1 = b1 << 4 | lowest_of_bytes(v >> 1);
+            }
+        } else {
+            for (k = n; k > 0u; k--) {
+                uint32_t v = (uint32_t)bn_code_at(j, i + k - 1u);
+                b0 = b0 << 1 | (v & 1u);
+                b1 = b1 << 1 | (v >> 1 & 1u);
+            }
         }
         p[0] = b0;
         p[1] = ~b1;
         p += 2;
     }
+}
+
+static uint32_t ones(uint32_t v)
+{
+    v = v - (v >> 1 & 0x55555555u);
+    v = (v & 0x33333333u) + (v >> 2 & 0x33333333u);
+    return ((v + (v >> 4)) & 0x0F0F0F0Fu) * 0x01010101u >> 24;
+}
+
+int32_t bn_planes_total(const bn_job *j, uint32_t first, uint32_t end)
+{
+    const bn_word *p = j->planes + 2u * first;
+    int32_t sum = 0;
+    uint32_t i;
+    for (i = first; i < end; i++) {
+        sum += (int32_t)ones(p[0]) - 2 * (int32_t)ones(~p[1]);
+        p += 2;
+    }
+    return sum;
 }
 
 /* 60 less the sum of the four bytes of v, each at most 15, added */

@@ -29,6 +29,7 @@ void bn_subset_select(const bn_job *j, const bn_word *const r[4], uint32_t first
 void bn_lut_build(const bn_job *j, bn_i16 *t, uint32_t first, uint32_t n);
 void bn_lut_rows(const bn_job *j, const uint8_t *data, uint32_t rows, uint32_t first, uint32_t end, bn_i32 *y);
 int32_t bn_lut_total(const bn_job *j, uint32_t first, uint32_t end);
+int32_t bn_planes_total(const bn_job *j, uint32_t first, uint32_t end);
 void bn_planes_build(const bn_job *j, bn_word *p);
 void bn_planes_rows(const bn_job *j, const uint8_t *data, uint32_t rows, uint32_t first, uint32_t end, int32_t total,
                     bn_i32 *y);

@@ -14,6 +14,9 @@ static int32_t range_total(const bn_job *j, uint32_t first, uint32_t end)
     if (j->kernel == (uint32_t)K_LUT) {
         return bn_lut_total(j, first, end);
     }
+    if (j->kernel == (uint32_t)K_PLANES) {
+        return bn_planes_total(j, first, end);
+    }
     for (i = 32u * first; i < cols; i++) {
         sum += bn_code_at(j, i);
     }

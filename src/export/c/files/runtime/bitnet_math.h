@@ -12,6 +12,13 @@
 typedef char bitnet_check_shift[((-5) >> 1) == -3 ? 1 : -1];
 typedef char bitnet_check_conversion[(int32_t)0xFFFFFFFEu == -2 ? 1 : -1];
 
+/* 1 where a word of four bytes has the first one lowest, so that bytes may be read by fours */
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define BN_LITTLE 1
+#else
+#define BN_LITTLE 0
+#endif
+
 /* Types for memory that is written as one width and read as another. */
 #if defined(__GNUC__)
 typedef uint32_t __attribute__((may_alias)) bn_word;
