@@ -57,6 +57,25 @@ def fidelity():
     table(("checkpoint", "embedding bits", "mean KL per token", "same top 1", "others no near tie", "worst logit difference"), rows)
 
 
+def flips():
+    print("## Flipped activation codes\n")
+    print("Codes of all QUANTIZE operations of the layers on the golden prompts that differ from a float64 forward (`tools/flips.py`).\n")
+    try:
+        import numpy  # noqa: F401
+    except ImportError:
+        print("not run: needs numpy\n")
+        return
+    rows = []
+    for m in ("intent-w1a2", "intent-b158", "stories-b158"):
+        for bits in ("16", "8"):
+            if m == "intent-w1a2" and bits == "16":
+                continue
+            path = packed(MODELS / m, "--embedding-bits", bits)
+            r = json.loads(subprocess.run([sys.executable, ROOT / "tools/flips.py", MODELS / m, path], capture_output=True, text=True, check=True).stdout)
+            rows.append((m, bits, f"{r['codes']:,}", f"{r['flips']:,}", f"{100 * r['flips'] / r['codes']:.3f} %", r["largest"]))
+    table(("checkpoint", "embedding bits", "codes", "flipped", "share", "largest step"), rows)
+
+
 def accuracy():
     mcu = ["--kv-bits", "8", "--kv-window", "32", "--kv-sinks", "4", "--embedding-bits", "8"]
     print("## Accuracy of the intent models\n")
@@ -183,6 +202,6 @@ cpu = next((l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswi
 print(f"Made by `make bench` on {cpu}, {os.cpu_count()} CPUs, {platform.system()} {platform.machine()}; "
       + subprocess.run(["arm-none-eabi-gcc", "--version"], capture_output=True, text=True).stdout.splitlines()[0]
       + "; " + subprocess.run(["qemu-system-arm", "--version"], capture_output=True, text=True).stdout.splitlines()[0] + ".\n")
-for part in (fidelity, accuracy, cache, cortex_m7, kernels, host):
+for part in (fidelity, flips, accuracy, cache, cortex_m7, kernels, host):
     part()
     sys.stdout.flush()

@@ -7,7 +7,8 @@ use crate::encoding::lowbit::Encoding;
 use crate::error::{Error, Result};
 use crate::model::{Linear, Model, Source, TensorRef, WeightRule};
 use crate::program::{ScaleMode, Tensor, TensorKind};
-use crate::transform::quantize::{absmax_row, Fit, MeanAbs};
+use crate::tensor::DType;
+use crate::transform::quantize::{absmax_row, power_row, Fit, MeanAbs};
 
 /// Receives bytes in order.
 pub type Sink<'a> = dyn FnMut(&[u8]) -> Result<()> + 'a;
@@ -80,14 +81,18 @@ fn encoding(t: &Tensor) -> (Encoding, ScaleMode) {
 fn rows(model: &Model, r: &TensorRef, t: &Tensor, sink: &mut Sink) -> Result<Produced> {
     let (enc, _) = encoding(t);
     let view = model.tensor(r);
-    let qmax = if enc == Encoding::Int16 { 32_767.0 } else { 127.0 };
     let mut row = vec![0f32; t.cols];
     let mut codes = vec![0; t.cols];
     let mut packed = vec![0; enc.stride(t.cols)];
     let mut scales = Vec::with_capacity(t.rows);
     for i in 0..t.rows {
         view.read_f32(i * t.cols, &mut row)?;
-        let s = absmax_row(&row, qmax, &mut codes);
+        let s = match enc {
+            // f32 has more bits than 16 in any case; there the absolute maximum uses them best.
+            Encoding::Int16 if view.dtype == DType::F32 => absmax_row(&row, 32_767.0, &mut codes),
+            Encoding::Int16 => power_row(&row, &mut codes),
+            _ => absmax_row(&row, 127.0, &mut codes),
+        };
         scales.push(positive(s, r)?);
         packed.fill(0);
         enc.pack_row(&codes, &mut packed);

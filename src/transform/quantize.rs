@@ -72,6 +72,19 @@ pub fn absmax_row(row: &[f32], qmax: f32, codes: &mut [i32]) -> f64 {
     1.0 / f64::from(t)
 }
 
+/// One row as 16-bit integers with a power of two for a scale; returns what a code stands for.
+///
+/// bf16 and f16 values within 2^-7 or 2^-4 of the row's largest are kept exactly, where a scale from the absolute maximum would round all of
+/// them: the tiny rounding errors of an embedding are what flips activation codes in the first layer.
+pub fn power_row(row: &[f32], codes: &mut [i32]) -> f64 {
+    let most = row.iter().fold(0f32, |m, w| m.max(w.abs()));
+    let (_, exponent) = libm::frexp(f64::from(most.max(1e-5))); // most < 2^exponent
+    for (c, w) in codes.iter_mut().zip(row) {
+        *c = libm::rint(libm::ldexp(f64::from(*w), 15 - exponent)).clamp(-32_767.0, 32_767.0) as i32;
+    }
+    libm::ldexp(1.0, exponent - 15)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,6 +106,17 @@ mod tests {
     fn ternary_rounds_halves_to_even() {
         let f = Fit::new(WeightRule::TernaryAbsmean, mean(&[1.0, -1.0]));
         assert_eq!([0.5, -0.5, 0.50001, 1.5, -9.0, 0.49].map(|w| f.code(w)), [0, 0, 1, 1, -1, 0]);
+    }
+
+    #[test]
+    fn sixteen_bits_keep_bf16_values() {
+        let row = [0.75, -0.0059204102, 1.9921875, 0.0];
+        let mut codes = [0; 4];
+        let scale = power_row(&row, &mut codes);
+        let back = codes.map(|c| (f64::from(c) * scale) as f32);
+        assert_eq!(back[0], row[0]);
+        assert_eq!(back[2], row[2]);
+        assert!((back[1] - row[1]).abs() < 2f32.powi(-15));
     }
 
     #[test]
