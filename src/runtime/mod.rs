@@ -12,13 +12,12 @@ use crate::error::{Error, Result};
 use crate::kernels::attention::{self, LayerCache, StaticKeys};
 use crate::kernels::dot::{Codes, DotKernel};
 use crate::kernels::scalar::{self, Matrix, MatrixScales};
-use crate::program::{Op, OpKind, Program, RegKind, ScaleMode, TensorId, TensorKind};
+use crate::program::{Op, OpKind, Program, ScaleMode, TensorId, TensorKind};
 
 /// What a register holds during a run.
 struct Slot {
-    /// Capacity of the register; the first `len` elements count.
+    /// As long as the value it holds: a register's capacity is a promise of the file, its contents are what was computed.
     vector: Vec<i32>,
-    len: usize,
     codes: Codes,
     qmax: u32,
     scale: Scale,
@@ -74,9 +73,8 @@ impl<'a> Session<'a> {
                 }
             })
         });
-        let slots = program.registers.iter().map(|r| Slot {
-            vector: if r.kind == RegKind::Vector { vec![0; r.capacity] } else { Vec::new() },
-            len: 0,
+        let slots = program.registers.iter().map(|_| Slot {
+            vector: Vec::new(),
             codes: Codes::default(),
             qmax: 0,
             scale: Scale::ONE,
@@ -157,7 +155,7 @@ impl<'a> Session<'a> {
             Some(OpKind::Logits { src }) => *src,
             _ => return Err(Error::input("the program has no LOGITS operation")),
         };
-        Ok(Some(self.slots[src].vector[..self.program.vocab].to_vec()))
+        Ok(Some(self.slots[src].vector.clone()))
     }
 
     /// The codes of every QUANTIZE of the last token would be lost otherwise; used to count rounding flips against a float model.
@@ -171,24 +169,26 @@ impl<'a> Session<'a> {
         match &op.kind {
             OpKind::Embed { dst, table } => {
                 let m = self.matrix(*table);
-                scalar::embed(&m, id as usize, frac, &mut self.slots[*dst].vector[..p.d_model]);
+                scalar::embed(&m, id as usize, frac, self.room(*dst, p.d_model));
                 self.slots[*dst].scale = Scale::pow2(-frac);
                 self.note_residual(*dst);
-                self.done(*dst, p.d_model)
+                self.done(*dst)
             }
             OpKind::RmsNorm { dst, src, gamma, eps } => {
                 let n = p.tensors[*gamma].cols;
-                let x = self.slots[*src].vector[..n].to_vec();
+                let x = self.slots[*src].vector.clone();
                 let s = self.slots[*src].scale;
                 let g = self.gammas[*gamma].as_deref().unwrap_or(&[]);
-                let scale = scalar::rmsnorm(&x, s, g, p.tensors[*gamma].scale, *eps, &mut self.slots[*dst].vector[..n]);
+                let mut out = vec![0; n];
+                let scale = scalar::rmsnorm(&x, s, g, p.tensors[*gamma].scale, *eps, &mut out);
+                self.slots[*dst].vector = out;
                 self.slots[*dst].scale = scale;
-                self.done(*dst, n)
+                self.done(*dst)
             }
             OpKind::Quantize { dst, src, rule } => {
-                let n = self.slots[*src].len;
+                let n = self.slots[*src].vector.len();
                 let mut codes = vec![0; n];
-                let scale = scalar::quantize(&self.slots[*src].vector[..n], self.slots[*src].scale, rule, &mut codes);
+                let scale = scalar::quantize(&self.slots[*src].vector, self.slots[*src].scale, rule, &mut codes);
                 let slot = &mut self.slots[*dst];
                 slot.codes = Codes::new(&codes, rule.qmax);
                 slot.qmax = rule.qmax;
@@ -198,24 +198,26 @@ impl<'a> Session<'a> {
             OpKind::Linear { dst, codes, weight, .. } => {
                 let m = self.matrix(*weight);
                 let mut out = std::mem::take(&mut self.slots[*dst].vector);
+                out.resize(m.rows, 0);
                 let c = &self.slots[*codes];
-                let scale = scalar::linear(self.kernel, &c.codes, c.scale, c.qmax, &m, &mut out[..m.rows]);
+                let scale = scalar::linear(self.kernel, &c.codes, c.scale, c.qmax, &m, &mut out);
                 self.slots[*dst].vector = out;
                 self.slots[*dst].scale = scale;
-                self.done(*dst, m.rows)
+                self.done(*dst)
             }
             OpKind::Add { dst, src } => {
                 let y = std::mem::take(&mut self.slots[*src].vector);
                 let s = self.slots[*src].scale;
-                self.saturated += scalar::add(&mut self.slots[*dst].vector[..p.d_model], &y[..p.d_model], s, frac);
+                self.saturated += scalar::add(&mut self.slots[*dst].vector, &y, s, frac);
                 self.slots[*src].vector = y;
                 self.note_residual(*dst);
-                self.done(*dst, p.d_model)
+                self.done(*dst)
             }
             OpKind::KvWrite { k, v, freq, keys } => self.kvwrite(op.layer.unwrap_or(0), *k, *v, *freq, *keys),
             OpKind::Attend { dst, q, freq, keys, softmax } => {
                 let n = p.attention.heads * p.attention.head_dim;
                 let mut out = std::mem::take(&mut self.slots[*dst].vector);
+                out.resize(n, 0);
                 let query = &self.slots[*q];
                 let scale = attention::attend(
                     &p.attention,
@@ -223,42 +225,40 @@ impl<'a> Session<'a> {
                     self.freqs[*freq].as_deref().unwrap_or(&[]),
                     keys.and_then(|t| self.keys[t].as_ref()),
                     *softmax,
-                    (&query.vector[..n], query.scale),
+                    (&query.vector, query.scale),
                     &self.caches[op.layer.unwrap_or(0)],
-                    &mut out[..n],
+                    &mut out,
                 );
                 self.slots[*dst].vector = out;
                 self.slots[*dst].scale = scale;
-                self.done(*dst, n)
+                self.done(*dst)
             }
             OpKind::Relu2Mul { dst, gate, up } => self.glu(*dst, *gate, *up, scalar::relu2mul),
             OpKind::SiluMul { dst, gate, up } => self.glu(*dst, *gate, *up, scalar::silumul),
             OpKind::Logits { src } => {
                 let scale = self.slots[*src].scale;
-                scalar::logits(&mut self.slots[*src].vector[..p.vocab], scale);
+                scalar::logits(&mut self.slots[*src].vector, scale);
                 self.slots[*src].scale = Scale::ONE;
-                self.done(*src, p.vocab)
+                self.done(*src)
             }
         }
     }
     /// RELU2MUL and SILUMUL: both work in place of the gate.
     fn glu(&mut self, dst: usize, gate: usize, up: usize, f: fn(&mut [i32], Scale, &[i32], Scale) -> Scale) -> u32 {
-        let n = self.slots[gate].len;
-        let mut g = self.slots[gate].vector[..n].to_vec();
-        let scale = f(&mut g, self.slots[gate].scale, &self.slots[up].vector[..n], self.slots[up].scale);
-        self.slots[dst].vector[..n].copy_from_slice(&g);
+        let mut g = self.slots[gate].vector.clone();
+        let scale = f(&mut g, self.slots[gate].scale, &self.slots[up].vector, self.slots[up].scale);
+        self.slots[dst].vector = g;
         self.slots[dst].scale = scale;
-        self.done(dst, n)
+        self.done(dst)
     }
 
     fn kvwrite(&mut self, layer: usize, k: usize, v: usize, freq: TensorId, keys: Option<TensorId>) -> u32 {
         let a = self.program.attention;
-        let n = a.kv_heads * a.head_dim;
         let fixed = keys.and_then(|t| self.keys[t].as_ref());
         // Rotated in a copy: the register keeps what LINEAR wrote.
-        let mut kv = self.slots[k].vector[..n].to_vec();
+        let mut kv = self.slots[k].vector.clone();
         let ks = self.slots[k].scale;
-        let values = (&self.slots[v].vector[..n], self.slots[v].scale);
+        let values = (&self.slots[v].vector[..], self.slots[v].scale);
         let freq = self.freqs[freq].as_deref().unwrap_or(&[]);
         let cache = &mut self.caches[layer];
         let w = attention::kvwrite(&a, self.position, freq, fixed, (&mut kv, ks), values, cache);
@@ -290,17 +290,22 @@ impl<'a> Session<'a> {
     }
 
     fn note_residual(&mut self, reg: usize) {
-        let n = self.program.d_model;
         if let Some(o) = &mut self.observed {
-            o.residual = o.residual.max(scalar::max_abs(&self.slots[reg].vector[..n]));
+            o.residual = o.residual.max(scalar::max_abs(&self.slots[reg].vector));
         }
     }
 
-    /// Sets the length of a vector and sums it up for the trace.
-    fn done(&mut self, reg: usize, len: usize) -> u32 {
-        self.slots[reg].len = len;
+    /// A register's vector with `n` elements to be written.
+    fn room(&mut self, reg: usize, n: usize) -> &mut [i32] {
+        let v = &mut self.slots[reg].vector;
+        v.resize(n, 0);
+        v
+    }
+
+    /// The checksum of a vector that was written.
+    fn done(&self, reg: usize) -> u32 {
         let s = &self.slots[reg];
-        self.sum(s.scale, s.vector[..len].iter().copied())
+        self.sum(s.scale, s.vector.iter().copied())
     }
 
     /// Checksum of a result, 0 when nobody asked.

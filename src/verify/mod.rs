@@ -108,13 +108,13 @@ pub fn verify(path: &Path, runners: &[&str], progress: &dyn Progress) -> Result<
     if artifact.golden.prompts.is_empty() {
         return Err(Error::input("the artifact holds no golden trace to verify against").at_file(path));
     }
-    progress.stage("scalar kernels", 0);
+    progress.stage("running the scalar kernels", 0);
     let reference = traces(&artifact, DotKernel::Scalar)?;
     progress.done();
     let p = &artifact.program;
     let mut rows = Vec::new();
     for runner in runners {
-        progress.stage(runner, 0);
+        progress.stage(&format!("running {runner}"), 0);
         let (detail, outcome) = match *runner {
             "host-scalar" => {
                 ("Rust, scalar kernels against the golden trace".to_string(), stored(&artifact, &reference))
