@@ -68,7 +68,7 @@ impl Report {
 /// Runners, by the name that `--target` takes.
 pub const RUNNERS: [&str; 4] = ["host-scalar", "host-simd", "c-host", "cortex-m7"];
 
-/// Expands `host` and `all`.
+/// Expands `host` and `all`; `host-simd` is among them only where this machine has a SIMD kernel of ours.
 ///
 /// # Errors
 /// `Usage` for a name that is none of these.
@@ -88,7 +88,8 @@ pub fn runners(targets: &[String]) -> Result<Vec<&'static str>> {
                 }
             },
         };
-        more.iter().for_each(|r| {
+        let simd = DotKernel::available().len() > 1;
+        more.iter().filter(|r| simd || more.len() == 1 || **r != "host-simd").for_each(|r| {
             if let Some(name) = RUNNERS.iter().find(|n| *n == r) {
                 if !wanted.contains(name) {
                     wanted.push(*name);
