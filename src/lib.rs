@@ -1,6 +1,6 @@
 //! Takes a 1-bit language model from a checkpoint to any machine it must run on, and proves that it computes the same there.
 //!
-//! The rooms of this crate, from the ground up; a room uses only what stands above it in this list (`tests/floors.rs` holds that):
+//! The rooms of this crate, from the ground up; a room uses only what stands before it in this list (`tests/docs.rs` holds that):
 //!
 //! | floor | rooms | know |
 //! |---|---|---|

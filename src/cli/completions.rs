@@ -1,6 +1,5 @@
-use super::Cli;
 use crate::error::Result;
-use clap::{Args, CommandFactory};
+use clap::Args;
 
 /// Print a shell completion script
 ///
@@ -13,7 +12,7 @@ pub struct Completions {
 
 impl Completions {
     pub fn run(&self) -> Result<u8> {
-        clap_complete::generate(self.shell, &mut Cli::command(), "bitnet-convert", &mut std::io::stdout());
+        clap_complete::generate(self.shell, &mut super::command(), "bitnet-convert", &mut std::io::stdout());
         Ok(0)
     }
 }

@@ -12,7 +12,7 @@ mod targets;
 mod verify;
 
 use crate::error::{Error, Result};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use serde::Serialize;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -104,6 +104,11 @@ fn paint(text: &str, code: &str) -> String {
     }
 }
 
+/// The argument tree, for completions and for the reference in docs/cli.md.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Parses the arguments, runs the command and prints an error if there is one.
 pub fn main() -> ExitCode {
     // Without this an interrupt would leave the temporary output behind; a failure to install it changes nothing else.
@@ -192,10 +197,8 @@ fn parse_ids(text: &str) -> Result<Vec<u32>> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     #[test]
     fn the_argument_tree_is_consistent() {
-        super::Cli::command().debug_assert();
+        super::command().debug_assert();
     }
 }
