@@ -5,7 +5,7 @@
 # make setup   what demo and test need: an Arm compiler, an emulator, python3, and where absent make, cc
 
 CARGO ?= cargo
-BIN   := target/release/bitnet-convert
+BIN   := $(or $(CARGO_TARGET_DIR),target)/release/bitnet-convert
 ROOT  := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 TOOLS    := cc:gcc cc:libc6-dev make:make python3:python3 arm-none-eabi-gcc:gcc-arm-none-eabi qemu-system-arm:qemu-system-arm

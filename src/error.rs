@@ -150,16 +150,24 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.message)?;
+        // Continuation lines are indented, so that none can pass for a line of its own.
+        for (i, line) in self.0.message.split('\n').enumerate() {
+            let start = match line.starts_with("  ") {
+                _ if i == 0 => "",
+                true => "\n",
+                false => "\n  ",
+            };
+            write!(f, "{start}{}", printable(line))?;
+        }
         let mut places = Vec::new();
+        if let Some(p) = &self.0.file {
+            places.push(format!("`{}`", printable(&p.display().to_string())));
+        }
         if let Some(t) = &self.0.tensor {
-            places.push(format!("tensor `{t}`"));
+            places.push(format!("tensor `{}`", printable(t)));
         }
         if let Some(o) = self.0.offset {
             places.push(format!("byte {o}"));
-        }
-        if let Some(p) = &self.0.file {
-            places.push(format!("`{}`", p.display()));
         }
         if !places.is_empty() {
             write!(f, "\n  in {}", places.join(", "))?;
@@ -169,3 +177,16 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// Text that may come from a stranger's file, with control characters spelled out, so that it cannot steer a terminal.
+pub fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}

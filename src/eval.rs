@@ -6,6 +6,7 @@ use crate::fsio::read_capped;
 use crate::kernels::dot::DotKernel;
 use crate::progress::Progress;
 use crate::runtime::{sample::argmax, Artifact};
+use crate::tensor::DType;
 use crate::tokenizer::TextCodec;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -120,6 +121,10 @@ pub fn perplexity(artifact: &Artifact, codec: &TextCodec, file: &Path, progress:
     let text =
         std::str::from_utf8(&data).map_err(|e| Error::input(format!("the text is not UTF-8: {e}")).at_file(file))?;
     let ids = codec.encode(text)?;
+    if let Some(id) = ids.iter().find(|id| **id as usize >= artifact.program.vocab) {
+        let what = format!("token id {id} in the text, the vocabulary has {} entries", artifact.program.vocab);
+        return Err(Error::input(what).at_file(file).hint("the tokenizer belongs to another model"));
+    }
     let window = WINDOW.min(artifact.program.context.max(2));
     let mut session = artifact.session(DotKernel::best());
     progress.stage("scoring", ids.len() as u64);
@@ -166,6 +171,9 @@ pub fn fidelity(artifact: &Artifact, file: &Path) -> Result<Fidelity> {
             return Err(Error::input(format!("`{name}` has no logits beside it")).at_file(file));
         };
         let length = ids.shape.last().copied().unwrap_or(0).max(1);
+        if ids.dtype != DType::Other("I64") {
+            return Err(ids.error(format!("holds {}, ids are I64", ids.dtype.name())).at_file(file));
+        }
         let ids: Vec<u32> = ids.data.chunks_exact(8).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
         let want = want.to_f32().map_err(|e| e.at_file(file))?;
         if want.len() != ids.len() * vocab {

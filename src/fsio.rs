@@ -20,10 +20,13 @@ fn pending() -> std::sync::MutexGuard<'static, BTreeSet<PathBuf>> {
 
 /// Removes the temporary outputs of this process. Called on SIGINT and SIGTERM.
 pub fn remove_pending() {
-    for p in pending().iter() {
+    let paths = pending();
+    for p in paths.iter() {
         // Nothing more can be done about a failure while the process is ending.
         let _ = if p.is_dir() { fs::remove_dir_all(p) } else { fs::remove_file(p) };
     }
+    // Stays locked until the process is gone: the thread that writes must create and rename nothing any more.
+    std::mem::forget(paths);
 }
 
 /// Maps a file read-only. An empty file gives an empty slice.
@@ -93,12 +96,15 @@ impl AtomicFile {
         if target.is_dir() {
             return Err(Error::usage("the output is a directory, a file name is needed").at_file(target));
         }
+        if target.exists() && !target.is_file() {
+            // A rename would put a file in the place of a device or a pipe.
+            return Err(Error::usage("the output is no regular file").at_file(target).hint("give the name of a file"));
+        }
         let temp = sibling(target)?;
-        pending().insert(temp.clone());
-        let file = File::options().read(true).write(true).create(true).truncate(true).open(&temp).map_err(|e| {
-            pending().remove(&temp);
-            Error::io("create the output", target, &e)
-        })?;
+        let mut list = pending();
+        let file = File::options().read(true).write(true).create(true).truncate(true).open(&temp);
+        let file = file.map_err(|e| Error::io("create the output", target, &e))?;
+        list.insert(temp.clone());
         Ok(AtomicFile { file, temp, target: target.to_path_buf(), done: false })
     }
 
@@ -126,7 +132,9 @@ impl AtomicFile {
         let r = (|| -> io::Result<()> {
             self.file.flush()?;
             self.file.sync_all()?;
+            let locked = pending();
             fs::rename(&self.temp, &self.target)?;
+            drop(locked);
             sync_dir(&self.target)
         })();
         r.map_err(|e| Error::io("finish the output", &self.target, &e))?;
@@ -182,11 +190,9 @@ impl AtomicDir {
         }
         // What an earlier killed run with our process id left behind is ours to remove.
         let _ = fs::remove_dir_all(&temp);
-        pending().insert(temp.clone());
-        fs::create_dir(&temp).map_err(|e| {
-            pending().remove(&temp);
-            Error::io("create the output directory", target, &e)
-        })?;
+        let mut list = pending();
+        fs::create_dir(&temp).map_err(|e| Error::io("create the output directory", target, &e))?;
+        list.insert(temp.clone());
         Ok(AtomicDir { temp, target: target.to_path_buf(), done: false })
     }
 
@@ -199,12 +205,15 @@ impl AtomicDir {
     pub fn commit(mut self) -> Result<()> {
         let r = (|| -> io::Result<()> {
             sync_tree(&self.temp)?;
+            // An interrupt waits here: it must not remove what is just getting its name.
+            let locked = pending();
             if self.target.is_dir() {
                 exchange(&self.temp, &self.target)?;
                 fs::remove_dir_all(&self.temp)?;
             } else {
                 fs::rename(&self.temp, &self.target)?;
             }
+            drop(locked);
             sync_dir(&self.target)
         })();
         r.map_err(|e| Error::io("finish the output directory", &self.target, &e))?;

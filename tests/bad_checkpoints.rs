@@ -198,7 +198,7 @@ fn values_that_are_no_numbers() {
                     }
                 });
                 let size = if dtype == "F32" { 4 } else { 2 };
-                let at = format!("byte {},", c.offset(name) + element * size);
+                let at = format!(", byte {}\n", c.offset(name) + element * size);
                 refused(&c, &[&format!("element {element} is {text}"), name, &at, FILE, "hint: "]);
             }
         }
@@ -233,7 +233,7 @@ fn packed_code_3() {
         let mut c = Checkpoint::packed();
         let (block, at) = (HIDDEN / 4, (row % (HIDDEN / 4)) * HIDDEN + col);
         c.tensor(Q).data[at] |= 3 << (2 * (row / block));
-        let at = format!("byte {},", c.offset(Q) + at);
+        let at = format!(", byte {}\n", c.offset(Q) + at);
         refused(&c, &[&format!("row {row}, column {col} is 3"), Q, &at, FILE]);
     }
 }

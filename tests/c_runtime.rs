@@ -72,6 +72,36 @@ fn random_models_give_the_same_integers_in_c_and_rust() {
     }
 }
 
+/// Even sampled text is the same: seed, temperature and top-k in C and in Rust.
+#[test]
+fn sampling_draws_the_same_tokens_in_c_and_rust() {
+    use bitnet_convert::runtime::sample::{Choice, Sampler};
+    if !["cc", "make", "python3"].iter().all(|t| have(t)) {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let host = build_host(dir.path());
+    let file = dir.path().join("random.bitnet");
+    for (seed, thousandths, k) in [(1u32, 800u32, 40usize), (7, 1000, 64), (123, 90, 3), (0, 2500, 5), (99, 333, 64)] {
+        random_model(50 + seed, &file);
+        let artifact = Artifact::open(&file).expect("a valid model");
+        let choice = Choice::from_temperature(f64::from(thousandths) / 1000.0, k).expect("a temperature");
+        let mut sampler = Sampler::new(choice, seed);
+        let mut session = artifact.session(DotKernel::best());
+        let mut logits = session.run(&[1, 2, 3]).expect("run").unwrap_or_default();
+        let mut drawn = Vec::new();
+        for _ in 0..30 {
+            let id = sampler.choose(&logits);
+            drawn.push(id.to_string());
+            logits = session.run(&[id]).expect("run").unwrap_or_default();
+        }
+        let k = k.min(artifact.program.vocab);
+        let arguments = format!("sample {seed} {thousandths} 1000 {k} 1,2,3 30");
+        let out = Command::new(&host).arg(&file).args(arguments.split(' ')).output().expect("the host program starts");
+        assert_eq!(String::from_utf8_lossy(&out.stdout).trim(), drawn.join(","), "{arguments}");
+    }
+}
+
 /// The arena that the plan shows is what the C runtime asks for.
 #[test]
 fn planned_arena_is_the_arena_that_c_needs() {

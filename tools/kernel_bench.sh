@@ -1,5 +1,5 @@
 #!/bin/sh
-# bench.sh DIR - instructions per weight of each LINEAR kernel on an emulated Cortex-M7.
+# kernel_bench.sh DIR [BUILD] - instructions per weight of each LINEAR kernel on an emulated Cortex-M7.
 # DIR holds runtime/ and ports/; needs arm-none-eabi-gcc, qemu-system-arm, cc.
 set -e
 D=${1:-.}; B=${2:-build/kernel-bench}; T=$(dirname "$0"); mkdir -p "$B"

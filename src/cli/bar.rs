@@ -23,7 +23,7 @@ impl Progress for Bar {
             return;
         }
         if !self.terminal {
-            eprintln!("{name}");
+            super::say(name);
             return;
         }
         let bar = if total > 0 { ProgressBar::new(total) } else { ProgressBar::new_spinner() };

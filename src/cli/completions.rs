@@ -1,5 +1,7 @@
-use crate::error::Result;
+use crate::error::{Error, Result};
 use clap::Args;
+use std::io::{ErrorKind, Write};
+use std::path::Path;
 
 /// Print a shell completion script
 ///
@@ -12,7 +14,13 @@ pub struct Completions {
 
 impl Completions {
     pub fn run(&self) -> Result<u8> {
-        clap_complete::generate(self.shell, &mut super::command(), "bitnet-convert", &mut std::io::stdout());
-        Ok(0)
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut super::command(), "bitnet-convert", &mut script);
+        match std::io::stdout().write_all(&script) {
+            Err(e) if e.kind() != ErrorKind::BrokenPipe => {
+                Err(Error::io("write the script", Path::new("<stdout>"), &e))
+            }
+            _ => Ok(0),
+        }
     }
 }

@@ -22,13 +22,13 @@ use std::path::PathBuf;
   bitnet-convert export --model DIR --format packed -o model.bitnet
   bitnet-convert export --model DIR --target cortex-m7 -o build/m7
   bitnet-convert export --model DIR --target cortex-m7 --dry-run
-  bitnet-convert export --model DIR --format packed --quantize-weight 1.58 --quantize-activation 8 -o model.bitnet")]
+  bitnet-convert export --model DIR --quantize-weight 1.58 --quantize-activation 8 -o model.bitnet")]
 pub struct Export {
     /// Folder of a Hugging Face checkpoint, or a .safetensors file with config.json beside it
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
     /// What it is for; see `bitnet-convert targets list`
-    #[arg(long, default_value = "host", value_parser = clap::builder::PossibleValuesParser::new(target::all().into_iter().map(|t| t.name).collect::<Vec<_>>()))]
+    #[arg(long, default_value = "host", value_parser = clap::builder::PossibleValuesParser::new(target::all().into_iter().flat_map(|t| [Some(t.name), t.board]).flatten().collect::<Vec<_>>()))]
     target: String,
     /// Default: c for microcontrollers, packed for the host
     #[arg(long, value_enum)]
@@ -51,13 +51,13 @@ pub struct Export {
     /// Bits of the rows of embedding and head: 8 or 16; default: 8 if trained so and on microcontrollers, else 16
     #[arg(long, value_name = "BITS", value_parser = ["8", "16"])]
     embedding_bits: Option<String>,
-    /// Slots of the key/value window
+    /// Slots of the key/value window; default: 32 on a microcontroller, the model's context on the host
     #[arg(long, value_name = "N")]
     kv_window: Option<usize>,
-    /// First tokens that stay visible when the window rolls
+    /// First tokens that stay visible when the window rolls; default: 4
     #[arg(long, value_name = "N")]
     kv_sinks: Option<usize>,
-    /// Bits of cached keys and values: 16, 8 or 4
+    /// Bits of cached keys and values: 16, 8 or 4; default: 16
     #[arg(long, value_name = "BITS", value_parser = ["16", "8", "4"])]
     kv_bits: Option<String>,
     /// Text whose activations set the fixed-point ranges (default: a built-in paragraph)
@@ -131,10 +131,13 @@ impl Export {
         if format == Format::C && target.kind == Kind::Host {
             return Err(Error::usage("the C export needs a microcontroller as target").hint("add `--target cortex-m7`"));
         }
+        self.refuse_what_has_no_effect(format)?;
         let calibration = self.calibrate.as_ref().map(|f| read_capped(f, 64 << 20)).transpose()?;
         let calibration = calibration.map(|t| String::from_utf8_lossy(&t).into_owned());
         let model = import(&self.model)?;
-        let tokenizer = if format == Format::C && !self.no_tokenizer { device_tokenizer(&model)? } else { None };
+        self.refuse_to_replace_the_source(&model)?;
+        let device = target.kind == Kind::Mcu && !self.no_tokenizer;
+        let tokenizer = if device { device_tokenizer(&model)? } else { None };
         let request = packed::Request {
             model: &model,
             options: self.options(&target),
@@ -204,11 +207,40 @@ impl Export {
         Ok(0)
     }
 
+    /// A flag that would do nothing is a mistake that its user should hear of.
+    fn refuse_what_has_no_effect(&self, format: Format) -> Result<()> {
+        if format == Format::Packed && (!self.prompt.is_empty() || self.embed == c::Embed::Array) {
+            return Err(Error::usage("`--prompt` and `--embed` belong to the C folder, this is a packed file")
+                .hint("leave them out, or add `--format c --target cortex-m7`"));
+        }
+        match self.prompt.iter().find(|p| p.len() > c::MAX_PROMPT) {
+            Some(p) => Err(Error::usage(format!(
+                "a prompt of {} bytes, the example firmware takes {}",
+                p.len(),
+                c::MAX_PROMPT
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// An output under the name of a source file would replace the checkpoint.
+    fn refuse_to_replace_the_source(&self, model: &Model) -> Result<()> {
+        let Some(out) = self.output.as_ref().and_then(|o| o.canonicalize().ok()) else { return Ok(()) };
+        let beside = |(name, ..): &(String, u64, [u8; 32])| model.files[0].path.with_file_name(name);
+        let mut sources = model.files.iter().map(|f| f.path.clone()).chain(model.sources.iter().map(beside));
+        if sources.any(|s| s.canonicalize().is_ok_and(|s| s == out)) {
+            return Err(Error::usage("the output is a file of the checkpoint")
+                .at_file(&out)
+                .hint("choose another name"));
+        }
+        Ok(())
+    }
+
     fn options(&self, target: &Target) -> Options {
         let d = &target.defaults;
         let bits = |s: &str| s.parse::<u32>().unwrap_or(8); // clap let only numbers pass
         let window = self.kv_window.or(d.window);
-        let sinks = self.kv_sinks.unwrap_or(d.sinks.min(window.unwrap_or(usize::MAX) - 1));
+        let sinks = self.kv_sinks.unwrap_or(d.sinks.min(window.unwrap_or(usize::MAX).saturating_sub(1)));
         Options {
             weight: self.quantize_weight.map(|w| match w {
                 WeightBits::One => WeightRule::BinaryMean,

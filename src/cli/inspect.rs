@@ -21,6 +21,7 @@ use std::path::PathBuf;
     after_help = "Examples:\n  bitnet-convert inspect model.bitnet\n  bitnet-convert inspect model.bitnet --program\n  bitnet-convert inspect DIR --json"
 )]
 pub struct Inspect {
+    /// Packed file, exported folder, checkpoint folder or .safetensors file
     path: PathBuf,
     /// Also print every operation of the program
     #[arg(long)]

@@ -11,7 +11,7 @@ mod run;
 mod targets;
 mod verify;
 
-use crate::error::{Error, Result};
+use crate::error::{printable, Error, Result};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use serde::Serialize;
 use std::io::{self, IsTerminal, Write};
@@ -19,7 +19,7 @@ use std::process::ExitCode;
 
 const EXIT: &str = "Exit codes: 0 yes; 1 the answer is no (does not fit, differs); 2 could not do it.";
 
-/// Takes a 1-bit language model from a checkpoint to any machine it must run on, and proves that it computes the same there
+/// Takes a 1-bit language model from a checkpoint to a server or a microcontroller, and proves that it computes the same there
 #[derive(Parser)]
 #[command(name = "bitnet-convert", version, after_help = EXIT, max_term_width = 120)]
 struct Cli {
@@ -33,10 +33,10 @@ struct Cli {
 #[derive(Args, Clone)]
 struct Global {
     /// Print the result as JSON on stdout
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Output")]
     json: bool,
     /// Print nothing but the result and errors
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, help_heading = "Output")]
     quiet: bool,
 }
 
@@ -62,13 +62,13 @@ impl Printer {
     /// Something on the way, for people.
     fn note(&self, message: &str) {
         if !self.quiet {
-            eprintln!("{message}");
+            say(message);
         }
     }
 
     fn warn(&self, message: &str) {
         if !self.quiet {
-            eprintln!("{} {message}", paint("warning:", "1;33"));
+            say(&format!("{} {message}", paint("warning:", "1;33")));
         }
     }
 
@@ -79,7 +79,7 @@ impl Printer {
             // Serializing our own plain structs cannot fail; an error here is one of the stream.
             serde_json::to_writer_pretty(&mut out, value).map_err(io::Error::from).and_then(|()| writeln!(out))
         } else {
-            text(&mut out)
+            text(&mut Printable(&mut out))
         };
         match r.and_then(|()| out.flush()) {
             // Whoever reads us has seen enough (`| head`).
@@ -92,6 +92,30 @@ impl Printer {
     fn progress(&self) -> bar::Bar {
         bar::Bar::new(self.quiet || self.json)
     }
+}
+
+/// Lets no control character of a file's names through to the terminal.
+struct Printable<'a>(&'a mut dyn Write);
+
+impl Write for Printable<'_> {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        // `write!` hands over whole strings.
+        let text = String::from_utf8_lossy(data);
+        for (i, line) in text.split('\n').enumerate() {
+            let start = if i == 0 { "" } else { "\n" };
+            self.0.write_all(format!("{start}{}", printable(line)).as_bytes())?;
+        }
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// A line of talk. A stderr that nobody reads any more (`2>&1 | head`) is no reason to stop, so the failure is dropped.
+fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// Colour on a terminal, unless NO_COLOR is set.
@@ -117,11 +141,14 @@ pub fn main() -> ExitCode {
         std::process::exit(130);
     });
     std::panic::set_hook(Box::new(|info| {
-        eprintln!("{} internal error: {info}", paint("error:", "1;31"));
-        eprintln!(
+        if crate::tokenizer::host::guarded() {
+            return;
+        }
+        say(&format!("{} internal error: {info}", paint("error:", "1;31")));
+        say(&format!(
             "{} this is a bug in bitnet-convert; please report it with the command and, if you can, the input",
             paint("hint:", "1;36")
-        );
+        ));
     }));
     let cli = Cli::parse();
     let printer = Printer { json: cli.global.json, quiet: cli.global.quiet };
@@ -178,11 +205,12 @@ fn report(e: &Error, json: bool) {
             hint: e.next_step(),
         };
         // A closed stdout leaves only the exit code to tell.
-        let _ = serde_json::to_writer_pretty(io::stdout(), &JsonError { error: body }).map(|()| println!());
+        let mut out = io::stdout();
+        let _ = serde_json::to_writer_pretty(&mut out, &JsonError { error: body }).map(|()| writeln!(out));
     }
-    eprintln!("{} {e}", paint("error:", "1;31"));
+    say(&format!("{} {e}", paint("error:", "1;31")));
     if let Some(h) = e.next_step() {
-        eprintln!("{} {h}", paint("hint:", "1;36"));
+        say(&format!("{} {h}", paint("hint:", "1;36")));
     }
 }
 

@@ -1,7 +1,7 @@
 use super::Printer;
 use crate::error::{Error, Result};
 use crate::kernels::dot::DotKernel;
-use crate::runtime::sample::{Choice, Sampler};
+use crate::runtime::sample::{Choice, Sampler, MAX_TOP_K};
 use crate::runtime::Artifact;
 use crate::tokenizer::TextCodec;
 use clap::Args;
@@ -15,7 +15,7 @@ use std::time::Instant;
 /// Without `--greedy` or `--temperature` the model's own generation_config.json decides. The same seed gives the same text on every target.
 #[derive(Args)]
 #[command(
-    after_help = "Example:\n  bitnet-convert run model.bitnet --prompt \"Once upon a time\" --max-new-tokens 60 --temperature 0.8 --seed 7"
+    after_help = "Example:\n  bitnet-convert run model.bitnet --prompt \"Once upon a time\" --temperature 0.8 --seed 7"
 )]
 pub struct Run {
     /// A packed model, or an exported folder
@@ -29,11 +29,11 @@ pub struct Run {
     /// Always take the most likely token
     #[arg(long, conflicts_with_all = ["temperature", "top_k"])]
     greedy: bool,
-    /// Sample with this temperature (0 = greedy)
+    /// Sample with this temperature, in thousandths (0 = greedy)
     #[arg(long, value_name = "T")]
     temperature: Option<f64>,
-    /// Sample among the K most likely tokens
-    #[arg(long, value_name = "K")]
+    /// Sample among the K most likely tokens, at most 64
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=MAX_TOP_K as i64))]
     top_k: Option<u32>,
     /// Start of the integer random generator
     #[arg(long, default_value_t = 1)]
@@ -103,7 +103,7 @@ impl Run {
     fn choice(&self, artifact: &Artifact) -> Result<Choice> {
         let defaults = artifact.manifest.as_ref().and_then(|m| m.sampling.as_ref());
         let top_k = |given: Option<u32>| match given.or(defaults.map(|d| d.top_k)) {
-            None | Some(0) => artifact.program.vocab,
+            None | Some(0) => MAX_TOP_K,
             Some(k) => k as usize,
         };
         let temperature = match (self.greedy, self.temperature, self.top_k, defaults) {

@@ -75,19 +75,20 @@ fn scattered_ids(n: usize, vocab: usize) -> Vec<u32> {
         state ^= state << 5;
         state
     };
-    (0..n).map(|_| (u64::from(next()) * vocab as u64 >> 32) as u32).collect()
+    (0..n).map(|_| ((u64::from(next()) * vocab as u64) >> 32) as u32).collect()
 }
 
 pub fn prepare(request: Request<'_>) -> Result<Prepared<'_>> {
     let model = request.model;
     let lowered = lower::lower(model, &request.options)?;
     let p = &lowered.program;
-    let host = model.tokenizer_json.as_deref().map(HostTokenizer::from_json).transpose()?;
+    let at_tokenizer = |e: Error| e.at_file(&model.files[0].path.with_file_name("tokenizer.json"));
+    let host = model.tokenizer_json.as_deref().map(HostTokenizer::from_json).transpose().map_err(at_tokenizer)?;
     let encode = |text: &str| -> Result<Vec<u32>> {
-        let ids = host.as_ref().map(|t| t.encode(text)).transpose()?.unwrap_or_default();
+        let ids = host.as_ref().map(|t| t.encode(text)).transpose().map_err(at_tokenizer)?.unwrap_or_default();
         if let Some(id) = ids.iter().find(|id| **id as usize >= p.vocab) {
-            return Err(Error::input(format!("tokenizer.json gives id {id}, the model has {} entries", p.vocab))
-                .hint("the tokenizer belongs to another model"));
+            let e = Error::input(format!("tokenizer.json gives id {id}, the model has {} entries", p.vocab));
+            return Err(at_tokenizer(e).hint("the tokenizer belongs to another model"));
         }
         Ok(ids)
     };

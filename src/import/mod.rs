@@ -14,10 +14,13 @@ use std::path::Path;
 /// `Input` for damaged or contradictory files, `Unsupported` with the list of what is supported.
 pub fn import(path: &Path) -> Result<Model> {
     if !path.exists() {
-        let looks_like_hub = path.components().count() == 2 && path.extension().is_none();
+        let looks_like_hub = path.is_relative()
+            && path.components().count() == 2
+            // `bitnet-b1.58-2B-4T` has an extension, too.
+            && path.extension().is_none_or(|e| e != "safetensors");
         let e = Error::usage("there is no such folder or file").at_file(path);
         return Err(if looks_like_hub {
-            e.hint("models are read from local folders in this version; fetch it first, e.g. with `huggingface-cli download`")
+            e.hint("models are read from local folders in this version; fetch it first, e.g. with `hf download`")
         } else {
             e.hint("give a folder with `config.json` and `model.safetensors`")
         });

@@ -150,7 +150,7 @@ pub fn linear(kernel: DotKernel, x: &Codes, s: Scale, qmax: u32, w: &Matrix, dst
                 let mut sum = 0;
                 for k in 0..groups {
                     let (first, i) = (k * group, r * groups + k);
-                    let acc = kernel.dot(w.enc, w.row(r), w.cols, first, group.min(w.cols - first), x);
+                    let acc = rsr(kernel.dot(w.enc, w.row(r), w.cols, first, group.min(w.cols - first), x), a);
                     sum += rsr(acc * mantissa(m, i), u32::from(h[i]));
                 }
                 *d = rsr(sum, b + 1) as i32;

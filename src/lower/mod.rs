@@ -176,6 +176,10 @@ fn settings(m: &Model, o: &Options) -> Result<(Option<WeightRule>, ActivationRul
             activation.name()
         ));
     }
+    if native.int8_embedding && o.embedding_bits == Some(16) {
+        carried = false;
+        warnings.push("the checkpoint was trained with an int8 embedding; 16 bits will change its answers".into());
+    }
     Ok((rule, activation, carried, warnings))
 }
 

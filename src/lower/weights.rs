@@ -150,8 +150,15 @@ fn low_bit(model: &Model, linear: &Linear, rule: Option<WeightRule>, t: &Tensor,
     let stored = match &linear.source {
         Source::Master => None,
         Source::PackedTernary { scale, multiplies } => {
-            let v = f64::from(model.tensor(scale).to_f32()?[0]);
-            Some(positive(if *multiplies { v } else { 1.0 / v }, scale)?.to_f64())
+            let view = model.tensor(scale);
+            let read = || {
+                let v = f64::from(view.to_f32()?[0]);
+                positive(v, scale)?;
+                positive(if *multiplies { v } else { 1.0 / v }, scale)
+            };
+            // The scale may lie in another file than the weight.
+            let here = |e: Error| e.at_offset(view.offset).at_file(model.file_of(scale));
+            Some(read().map_err(here)?.to_f64())
         }
     };
     let reader = RowReader { model, linear, stored };

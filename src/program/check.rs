@@ -1,7 +1,6 @@
 //! Follows lengths and kinds through a program: what docs/format/packed.md, "Operations", asks of a reader.
 
 use super::{OpKind, Program, Reg, RegKind, ScaleMode, Tensor, TensorId, TensorKind};
-use crate::encoding::fixed::bitlen;
 use crate::error::{Error, Result};
 use crate::limits::{MAX_FILE_EXPONENT, MAX_VECTOR};
 
@@ -169,9 +168,6 @@ impl Walk<'_> {
                 if t.cols != n {
                     return Err(format!("its weight has {} columns for {n} codes", t.cols));
                 }
-                if enc.is_low_bit() && bitlen(u64::from(q) * n as u64) > 30 {
-                    return Err(format!("{n} columns with Qmax {q} could overflow 30 bits"));
-                }
                 if hint == super::KernelHint::Planes && (q != 2 || !enc.is_low_bit()) {
                     return Err("the planes kernel needs Qmax 2 and low-bit weights".into());
                 }
@@ -183,6 +179,9 @@ impl Walk<'_> {
             OpKind::Add { dst, src } => {
                 if self.residual != Some(dst) {
                     return Err("its destination is not the residual".into());
+                }
+                if src == dst {
+                    return Err("the residual cannot be added to itself".into());
                 }
                 self.vector_of(src, self.p.d_model)?;
                 self.put(dst, Held::Residual)
@@ -231,7 +230,7 @@ pub fn check_weights(p: &Program, weights: &[u8], base: u64) -> Result<()> {
                     weights.len()
                 ))
                 .at_tensor(&t.name)
-                .at_offset(base + r.start));
+                .at_offset(base.saturating_add(r.start)));
             }
             if r.start < r.end {
                 ranges.push((r.start, r.end, &t.name));

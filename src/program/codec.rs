@@ -213,6 +213,12 @@ pub fn decode(data: &[u8], base: u64) -> Result<Program> {
     if head_dim % 2 != 0 {
         return Err(r.error(format!("head_dim {head_dim} is odd")));
     }
+    if heads * head_dim > MAX_VECTOR {
+        return Err(r.error(format!(
+            "{heads} heads of {head_dim} are {} elements, at most {MAX_VECTOR} are allowed",
+            heads * head_dim
+        )));
+    }
     let residual_frac = r.count("residual_frac_bits", 0..=28)? as u32;
     let window = r.count("window", 1..=MAX_WINDOW)?;
     let sinks = r.count("sinks", 0..=window - 1)?;
@@ -246,7 +252,7 @@ pub fn decode(data: &[u8], base: u64) -> Result<Program> {
     };
     let context = r.u32()? as usize;
     let lut_bytes = r.u32()? as usize;
-    if lut_bytes % 512 != 0 || lut_bytes > 1 << 26 {
+    if !lut_bytes.is_multiple_of(512) || lut_bytes > 1 << 26 {
         return Err(r.error(format!("lut_bytes {lut_bytes} is no multiple of 512 below 2^26")));
     }
     for _ in 26..HEADER_WORDS {

@@ -61,8 +61,12 @@ impl Golden {
                 ids.push(r.count("token id", 0..=vocab - 1)? as u32);
             }
             let mut checksums = Vec::with_capacity(total);
-            for _ in 0..total {
-                checksums.push((0..layers + 2).map(|_| r.u32()).collect::<Result<Vec<u32>>>()?);
+            for t in 0..total {
+                let sums = (0..layers + 2).map(|_| r.u32()).collect::<Result<Vec<u32>>>()?;
+                if t + 1 < prompt_len && sums[layers + 1] != 0 {
+                    return Err(r.error("a checksum of logits that are not computed must be 0"));
+                }
+                checksums.push(sums);
             }
             prompts.push(GoldenPrompt { prompt_len, ids, checksums });
         }

@@ -44,10 +44,13 @@ impl Artifact {
         let read = || -> Result<(Program, Golden, Option<Manifest>)> {
             let base = packed.offset(Kind::Program);
             let mut program = codec::decode(packed.require(Kind::Program)?, base)?;
-            let manifest = packed.section(Kind::Manifest).map(Manifest::from_bytes).transpose()?;
+            let at_manifest = |e: Error| e.at_offset(packed.offset(Kind::Manifest));
+            let manifest = packed.section(Kind::Manifest).map(Manifest::from_bytes).transpose().map_err(at_manifest)?;
             if let Some(m) = &manifest {
                 if m.tensor_names.len() != program.tensors.len() {
-                    return Err(Error::input("the manifest names another number of tensors than the program has"));
+                    return Err(at_manifest(Error::input(
+                        "the manifest names another number of tensors than the program has",
+                    )));
                 }
                 for (t, name) in program.tensors.iter_mut().zip(&m.tensor_names) {
                     t.name.clone_from(name);
@@ -64,7 +67,8 @@ impl Artifact {
                 None => Golden { layers: program.layers, prompts: Vec::new() },
             };
             if golden.layers != program.layers {
-                return Err(Error::input("the golden trace has another number of layers than the program"));
+                return Err(Error::input("the golden trace has another number of layers than the program")
+                    .at_offset(packed.offset(Kind::Golden)));
             }
             Ok((program, golden, manifest))
         };

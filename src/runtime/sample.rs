@@ -14,6 +14,9 @@ pub fn argmax(logits: &[i32]) -> u32 {
     best as u32
 }
 
+/// Most candidates of sampling.
+pub const MAX_TOP_K: usize = 64;
+
 /// How tokens are chosen.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Choice {
@@ -26,13 +29,18 @@ pub enum Choice {
 }
 
 impl Choice {
-    /// None if the temperature is no positive number. Temperature 0 is greedy.
+    /// A temperature in thousandths, so that a device computes the same scale from the same two integers. 0 is greedy.
+    /// None if it is no number from 0 to a million, or too small to be a thousandth.
     pub fn from_temperature(temperature: f64, top_k: usize) -> Option<Choice> {
-        if temperature == 0.0 {
-            return Some(Choice::Greedy);
+        let thousandths = (temperature * 1000.0).round();
+        if !(0.0..=1e9).contains(&thousandths) {
+            return None;
         }
-        let inverse = LOG2E.mul(Scale::from_f64(1.0 / temperature)?).shl(-16);
-        Some(Choice::Sample { inverse, top_k: top_k.max(1) })
+        if thousandths == 0.0 {
+            return (temperature == 0.0).then_some(Choice::Greedy);
+        }
+        let ratio = Scale::norm(1000, 0).mul(Scale::norm(thousandths as u64, 0).inv());
+        Some(Choice::Sample { inverse: LOG2E.shl(-16).mul(ratio), top_k: top_k.clamp(1, MAX_TOP_K) })
     }
 }
 

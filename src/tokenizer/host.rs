@@ -1,6 +1,29 @@
 //! The host's tokenizer: the `tokenizers` crate, the reference for every device form.
 
 use crate::error::{Error, Result};
+use std::cell::Cell;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use tokenizers::ModelWrapper;
+
+thread_local! {
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is inside the reference library, where a panic becomes an error.
+pub fn guarded() -> bool {
+    GUARDED.get()
+}
+
+/// The library panics on some contradictory files (a template without its token, an empty pattern); that is the file's fault.
+fn guard<T>(f: impl FnOnce() -> tokenizers::Result<T>, what: &str) -> Result<T> {
+    GUARDED.set(true);
+    let r = catch_unwind(AssertUnwindSafe(f));
+    GUARDED.set(false);
+    match r {
+        Ok(r) => r.map_err(|e| Error::input(format!("{what}: {e}"))),
+        Err(_) => Err(Error::input(format!("{what}: the tokenizer contradicts itself"))),
+    }
+}
 
 pub struct HostTokenizer(tokenizers::Tokenizer);
 
@@ -8,19 +31,29 @@ impl HostTokenizer {
     /// # Errors
     /// `Input` if the reference library does not take the file.
     pub fn from_json(json: &[u8]) -> Result<HostTokenizer> {
-        tokenizers::Tokenizer::from_bytes(json)
-            .map(HostTokenizer)
-            .map_err(|e| Error::input(format!("the tokenizer cannot be read: {e}")))
+        let read = || {
+            let mut t = tokenizers::Tokenizer::from_bytes(json)?;
+            // Settings of training: texts come whole, alone and the same way every time.
+            t.with_padding(None).with_truncation(None)?;
+            if let ModelWrapper::BPE(bpe) = t.get_model() {
+                if bpe.dropout.is_some() {
+                    let mut bpe = bpe.clone();
+                    bpe.dropout = None;
+                    t.with_model(bpe);
+                }
+            }
+            Ok(HostTokenizer(t))
+        };
+        guard(read, "the tokenizer cannot be read")
     }
 
     /// Ids of a text; special tokens inside the text are recognised, and those of the template are added.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let e = self.0.encode(text, true).map_err(|e| Error::input(format!("the text cannot be tokenized: {e}")))?;
-        Ok(e.get_ids().to_vec())
+        guard(|| Ok(self.0.encode(text, true)?.get_ids().to_vec()), "the text cannot be tokenized")
     }
 
     /// Text of ids, special tokens left out.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        self.0.decode(ids, true).map_err(|e| Error::input(format!("the ids cannot be decoded: {e}")))
+        guard(|| self.0.decode(ids, true), "the ids cannot be decoded")
     }
 }

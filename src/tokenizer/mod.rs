@@ -81,7 +81,7 @@ impl From<TokenizerError> for Error {
 /// Whatever tokenizer an artifact carries.
 pub enum TextCodec {
     Host(Box<HostTokenizer>),
-    Device(DeviceTokenizer),
+    Device(Box<DeviceTokenizer>),
 }
 
 impl TextCodec {
@@ -95,9 +95,8 @@ impl TextCodec {
             return Ok(TextCodec::Host(Box::new(host)));
         }
         if let Some(blob) = packed.section(Kind::Tokenizer) {
-            return Ok(TextCodec::Device(
-                DeviceTokenizer::from_bytes(blob).map_err(|e| Error::from(e).at_file(&packed.path))?,
-            ));
+            let device = DeviceTokenizer::from_bytes(blob).map_err(|e| Error::from(e).at_file(&packed.path))?;
+            return Ok(TextCodec::Device(Box::new(device)));
         }
         Err(Error::unsupported("the model has no tokenizer, only token ids can be given")
             .at_file(&packed.path)

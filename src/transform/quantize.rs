@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn sixteen_bits_keep_bf16_values() {
-        let row = [0.75, -0.0059204102, 1.9921875, 0.0];
+        let row = [0.75, -0.005_920_41, 1.9921875, 0.0];
         let mut codes = [0; 4];
         let scale = power_row(&row, &mut codes);
         let back = codes.map(|c| (f64::from(c) * scale) as f32);

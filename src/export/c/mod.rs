@@ -24,6 +24,9 @@ pub enum Embed {
 /// A folder that holds this file is an earlier export and may be replaced.
 const MARKER: &str = "model.bin";
 
+/// Bytes of the longest prompt that the example main takes.
+pub const MAX_PROMPT: usize = 512;
+
 macro_rules! files {
     ($($name:literal),* $(,)?) => { [$(($name, include_str!(concat!("files/", $name)))),*] };
 }
@@ -129,7 +132,7 @@ fn model_header(s: &Sizes) -> String {
          #define BITNET_ARENA_BYTES {}u /* as planned; bitnet_init refuses less than the model needs */\n\
          #define BITNET_ARENA_IN_DTCM {} /* 1: beside the stack in the memory without wait states */\n\
          #define BITNET_VOCAB {}u\n\
-         #define BITNET_PROMPT_IDS 512u /* longest prompt of the example main, in bytes of text */\n\n#endif\n",
+         #define BITNET_PROMPT_IDS {MAX_PROMPT}u /* longest prompt of the example main, in bytes of text */\n\n#endif\n",
         s.arena,
         u8::from(s.arena_in_dtcm),
         s.vocab
@@ -200,7 +203,6 @@ fn readme(prepared: &Prepared, target: &Target) -> String {
     include_str!("files/README.md")
         .replace("{{MODEL}}", &prepared.plan.model)
         .replace("{{TARGET}}", &target.title)
-        .replace("{{BOARD}}", target.board.as_deref().unwrap_or("-"))
         .replace("{{MEMORY}}", memory.trim_end())
         .replace("{{ARENA}}", &group(prepared.plan.arena_bytes))
 }

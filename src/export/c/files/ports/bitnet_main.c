@@ -10,6 +10,7 @@
  *   ids 1,2,3 [n]      run ids, continue greedily for n tokens (default 1), print their ids
  *   logits 1,2,3       all logits after the last id
  *   token 1            run one token, no output (instruction counting)
+ *   sample S P Q K 1,2,3 [n]  as ids, but drawn with seed S, temperature P / Q and top K
  *   prompt TEXT [n]    tokenize, continue for at most n tokens (default 32), print the text
  *
  * Options before the command: window=N  kvbits=N  nostream
@@ -279,6 +280,40 @@ static int run_ids(const char *args, uint32_t *ids, uint32_t capacity, int32_t *
     return st == BITNET_OK ? 0 : fail("run", st);
 }
 
+static int run_sampled(const char *args, uint32_t *ids, uint32_t capacity, int32_t *logits)
+{
+    uint32_t v[4]; /* seed, numerator, denominator, top k */
+    uint32_t n = 0u;
+    uint32_t more = 1u;
+    uint32_t i;
+    uint32_t id = 0u;
+    bitnet_sampling how;
+    bitnet_status st;
+    for (i = 0u; i < 4u; i++) {
+        args = number(skip(args), &v[i]);
+    }
+    args = id_list(args, ids, capacity, &n);
+    if (is_digit(*args) != 0u) {
+        (void)number(args, &more);
+    }
+    how.top_k = v[3];
+    st = bitnet_temperature(v[1], v[2], &how.inverse_temperature);
+    if (st == BITNET_OK) {
+        st = bitnet_run(&ctx, ids, n, logits);
+    }
+    for (i = 0u; i < more && st == BITNET_OK; i++) {
+        st = bitnet_sample(&ctx, logits, bitnet_vocab(&ctx), &how, &v[0], &id);
+        if (st == BITNET_OK) {
+            put_u32(id);
+            port_write(i + 1u < more ? "," : "\n");
+        }
+        if (st == BITNET_OK && i + 1u < more) {
+            st = bitnet_run(&ctx, &id, 1u, logits);
+        }
+    }
+    return st == BITNET_OK ? 0 : fail("sample", st);
+}
+
 static int answer(const char *text, uint32_t length, uint32_t more, uint32_t *ids, uint32_t capacity, int32_t *logits)
 {
     bitnet_tokenizer tok;
@@ -425,6 +460,9 @@ static int run(void)
     }
     if ((rest = word(args, "token ")) != (const char *)0) {
         return run_ids(rest, ids, capacity, logits, 2u);
+    }
+    if ((rest = word(args, "sample ")) != (const char *)0) {
+        return run_sampled(rest, ids, capacity, logits);
     }
     if ((rest = word(args, "prompt ")) != (const char *)0) {
         return prompt(rest, ids, capacity, logits);

@@ -358,6 +358,16 @@ static void weigh(const bitnet_ctx *c, const side *v, uint32_t kv, uint32_t j, u
             a3 += bn_mul(x, p[3]);
             p += step;
         }
+    } else if (n == 4u && v->bits == 16u) {
+        const bn_i16 *p = (const bn_i16 *)(const void *)v->codes + at;
+        for (i = 0u; i < slots; i++) {
+            int32_t x = w[i];
+            a0 += bn_mul(x, p[0]);
+            a1 += bn_mul(x, p[1]);
+            a2 += bn_mul(x, p[2]);
+            a3 += bn_mul(x, p[3]);
+            p += step;
+        }
     } else if (n == 4u && v->bits == 4u) {
         const uint8_t *p = v->codes + (at >> 1);
         for (i = 0u; i < slots; i++) {
