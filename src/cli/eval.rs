@@ -67,7 +67,7 @@ impl Eval {
                 writeln!(out, "mean KL      {:.3e} per token over {} positions", f.mean_kl, f.positions)?;
                 writeln!(
                     out,
-                    "same top 1   {} of {}, {} of the others no near tie",
+                    "same top 1   {} of {}; of the others {} are no near tie",
                     f.same_top1, f.positions, f.different_not_near_tie
                 )?;
                 writeln!(out, "worst logit  {:.4} off", f.worst_logit_difference)?;
