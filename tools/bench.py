@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The figures of docs/benchmarks.md: fidelity, accuracy, what each width of the cache costs, instructions on an emulated Cortex-M7, host speed.
 
-usage: bench.py BINARY [--quick]
+usage: bench.py BINARY [--quick] [PART ...]   parts: fidelity flips accuracy cache cortex_m7 kernels host
 
 Prints Markdown.  Instruction counts are exact and the same on every machine; host speed is a ratio within one run.
 Data that may not be in the project (HWU64, the held-out tales) is looked for in $BITNET_SHARED, default ../shared; what is missing is a line "not run".
@@ -203,6 +203,10 @@ cpu = next((l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswi
 print(f"Made by `make bench` on {cpu}, {os.cpu_count()} CPUs, {platform.system()} {platform.machine()}; "
       + subprocess.run(["arm-none-eabi-gcc", "--version"], capture_output=True, text=True).stdout.splitlines()[0]
       + "; " + subprocess.run(["qemu-system-arm", "--version"], capture_output=True, text=True).stdout.splitlines()[0] + ".\n")
-for part in (fidelity, flips, accuracy, cache, cortex_m7, kernels, host):
+PARTS = (fidelity, flips, accuracy, cache, cortex_m7, kernels, host)
+WANTED = [a for a in sys.argv[2:] if not a.startswith("--")]
+for part in PARTS:
+    if WANTED and part.__name__ not in WANTED:
+        continue
     part()
     sys.stdout.flush()
