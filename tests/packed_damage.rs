@@ -54,7 +54,7 @@ fn every_flipped_bit_is_noticed() {
 #[test]
 fn damage_under_right_digests_is_refused_or_runs() {
     let (mut refused, mut ran) = (0, 0);
-    for seed in 0..cases(6000) as u64 {
+    for seed in 0..cases(12_000) as u64 {
         let mut rng = Rng(seed);
         let mut parts = Parts::tiny();
         let what = mutate(&mut parts, &mut rng);
@@ -72,7 +72,7 @@ fn damage_under_right_digests_is_refused_or_runs() {
         }
     }
     // Both ways must have been tried in earnest.
-    assert!(refused > 1000 && ran > 300, "{refused} refused, {ran} ran");
+    assert!(refused > 2000 && ran > 600, "{refused} refused, {ran} ran");
 }
 
 /// Three prompt tokens and two more, past the window of the tiny model.
