@@ -22,8 +22,9 @@ fn pending() -> std::sync::MutexGuard<'static, BTreeSet<PathBuf>> {
 pub fn remove_pending() {
     let paths = pending();
     for p in paths.iter() {
-        // Nothing more can be done about a failure while the process is ending.
-        let _ = if p.is_dir() { fs::remove_dir_all(p) } else { fs::remove_file(p) };
+        // The writing thread may still add a file while its directory is emptied, so one failure is not the end.
+        let remove = || if p.is_dir() { fs::remove_dir_all(p) } else { fs::remove_file(p) };
+        let _ = (0..5).any(|_| remove().is_ok());
     }
     // Stays locked until the process is gone: the thread that writes must create and rename nothing any more.
     std::mem::forget(paths);
@@ -102,7 +103,9 @@ impl AtomicFile {
         }
         let temp = sibling(target)?;
         let mut list = pending();
-        let file = File::options().read(true).write(true).create(true).truncate(true).open(&temp);
+        // What an earlier killed run with our process id left behind is ours to remove; anything that appears after it is not.
+        let _ = fs::remove_file(&temp);
+        let file = File::options().read(true).write(true).create_new(true).open(&temp);
         let file = file.map_err(|e| Error::io("create the output", target, &e))?;
         list.insert(temp.clone());
         Ok(AtomicFile { file, temp, target: target.to_path_buf(), done: false })

@@ -84,6 +84,10 @@ pub fn prepare(request: Request<'_>) -> Result<Prepared<'_>> {
     let p = &lowered.program;
     let at_tokenizer = |e: Error| e.at_file(&model.files[0].path.with_file_name("tokenizer.json"));
     let host = model.tokenizer_json.as_deref().map(HostTokenizer::from_json).transpose().map_err(at_tokenizer)?;
+    if request.calibration.is_some() && host.is_none() {
+        return Err(Error::usage("a calibration text needs a tokenizer, the checkpoint has none")
+            .hint("leave `--calibrate` out"));
+    }
     let encode = |text: &str| -> Result<Vec<u32>> {
         let ids = host.as_ref().map(|t| t.encode(text)).transpose().map_err(at_tokenizer)?.unwrap_or_default();
         if let Some(id) = ids.iter().find(|id| **id as usize >= p.vocab) {

@@ -368,6 +368,10 @@ static bitnet_status check_op(follow *f, const uint32_t *op, uint32_t index)
             op[OP_P0] > (uint32_t)BN_HINT_LUT) {
             return BITNET_E_FORMAT;
         }
+        if (op[OP_P0] != (uint32_t)BN_HINT_SELECT &&
+            (t[T_KIND] > (uint32_t)BN_TERNARY || (op[OP_P0] == (uint32_t)BN_HINT_PLANES ? f->qmax[a] != 2 : f->qmax[a] > 127 || c->lut_bytes == 0u))) {
+            return BITNET_E_FORMAT; /* a hint must suit codes and matrix */
+        }
         if (op[OP_P0] == (uint32_t)BN_HINT_PLANES && t[T_COLS] > f->planes_cols) {
             f->planes_cols = t[T_COLS];
         }
@@ -378,8 +382,8 @@ static bitnet_status check_op(follow *f, const uint32_t *op, uint32_t index)
         }
         return writes(f, dst, c->d_model, 0u, 1u);
     case BN_KVWRITE:
-        if (layer == BN_NO_LAYER || f->kv_state != 0u || reads(f, a, c->kv_heads * c->head_dim) == 0u ||
-            reads(f, b, c->kv_heads * c->head_dim) == 0u || t[T_KIND] != (uint32_t)BN_FREQ) {
+        if (layer == BN_NO_LAYER || f->kv_state != 0u || a == b || a == f->residual || b == f->residual ||
+            reads(f, a, c->kv_heads * c->head_dim) == 0u || reads(f, b, c->kv_heads * c->head_dim) == 0u || t[T_KIND] != (uint32_t)BN_FREQ) {
             return BITNET_E_FORMAT;
         }
         f->kv_state = 1u;

@@ -13,6 +13,7 @@ typedef char bitnet_check_ctx_size[sizeof(bitnet_ctx) == BITNET_CTX_BYTES_32 ? 1
 enum { KIND_PROGRAM = 1, KIND_TABLES = 2, KIND_WEIGHTS = 3, KIND_TOKENIZER = 4, KIND_GOLDEN = 5, KIND_LAST = 31 };
 
 #define TABLES_BYTES 6152u
+#define TABLES_CRC 0xBFF179FCu /* the tables are the same in every model */
 
 typedef struct {
     const uint8_t *data[8];
@@ -105,6 +106,9 @@ static bitnet_status check_sections(const uint8_t *m, uint32_t bytes, uint32_t c
         }
         if (bn_crc_end(bn_crc_bytes(BN_CRC_START, m + start, e[4])) != e[6]) {
             return BITNET_E_CRC;
+        }
+        if (kind == (uint32_t)KIND_TABLES && e[6] != TABLES_CRC) {
+            return BITNET_E_FORMAT;
         }
         if (kind <= (uint32_t)KIND_GOLDEN) {
             s->data[kind] = m + start;
