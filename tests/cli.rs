@@ -236,6 +236,11 @@ fn colours() {
         return not_run("colours on a terminal", "script (util-linux)");
     }
     let coloured = on_a_terminal("");
+    if coloured.stderr.contains("pseudo-terminal") {
+        // A container without /dev/pts: a property of the machine, not a missing tool.
+        println!("not run: colours on a terminal: this machine gives no pseudo-terminal");
+        return;
+    }
     assert!(coloured.stdout.contains("\u{1b}[1;31merror:"), "{coloured:?}");
     let plain = on_a_terminal("1");
     assert!(plain.stdout.contains("error:") && !plain.stdout.contains('\u{1b}'), "{plain:?}");
