@@ -115,10 +115,6 @@ impl AtomicFile {
         &self.temp
     }
 
-    pub fn target(&self) -> &Path {
-        &self.target
-    }
-
     pub fn write(&mut self, data: &[u8]) -> Result<()> {
         self.file.write_all(data).map_err(|e| Error::io("write the output", &self.target, &e))
     }
@@ -159,13 +155,6 @@ impl Drop for AtomicFile {
 fn sync_dir(target: &Path) -> io::Result<()> {
     let dir = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(dir)?.sync_all()
-}
-
-/// Writes a whole file atomically.
-pub fn write_file(target: &Path, data: &[u8]) -> Result<()> {
-    let mut f = AtomicFile::create(target)?;
-    f.write(data)?;
-    f.commit()
 }
 
 /// A directory that appears under its name only when it is complete. An existing directory is replaced only if it holds `marker`,

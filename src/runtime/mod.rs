@@ -111,11 +111,6 @@ impl<'a> Session<'a> {
         self.saturated
     }
 
-    /// Tokens fed so far.
-    pub fn position(&self) -> u32 {
-        self.position
-    }
-
     /// Forgets the context.
     pub fn reset(&mut self) {
         self.caches.iter_mut().for_each(|c| *c = LayerCache::new());
@@ -156,11 +151,6 @@ impl<'a> Session<'a> {
             _ => return Err(Error::input("the program has no LOGITS operation")),
         };
         Ok(Some(self.slots[src].vector.clone()))
-    }
-
-    /// The codes of every QUANTIZE of the last token would be lost otherwise; used to count rounding flips against a float model.
-    pub fn codes(&self, reg: usize) -> &Codes {
-        &self.slots[reg].codes
     }
 
     fn step(&mut self, op: &Op, id: u32) -> u32 {

@@ -53,51 +53,51 @@ fn missing(tools: &[(&str, &str)]) -> Option<CFailure> {
 /// The C runtime on this machine, with address and undefined-behaviour sanitizers.
 pub fn on_host(path: &Path) -> Result<CRun> {
     let detail = "C99 on this machine, address and undefined-behaviour sanitizers".to_string();
-    if let Some(f) = missing(&[("make", "make"), ("cc", "gcc libc6-dev")]) {
-        return Ok(CRun { detail, traces: Err(f) });
-    }
-    let s = sources(path)?;
-    let build = tempfile::tempdir().map_err(|e| Error::tool(format!("no temporary folder: {e}")))?;
-    let built = make(&s.dir, build.path(), &["host"])?;
-    if !built.status.success() {
-        return Ok(CRun {
-            detail,
-            traces: Err(CFailure::Broke(format!("the C runtime does not build\n    {}", built.tail()))),
-        });
-    }
-    let mut command = Command::new(build.path().join("bitnet_host"));
-    let output = run(command.arg(&s.model).arg("trace"), RUN_LIMIT)?;
-    Ok(CRun { detail, traces: parse(&output) })
+    let traces = match missing(&[("make", "make"), ("cc", "gcc libc6-dev")]) {
+        Some(f) => Err(f),
+        None => build_and_run(path, "host", |build, model| {
+            let mut command = Command::new(build.join("bitnet_host"));
+            run(command.arg(model).arg("trace"), RUN_LIMIT)
+        })?,
+    };
+    Ok(CRun { detail, traces })
 }
 
 /// The firmware in QEMU, built by the exported folder's Makefile.
 pub fn in_emulator(path: &Path) -> Result<CRun> {
     let detail = "C99 firmware, QEMU mps2-an500, FPU off, MPU on".to_string();
-    if !path.is_dir() {
-        let why =
-            "this is a packed file; export a folder for the chip with `--target cortex-m7` and verify that".to_string();
-        return Ok(CRun { detail, traces: Err(CFailure::NotRun(why)) });
-    }
-    if let Some(f) =
-        missing(&[("make", "make"), ("arm-none-eabi-gcc", "gcc-arm-none-eabi"), ("qemu-system-arm", "qemu-system-arm")])
-    {
-        return Ok(CRun { detail, traces: Err(f) });
-    }
+    let tools = [("make", "make"), ("arm-none-eabi-gcc", "gcc-arm-none-eabi"), ("qemu-system-arm", "qemu-system-arm")];
+    let traces = if !path.is_dir() {
+        let why = "this is a packed file; export a folder for the chip with `--target cortex-m7` and verify that";
+        Err(CFailure::NotRun(why.to_string()))
+    } else if let Some(f) = missing(&tools) {
+        Err(f)
+    } else {
+        build_and_run(path, "TARGET=qemu", |build, _| qemu(&build.join("qemu.elf"), &["trace"]))?
+    };
+    Ok(CRun { detail, traces })
+}
+
+/// Builds one goal of the Makefile and runs what it made. A program that does not start or does not end is broken, not "not run".
+fn build_and_run(
+    path: &Path,
+    goal: &str,
+    start: impl FnOnce(&Path, &Path) -> Result<Output>,
+) -> Result<Result<Vec<PromptTrace>, CFailure>> {
     let s = sources(path)?;
     let build = tempfile::tempdir().map_err(|e| Error::tool(format!("no temporary folder: {e}")))?;
-    let built = make(&s.dir, build.path(), &["TARGET=qemu"])?;
+    let built = make(&s.dir, build.path(), &[goal])?;
     if !built.status.success() {
-        return Ok(CRun {
-            detail,
-            traces: Err(CFailure::Broke(format!("the firmware does not build\n    {}", built.tail()))),
-        });
+        return Ok(Err(CFailure::Broke(format!("it does not build\n    {}", built.tail()))));
     }
-    let output = qemu(&build.path().join("qemu.elf"), &["trace"])?;
-    Ok(CRun { detail, traces: parse(&output) })
+    Ok(match start(build.path(), &s.model) {
+        Ok(output) => parse(&output),
+        Err(e) => Err(CFailure::Broke(e.message().to_string())),
+    })
 }
 
 /// Runs a firmware image in the emulator; its semihosting output is stdout, its exit code that of the process.
-pub fn qemu(elf: &Path, arguments: &[&str]) -> Result<Output> {
+fn qemu(elf: &Path, arguments: &[&str]) -> Result<Output> {
     let mut semihosting = "enable=on,target=native,chardev=out,arg=firmware".to_string();
     for a in arguments {
         // QEMU doubles a comma that belongs to a value.
