@@ -2,7 +2,7 @@ use super::Printer;
 use crate::digest::hex;
 use crate::error::Result;
 use crate::format::packed::{Kind, MAGIC};
-use crate::format::safetensors;
+use crate::format::File;
 use crate::import::import;
 use crate::plan::group;
 use crate::program::{self, TensorKind};
@@ -132,7 +132,7 @@ impl Inspect {
     }
 
     fn safetensors(&self, printer: &Printer) -> Result<u8> {
-        let f = safetensors::File::open(&self.path)?;
+        let f = File::open(&self.path)?;
         let tensors = f.names().filter_map(|n| f.get(n)).map(|t| RawTensor {
             name: t.name.to_string(),
             dtype: t.dtype.name(),

@@ -1,6 +1,6 @@
 //! A network before it becomes integers: facts of the architecture and references to tensors that still lie in their files.
 
-use crate::format::safetensors;
+use crate::format::File;
 use crate::tensor::TensorView;
 
 /// Non-linearity of the gated feed-forward part.
@@ -136,7 +136,7 @@ pub struct Model {
     /// Last part of the folder or hub id.
     pub name: String,
     pub architecture: String,
-    pub files: Vec<safetensors::File>,
+    pub files: Vec<File>,
     pub vocab: usize,
     pub d_model: usize,
     pub ffn: usize,
