@@ -315,3 +315,26 @@ fn learn(meta: &mut Meta, headers: &HeaderMap) {
     let size = |name: &str| text(name).and_then(|v| v.trim().parse().ok());
     meta.size = meta.size.take().or_else(|| size("x-linked-size"));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsString;
+
+    #[test]
+    fn no_redirect_leaves_https() {
+        let settings = Settings::from_lookup(&|name| (name == "HOME").then(|| OsString::from("/h"))).unwrap();
+        let id = Id::parse("o/n").unwrap();
+        let client = Client::new(&settings, &id).unwrap();
+        let follow = |from: &str, to: &str| {
+            let headers = HeaderMap::from_iter([(ureq::http::header::LOCATION, to.parse().unwrap())]);
+            client.follow(&Url::parse(from).unwrap(), &headers).map(|u| u.full()).ok()
+        };
+        assert_eq!(follow("https://a/x", "https://b/y").as_deref(), Some("https://b/y"));
+        assert_eq!(follow("http://a/x", "http://b/y").as_deref(), Some("http://b/y"));
+        assert_eq!(follow("https://localhost/x", "http://127.0.0.1/y").as_deref(), Some("http://127.0.0.1/y"));
+        for to in ["http://a/x", "http://127.0.0.1/x", "HTTP://b/", "ftp://b/", "//user@b/"] {
+            assert_eq!(follow("https://a/x", to), None, "{to}");
+        }
+    }
+}
