@@ -14,6 +14,7 @@ use ureq::http::{HeaderMap, Method, Request, StatusCode};
 use ureq::{Agent, Body};
 
 const MAX_REDIRECTS: usize = 10;
+const NO_TRUST: &str = "the connection cannot be trusted: check HF_ENDPOINT, the clock, and proxies in between";
 
 /// A request that gave nothing, and whether another one may.
 pub struct Failure {
@@ -224,12 +225,14 @@ impl<'a> Client<'a> {
         let (why, hint, passing) = match e {
             ureq::Error::Timeout(_) => ("it does not answer, or stopped in the middle".to_string(), None, true),
             ureq::Error::HostNotFound => ("there is no host of this name".to_string(), None, false),
+            // The TLS library reports through the connection. A certificate does not get better by asking again.
+            ureq::Error::Io(e) if e.kind() == std::io::ErrorKind::InvalidData => {
+                (e.to_string(), Some(NO_TRUST), !e.to_string().contains("certificate"))
+            }
             ureq::Error::Io(e) => (e.to_string(), None, true),
-            ureq::Error::Tls(_) | ureq::Error::Rustls(_) | ureq::Error::Pem(_) => (
-                e.to_string(),
-                Some("the connection cannot be trusted: check the clock, and proxies in between"),
-                false,
-            ),
+            ureq::Error::Tls(_) | ureq::Error::Rustls(_) | ureq::Error::Pem(_) => {
+                (e.to_string(), Some(NO_TRUST), false)
+            }
             ureq::Error::BadUri(_) => ("it is no valid address".to_string(), None, false),
             e => (e.to_string(), None, true),
         };
