@@ -15,13 +15,50 @@ fn an_error_page_after_a_good_head_is_not_stored() {
     let place = Place::new(&hub.url());
     place.refuses(&["status 403"]);
     place.nothing_is_stored();
-    assert_eq!(hub.asked("HEAD ").len(), 4, "three files and one redirect");
+    assert_eq!(hub.asked("HEAD ").len(), 4, "three files and a redirect within the hub");
 }
 
 #[test]
 fn a_mirror_without_trees_works_by_head() {
     let hub = Hub::with(Repo::small(), |a, r| if a.path.contains("/tree/") { Reply::new(404, "") } else { r });
     is_good(&Place::new(&hub.url()).fetch("org/name").unwrap());
+}
+
+#[test]
+fn a_head_is_not_followed_to_the_store() {
+    // A signed address is good for GET alone.
+    let store = Hub::with(Repo::small(), |a, r| if a.method == "HEAD" { Reply::new(403, "") } else { r });
+    let hub = Hub::with(Repo { store: store.url(), ..Repo::small() }, |a, r| match a.path.contains("/tree/") {
+        true => Reply::new(404, ""),
+        false => r,
+    });
+    is_good(&Place::new(&hub.url()).fetch("org/name").unwrap());
+    assert!(store.asked("HEAD").is_empty());
+}
+
+#[test]
+fn a_file_of_another_commit_is_refused() {
+    let hub = Hub::with(Repo::small(), |a, r| match a.path.ends_with("/config.json") {
+        true => r.with("X-Repo-Commit", COMMIT.replace('0', "1")),
+        false => r,
+    });
+    Place::new(&hub.url()).refuses(&["`config.json`", "another commit"]);
+}
+
+#[test]
+fn a_size_at_the_end_of_the_numbers_is_no_trouble() {
+    let hub = Hub::with(Repo::small(), |a, r| match &a.path {
+        p if p.contains("/tree/") => {
+            let text = String::from_utf8(r.body).unwrap();
+            Reply::new(200, text.replace("\"size\":200000", &format!("\"size\":{}", u64::MAX)))
+        }
+        p if p.contains("/resolve/") && p.ends_with(".safetensors") => r.with("X-Linked-Size", u64::MAX),
+        _ if is_store(a) => r.announcing(0),
+        _ => r,
+    });
+    let place = Place::new(&hub.url());
+    place.refuses(&["fetching `model.safetensors` fails"]);
+    place.nothing_is_stored();
 }
 
 #[test]

@@ -50,11 +50,20 @@ impl From<Error> for Failure {
 #[derive(Default, Debug, Clone)]
 pub struct Meta {
     pub commit: Option<String>,
-    pub etag: Option<String>,
     pub size: Option<u64>,
+    /// Of the content behind a redirect.
+    linked: Option<Digest>,
+    /// Of the last answer; beside a linked one it is that of a pointer.
+    plain: Option<Digest>,
 }
 
-/// The answer at the end of the redirects, with a status below 400.
+impl Meta {
+    pub fn digest(&self) -> Option<&Digest> {
+        self.linked.as_ref().or(self.plain.as_ref())
+    }
+}
+
+/// The answer at the end of the redirects, with a status below 400 or 416. That to a HEAD may be the redirect to another host.
 pub struct Answer {
     pub status: u16,
     pub headers: HeaderMap,
@@ -171,8 +180,12 @@ impl<'a> Client<'a> {
                 learn(&mut meta, headers);
             }
             if matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
-                url = self.follow(&url, headers)?;
-                continue;
+                let to = self.follow(&url, headers)?;
+                // What is to be known about a file the hub has said; an address that is signed for GET answers no HEAD.
+                if ask.method == Method::GET || to.same_origin(self.endpoint()) {
+                    url = to;
+                    continue;
+                }
             }
             if status.is_client_error() && status != StatusCode::RANGE_NOT_SATISFIABLE || status.is_server_error() {
                 return Err(self.refused(&url, status.as_u16(), headers));
@@ -282,7 +295,9 @@ impl<'a> Client<'a> {
             (401, _) => match token {
                 // The hub does not tell strangers whether a private repository exists.
                 None => Error::usage(format!("the hub knows no public model `{}` (status 401)", id.repo()))
-                    .hint(format!("check the spelling; if it is private or gated, {log_in}")),
+                    .hint(format!(
+                    "check the spelling, and the path if a local folder is meant; if it is private or gated, {log_in}"
+                )),
                 Some(Token { source, .. }) => Error::usage(format!(
                     "the hub does not accept the token in {source} for `{}` (status 401)",
                     id.repo()
@@ -310,13 +325,11 @@ fn header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 }
 
 fn learn(meta: &mut Meta, headers: &HeaderMap) {
-    let text = |name: &str| header(headers, name).map(str::to_string);
-    meta.commit = meta.commit.take().or_else(|| text("x-repo-commit"));
-    // A linked etag is that of the content; the plain one beside it is that of a pointer.
-    let digest = |name: &str| text(name).filter(|e| Digest::parse(e).is_some());
-    meta.etag = meta.etag.take().or_else(|| digest("x-linked-etag")).or_else(|| digest("etag"));
-    let size = |name: &str| text(name).and_then(|v| v.trim().parse().ok());
-    meta.size = meta.size.take().or_else(|| size("x-linked-size"));
+    let digest = |name: &str| header(headers, name).and_then(Digest::parse);
+    meta.commit = meta.commit.take().or_else(|| header(headers, "x-repo-commit").map(str::to_string));
+    meta.size = meta.size.take().or_else(|| header(headers, "x-linked-size")?.trim().parse().ok());
+    meta.linked = meta.linked.take().or_else(|| digest("x-linked-etag"));
+    meta.plain = digest("etag").or(meta.plain.take());
 }
 
 #[cfg(test)]

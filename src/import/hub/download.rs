@@ -161,7 +161,7 @@ impl Job<'_> {
         if answer.meta.commit.as_deref().is_some_and(|c| c != self.commit) {
             return Err(self.fails("the hub answers with another commit"));
         }
-        let announced = answer.meta.etag.as_deref().and_then(Digest::parse);
+        let announced = answer.meta.digest();
         if announced.is_some_and(|d| d.contradicts(&self.wanted.digest)) || answer.meta.size.is_some_and(|s| s != size)
         {
             return Err(self.fails("the hub announces another content than it lists"));
@@ -203,7 +203,7 @@ impl Job<'_> {
         let mut buffer = vec![0; BUFFER];
         let cut = loop {
             // One byte more than is missing, to see a body that is too long.
-            let room = (size - have + 1).min(BUFFER as u64) as usize;
+            let room = (size - have).saturating_add(1).min(BUFFER as u64) as usize;
             let n = match body.read(&mut buffer[..room]) {
                 Ok(0) if have < size => {
                     break Failure::again(self.fails(&format!("the body ended after {have} of {size} bytes")))
@@ -213,7 +213,7 @@ impl Job<'_> {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 Err(e) => break self.client.broken(self.url, &ureq::Error::from(e)),
             };
-            if have + n as u64 > size {
+            if n as u64 > size - have {
                 self.restart(file)?;
                 return Err(Failure::again(self.fails(&format!("more than the listed {size} bytes come"))));
             }

@@ -129,10 +129,10 @@ impl Listing {
         let url = file_url(client, id, &self.commit, name);
         client.retry(|| {
             let answer = client.send(&Ask { method: Method::HEAD, url: &url, range: None, file: false })?;
-            let length = answer.header("content-length").and_then(|v| v.trim().parse().ok());
-            let digest = answer.meta.etag.as_deref().and_then(Digest::parse);
-            match (answer.meta.size.or(length), digest) {
-                (Some(size), Some(digest)) => Ok((size, digest)),
+            // The length of a redirect is that of its page.
+            let length = answer.header("content-length").filter(|_| answer.status == 200);
+            match (answer.meta.size.or_else(|| length?.trim().parse().ok()), answer.meta.digest()) {
+                (Some(size), Some(digest)) => Ok((size, digest.clone())),
                 _ => {
                     Err(Error::input(format!("the hub tells no size and digest of `{name}`, so it cannot be checked"))
                         .hint("fetch it by other means and give the folder, or set another HF_ENDPOINT")

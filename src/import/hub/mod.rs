@@ -62,7 +62,13 @@ pub fn obtain(id: &Id, settings: &Settings, progress: &dyn Progress) -> Result<F
         });
     }
     let client = Client::new(settings, id)?;
-    let mut listing = match Listing::ask(&client, id) {
+    // Whoever has a copy does not wait long for a hub that is not there.
+    let hasty = Settings { attempts: settings.attempts.min(2), ..settings.clone() };
+    let first = match repo.commit_of(id.revision()) {
+        Some(_) => &Client::new(&hasty, id)?,
+        None => &client,
+    };
+    let mut listing = match Listing::ask(first, id) {
         Ok(l) => l,
         // Better the model as it was last seen than none, but not in silence.
         Err(failure) if failure.unreachable => {
