@@ -18,16 +18,13 @@ use std::path::Path;
 /// Those of [`import`], and `Io` or `Usage` if the model cannot be fetched.
 pub fn open(spec: &Path, progress: &dyn Progress) -> Result<Model> {
     #[cfg(feature = "hub")]
-    if is_remote(spec) {
-        // `is_remote` has just parsed it.
-        if let Some(id) = hub::is_hub_id(spec) {
-            let found = hub::obtain(&id, &hub::Settings::from_env()?, progress)?;
-            let mut model = import(&found.path)?;
-            // The folder of a snapshot is named after its commit.
-            model.name = id.name().to_string();
-            model.warnings.extend(found.warning);
-            return Ok(model);
-        }
+    if let Some(id) = hub::is_hub_id(spec).filter(|_| !spec.exists()) {
+        let found = hub::obtain(&id, &hub::Settings::from_env()?, progress)?;
+        let mut model = import(&found.path)?;
+        // The folder of a snapshot is named after its commit.
+        model.name = id.name().to_string();
+        model.warnings.extend(found.warning);
+        return Ok(model);
     }
     // Only downloads have something to tell.
     let _ = progress;
