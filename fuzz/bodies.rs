@@ -1,7 +1,7 @@
 //! What each fuzz target does with its bytes. Plain functions, so that `tests/fuzz_replay.rs` runs them on a stable compiler, too.
 
 use bitnet_convert::format::packed;
-use bitnet_convert::format::safetensors;
+use bitnet_convert::format::File;
 use bitnet_convert::import::config::Config;
 use bitnet_convert::kernels::DotKernel;
 use bitnet_convert::runtime::Artifact;
@@ -24,7 +24,7 @@ pub fn packed_file(data: &[u8]) {
 
 /// A safetensors file: every tensor that it lists can be read.
 pub fn safetensors_file(data: &[u8]) {
-    if let Ok(f) = safetensors::File::from_bytes(data.to_vec(), Path::new("fuzz")) {
+    if let Ok(f) = File::from_bytes(data.to_vec(), Path::new("fuzz")) {
         for name in f.names() {
             if let Some(t) = f.get(name) {
                 let _ = t.to_f32();

@@ -1,7 +1,7 @@
 //! What a conversion cost: accuracy on tasks, perplexity on text, distance from golden logits of the float model.
 
 use crate::error::{Error, Result};
-use crate::format::safetensors;
+use crate::format::File;
 use crate::fsio::read_capped;
 use crate::kernels::dot::DotKernel;
 use crate::progress::Progress;
@@ -160,7 +160,7 @@ pub struct Fidelity {
 
 /// Compares with `input_ids*` and `logits*` of a safetensors file, position by position.
 pub fn fidelity(artifact: &Artifact, file: &Path) -> Result<Fidelity> {
-    let golden = safetensors::File::open(file)?;
+    let golden = File::open(file)?;
     let vocab = artifact.program.vocab;
     let mut session = artifact.session(DotKernel::best());
     let mut f =
@@ -171,7 +171,7 @@ pub fn fidelity(artifact: &Artifact, file: &Path) -> Result<Fidelity> {
             return Err(Error::input(format!("`{name}` has no logits beside it")).at_file(file));
         };
         let length = ids.shape.last().copied().unwrap_or(0).max(1);
-        if ids.dtype != DType::Other("I64") {
+        if ids.dtype != DType::I64 {
             return Err(ids.error(format!("holds {}, ids are I64", ids.dtype.name())).at_file(file));
         }
         let ids: Vec<u32> = ids.data.chunks_exact(8).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();

@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Rooms that may use another one on their own floor, and why.
-const NEIGHBOURS: [(&str, &str, &str); 6] = [
+const NEIGHBOURS: [(&str, &str, &str); 7] = [
+    ("tensor", "encoding", "an element type may be a block of quantized values"),
     ("bytes", "error", "an error is the one thing that every room shares"),
     ("fsio", "error", "as above"),
     ("kernels", "encoding", "a kernel reads weights as they are encoded"),

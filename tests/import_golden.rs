@@ -3,7 +3,7 @@
 
 mod common;
 
-use bitnet_convert::format::safetensors;
+use bitnet_convert::format::File;
 use bitnet_convert::kernels::dot::DotKernel;
 use bitnet_convert::program::{ScaleMode, TensorKind};
 use bitnet_convert::runtime::{matrix, record, Artifact};
@@ -45,8 +45,8 @@ impl Exported {
     }
 }
 
-fn golden(name: &str) -> safetensors::File {
-    safetensors::File::open(&fixture(name).join("golden.safetensors")).unwrap()
+fn golden(name: &str) -> File {
+    File::open(&fixture(name).join("golden.safetensors")).unwrap()
 }
 
 /// `model.layers.1.self_attn.q_proj.weight` → `layers.1.attn.q`.
@@ -222,7 +222,7 @@ fn a_float_checkpoint_needs_settings() {
 /// Scales and codes of a float checkpoint, computed here from its weights by the formulas of the papers.
 #[test]
 fn float_weights_are_quantized_by_the_unit() {
-    let source = safetensors::File::open(&fixture("golden/llama/model.safetensors")).unwrap();
+    let source = File::open(&fixture("golden/llama/model.safetensors")).unwrap();
     for (weight, activation, units) in
         [("1.58", "8", "row"), ("1.58", "8", "32"), ("1.58", "8", "tensor"), ("1", "4", "row"), ("1", "2", "tensor")]
     {

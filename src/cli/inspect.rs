@@ -2,7 +2,7 @@ use super::Printer;
 use crate::digest::hex;
 use crate::error::Result;
 use crate::format::packed::{Kind, MAGIC};
-use crate::format::safetensors;
+use crate::format::File;
 use crate::import;
 use crate::plan::group;
 use crate::program::{self, TensorKind};
@@ -132,7 +132,7 @@ impl Inspect {
     }
 
     fn safetensors(&self, printer: &Printer) -> Result<u8> {
-        let f = safetensors::File::open(&self.path)?;
+        let f = File::open(&self.path)?;
         let tensors = f.names().filter_map(|n| f.get(n)).map(|t| RawTensor {
             name: t.name.to_string(),
             dtype: t.dtype.name(),
@@ -167,14 +167,14 @@ impl Inspect {
             native: m.native.is_some(),
             vocab: m.vocab,
             d_model: m.d_model,
-            ffn: m.ffn,
+            ffn: m.layers[0].mlp.up.weight.rows,
             layers: m.layers.len(),
             heads: m.heads,
             kv_heads: m.kv_heads,
             head_dim: m.head_dim,
             context: m.context,
-            hidden_activation: m.activation.name(),
-            projections: m.projections().map(|l| (l.rows * l.cols) as u64).sum(),
+            hidden_activation: m.layers[0].mlp.activation.name(),
+            projections: m.projections().map(|l| (l.weight.rows * l.weight.cols) as u64).sum(),
             warnings: m.warnings.clone(),
         };
         printer.result(&info, |out| {

@@ -1,4 +1,5 @@
 //! How numbers are held: fixed point and scales ([`fixed`]), low-bit weights ([`lowbit`]).
 
+pub mod blocks;
 pub mod fixed;
 pub mod lowbit;

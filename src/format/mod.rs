@@ -1,5 +1,8 @@
-//! One wire format each. None knows another, none knows what a network is.
+//! One wire format each; [`File`] holds the tensors of any of them. None knows what a network is.
 
+pub mod file;
 pub mod manifest;
 pub mod packed;
 pub mod safetensors;
+
+pub use file::File;

@@ -3,7 +3,7 @@
 use super::config::Config;
 use crate::digest::sha256;
 use crate::error::{Error, Result};
-use crate::format::safetensors;
+use crate::format::File;
 use crate::fsio::read_capped;
 use crate::limits::{MAX_JSON_BYTES, MAX_TOKENIZER_BYTES};
 use crate::model::TensorRef;
@@ -17,7 +17,7 @@ pub struct Checkpoint {
     pub generation: Option<Config>,
     pub tokenizer_json: Option<Vec<u8>>,
     pub chat_template: String,
-    pub files: Vec<safetensors::File>,
+    pub files: Vec<File>,
     /// Tensor name without the prefixes that uploads differ in → where it is.
     index: BTreeMap<String, TensorRef>,
     pub sources: Vec<(String, u64, [u8; 32])>,
@@ -102,9 +102,9 @@ impl Checkpoint {
     }
 }
 
-fn weight_files(path: &Path, dir: &Path, index: Option<&Config>) -> Result<Vec<safetensors::File>> {
+fn weight_files(path: &Path, dir: &Path, index: Option<&Config>) -> Result<Vec<File>> {
     if path.is_file() {
-        return Ok(vec![safetensors::File::open(path)?]);
+        return Ok(vec![File::open(path)?]);
     }
     if let Some(index) = index {
         let map = index.get("weight_map").and_then(|m| m.as_object()).filter(|m| !m.is_empty());
@@ -117,7 +117,7 @@ fn weight_files(path: &Path, dir: &Path, index: Option<&Config>) -> Result<Vec<s
                 _ => return Err(index.error(format!("`weight_map` has {file} as file of a tensor")).at_tensor(tensor)),
             };
         }
-        let files: Vec<_> = names.iter().map(|n| safetensors::File::open(&dir.join(n))).collect::<Result<_>>()?;
+        let files: Vec<_> = names.iter().map(|n| File::open(&dir.join(n))).collect::<Result<_>>()?;
         for tensor in map.keys() {
             if !files.iter().any(|f| f.get(tensor).is_some()) {
                 return Err(index.error("the index lists this tensor, no file has it").at_tensor(tensor));
@@ -127,7 +127,7 @@ fn weight_files(path: &Path, dir: &Path, index: Option<&Config>) -> Result<Vec<s
     }
     let single = dir.join("model.safetensors");
     if single.is_file() {
-        return Ok(vec![safetensors::File::open(&single)?]);
+        return Ok(vec![File::open(&single)?]);
     }
     let e = Error::input("there is no `model.safetensors` and no `model.safetensors.index.json`").at_file(dir);
     let other = ["pytorch_model.bin", "pytorch_model.bin.index.json", "consolidated.00.pth"];
@@ -161,7 +161,7 @@ fn canonical(name: &str) -> Option<String> {
     })
 }
 
-fn index_tensors(files: &[safetensors::File]) -> Result<BTreeMap<String, TensorRef>> {
+fn index_tensors(files: &[File]) -> Result<BTreeMap<String, TensorRef>> {
     let mut index: BTreeMap<String, TensorRef> = BTreeMap::new();
     for (i, f) in files.iter().enumerate() {
         for name in f.names() {

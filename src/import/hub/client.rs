@@ -294,10 +294,11 @@ impl<'a> Client<'a> {
             }
             (401, _) => match token {
                 // The hub does not tell strangers whether a private repository exists.
-                None => Error::usage(format!("the hub knows no public model `{}` (status 401)", id.repo()))
-                    .hint(format!(
+                None => {
+                    Error::usage(format!("the hub knows no public model `{}` (status 401)", id.repo())).hint(format!(
                     "check the spelling, and the path if a local folder is meant; if it is private or gated, {log_in}"
-                )),
+                ))
+                }
                 Some(Token { source, .. }) => Error::usage(format!(
                     "the hub does not accept the token in {source} for `{}` (status 401)",
                     id.repo()

@@ -1,0 +1,82 @@
+//! A file of tensors, whatever its container: names, types, shapes and bytes.
+
+use super::safetensors;
+use crate::error::{Error, Result};
+use crate::fsio::{self, Mapped};
+use crate::tensor::{DType, TensorView};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// The tensors of a file by name.
+pub type Entries = BTreeMap<String, Entry>;
+
+/// A tensor as its container describes it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    pub dtype: DType,
+    pub shape: Vec<usize>,
+    pub data: Bytes,
+}
+
+/// Where the bytes of a tensor are: row-major, as long as type and shape say.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Bytes {
+    /// In the file.
+    At(Range<usize>),
+    /// Put in order while the container was read: strided views, which are rare.
+    Owned(Vec<u8>),
+}
+
+/// A mapped file of tensors.
+pub struct File {
+    pub path: PathBuf,
+    map: Mapped,
+    entries: Entries,
+}
+
+impl File {
+    /// Opens a file of any container; the first bytes decide, not the name.
+    ///
+    /// # Errors
+    /// `Io` if it cannot be mapped, `Input` if it is damaged, `Unsupported` for what is no container of tensors.
+    pub fn open(path: &Path) -> Result<File> {
+        File::from_mapped(fsio::map(path)?, path)
+    }
+
+    /// As [`File::open`], for bytes in memory.
+    pub fn from_bytes(data: Vec<u8>, path: &Path) -> Result<File> {
+        File::from_mapped(Mapped::Bytes(data), path)
+    }
+
+    fn from_mapped(map: Mapped, path: &Path) -> Result<File> {
+        let entries = safetensors::parse(&map).map_err(|e: Error| e.at_file(path))?;
+        Ok(File { path: path.to_path_buf(), map, entries })
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str)
+    }
+
+    pub fn get(&self, name: &str) -> Option<TensorView<'_>> {
+        let (name, e) = self.entries.get_key_value(name)?;
+        let (data, offset) = match &e.data {
+            Bytes::At(r) => (&self.map[r.clone()], r.start as u64),
+            Bytes::Owned(v) => (&v[..], 0),
+        };
+        Some(TensorView { name, dtype: e.dtype, shape: &e.shape, data, offset })
+    }
+
+    pub fn len(&self) -> u64 {
+        self.map.len() as u64
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The whole file, for its digest.
+    pub fn bytes(&self) -> &[u8] {
+        &self.map
+    }
+}
