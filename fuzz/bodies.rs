@@ -1,5 +1,9 @@
 //! What each fuzz target does with its bytes. Plain functions, so that `tests/fuzz_replay.rs` runs them on a stable compiler, too.
 
+#[path = "../tests/common/torch.rs"]
+#[allow(dead_code)]
+mod torch;
+
 use bitnet_convert::format::packed;
 use bitnet_convert::format::File;
 use bitnet_convert::import::config::Config;
@@ -31,6 +35,16 @@ pub fn safetensors_file(data: &[u8]) {
             }
         }
     }
+}
+
+/// A checkpoint of torch, as a file.
+pub fn torch_file(data: &[u8]) {
+    safetensors_file(data);
+}
+
+/// The pickle of a checkpoint of torch, in an archive whose checksum is right.
+pub fn torch_pickle(data: &[u8]) {
+    safetensors_file(&torch::checkpoint(data));
 }
 
 /// config.json.
