@@ -224,10 +224,10 @@ impl<'a> Machine<'a> {
     }
 
     fn pairs(&self, ids: &[Id]) -> Result<Vec<(Id, Id)>> {
-        match ids.as_chunks() {
-            (pairs, []) => Ok(pairs.iter().map(|[k, v]| (*k, *v)).collect()),
-            _ => Err(self.bad("a key without value")),
+        if ids.len() % 2 != 0 {
+            return Err(self.bad("a key without value"));
         }
+        Ok(ids.chunks_exact(2).map(|p| (p[0], p[1])).collect())
     }
 
     fn tuple(&mut self, n: usize) -> Result<()> {
