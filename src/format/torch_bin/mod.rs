@@ -13,9 +13,11 @@
 //! | file | does |
 //! |---|---|
 //! | `zip` | the directory of the archive, without compression |
-//! | `pickle` | the pickle, without the part that runs code |
+//! | `pickle` | what a pickle may hold |
+//! | `machine` | the operations that build it, and none that runs code |
 //! | `tensors` | storages, offsets and strides → bytes |
 
+mod machine;
 mod pickle;
 mod tensors;
 mod zip;
