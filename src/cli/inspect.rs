@@ -167,14 +167,14 @@ impl Inspect {
             native: m.native.is_some(),
             vocab: m.vocab,
             d_model: m.d_model,
-            ffn: m.ffn,
+            ffn: m.layers[0].mlp.up.weight.rows,
             layers: m.layers.len(),
             heads: m.heads,
             kv_heads: m.kv_heads,
             head_dim: m.head_dim,
             context: m.context,
-            hidden_activation: m.activation.name(),
-            projections: m.projections().map(|l| (l.rows * l.cols) as u64).sum(),
+            hidden_activation: m.layers[0].mlp.activation.name(),
+            projections: m.projections().map(|l| (l.weight.rows * l.weight.cols) as u64).sum(),
             warnings: m.warnings.clone(),
         };
         printer.result(&info, |out| {

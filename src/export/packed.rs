@@ -326,7 +326,7 @@ fn manifest(r: &Request, lowered: &Lowered) -> Manifest {
         transforms: vec![Transform { name: "lower".into(), parameters }],
         weight_rule: lowered.weight_rule.clone(),
         activation_rule: lowered.activation_rule.name().into(),
-        hidden_activation: m.activation.name().into(),
+        hidden_activation: m.layers[0].mlp.activation.name().into(),
         tensor_names: lowered.program.tensors.iter().map(|t| t.name.clone()).collect(),
         native: lowered.native,
         target: r.target.name.clone(),

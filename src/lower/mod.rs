@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::kernels::attention::AttentionShape;
 use crate::kernels::scalar::QuantRule;
 use crate::limits::{MAX_QMAX, MAX_WINDOW};
-use crate::model::{Activation, ActivationRule, Linear, Model, Source, TensorRef, WeightRule};
+use crate::model::{Activation, ActivationRule, Form, Linear, Matrix, Model, Norm, Source, WeightRule};
 use crate::program::{
     KernelHint, Op, OpKind, Program, Reg, RegKind, Register, ScaleMode, Tensor, TensorId, TensorKind,
 };
@@ -53,12 +53,12 @@ impl Default for Options {
 pub(crate) enum Origin {
     /// A projection; the rule applies to float masters.
     LowBit {
-        linear: Linear,
+        weight: Matrix,
         rule: Option<WeightRule>,
     },
     /// Rows of an embedding or head as integers.
-    Rows(TensorRef),
-    Gamma(TensorRef),
+    Rows(Matrix),
+    Gamma(Norm),
     Frequencies(Vec<u32>),
     /// Known only after calibration, appended last.
     StaticKeys,
@@ -167,12 +167,15 @@ fn settings(m: &Model, o: &Options) -> Result<(Option<WeightRule>, ActivationRul
         return Err(Error::usage("a native checkpoint has its own weight scales, one for each matrix")
             .hint("leave `--weight-scales` out"));
     }
-    let activation = o.activation.unwrap_or(native.activation);
-    if activation != native.activation {
+    let Some(trained) = native.activation else {
+        return Err(Error::unsupported("float activations are not lowered yet"));
+    };
+    let activation = o.activation.unwrap_or(trained);
+    if activation != trained {
         carried = false;
         warnings.push(format!(
             "the checkpoint was trained with {} activations; {} will change its answers",
-            native.activation.name(),
+            trained.name(),
             activation.name()
         ));
     }
@@ -193,6 +196,10 @@ fn quant_rule(rule: ActivationRule) -> QuantRule {
     }
 }
 
+fn positive(v: f64, what: &str) -> Result<Scale> {
+    Scale::from_f64(v).ok_or_else(|| Error::input(format!("{what} is {v}, it must be positive")))
+}
+
 /// Registers, by what they hold.
 const X: Reg = 0;
 const NORMED: Reg = 1;
@@ -201,6 +208,11 @@ const WIDE: Reg = 3; // q, gate, results of o and down, logits
 const UP: Reg = 4; // k, up
 const VALUE: Reg = 5;
 const OWN_NORM: Reg = 6; // after a projection's own input norm
+
+/// Whether codes lie in the checkpoint already.
+fn is_stored(m: &Matrix) -> bool {
+    m.source.form() != Form::Float && !matches!(m.source, Source::Master(_))
+}
 
 struct Builder<'a> {
     m: &'a Model,
@@ -214,8 +226,6 @@ struct Builder<'a> {
     tensors: Vec<Tensor>,
     origins: Vec<Origin>,
     at: u64,
-    eps: Scale,
-    own_eps: Scale,
     softmax: Scale,
 }
 
@@ -227,22 +237,17 @@ impl<'a> Builder<'a> {
         act: ActivationRule,
         static_keys: bool,
     ) -> Result<Self> {
-        let positive = |v: f64, what: &str| {
-            Scale::from_f64(v).ok_or_else(|| Error::input(format!("{what} is {v}, it must be positive")))
-        };
-        // The reference adds eps as f32.
-        let eps = positive(f64::from(m.eps as f32), "rms_norm_eps")?;
-        let own_eps = positive(f64::from(m.input_norm_eps as f32), "rms_norm_eps of the projections")?;
-        let softmax = positive(1.0 / libm::sqrt(m.head_dim as f64), "the softmax scale")?.mul(LOG2E);
+        let softmax = positive(m.layers[0].attn.scale, "the softmax scale")?.mul(LOG2E);
+        let ffn = m.layers.iter().map(|l| l.mlp.up.weight.rows).max().unwrap_or(0);
         let (qd, kvd) = (m.heads * m.head_dim, m.kv_heads * m.head_dim);
         let v = |n: usize| Register { kind: RegKind::Vector, capacity: n };
-        let widest = m.d_model.max(qd).max(m.ffn);
+        let widest = m.d_model.max(qd).max(ffn);
         let registers = vec![
             v(m.d_model),
             v(m.d_model.max(qd)),
             Register { kind: RegKind::Codes8, capacity: widest },
             v(widest.max(m.vocab)),
-            v(kvd.max(m.ffn)),
+            v(kvd.max(ffn)),
             v(kvd),
         ];
         Ok(Builder {
@@ -257,8 +262,6 @@ impl<'a> Builder<'a> {
             tensors: Vec::new(),
             origins: Vec::new(),
             at: 0,
-            eps,
-            own_eps,
             softmax,
         })
     }
@@ -283,21 +286,24 @@ impl<'a> Builder<'a> {
         self.ops.push(Op { layer, kind });
     }
 
-    fn norm(&mut self, layer: Option<usize>, dst: Reg, src: Reg, name: String, weight: &TensorRef, eps: Scale) {
-        let n = self.m.tensor(weight).elements();
-        let gamma = self.tensor(name, TensorKind::Gamma, 1, n, Origin::Gamma(weight.clone()));
+    fn norm(&mut self, layer: Option<usize>, dst: Reg, src: Reg, name: String, norm: &Norm) -> Result<()> {
+        let gamma = self.tensor(name, TensorKind::Gamma, 1, norm.len, Origin::Gamma(norm.clone()));
+        // The reference adds eps as f32.
+        let eps = positive(f64::from(norm.eps as f32), "the eps of a norm")?;
         self.op(layer, OpKind::RmsNorm { dst, src, gamma, eps });
+        Ok(())
     }
 
     fn low_bit(&mut self, l: &Linear) -> TensorId {
-        let stored = matches!(l.source, Source::PackedTernary { .. });
+        let stored = is_stored(&l.weight);
         let enc = match self.rule {
             Some(WeightRule::BinaryMean) => Encoding::Binary1,
             _ => Encoding::Ternary2,
         };
         let scales = if stored && self.rule.is_none() { ScaleMode::One } else { self.o.weight_scales };
         let kind = TensorKind::Matrix { enc, scales };
-        self.tensor(l.name.clone(), kind, l.rows, l.cols, Origin::LowBit { linear: l.clone(), rule: self.rule })
+        let w = &l.weight;
+        self.tensor(l.name.clone(), kind, w.rows, w.cols, Origin::LowBit { weight: w.clone(), rule: self.rule })
     }
 
     fn hint(&self) -> KernelHint {
@@ -309,7 +315,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Projections that share an input: one QUANTIZE, unless they have norms of their own.
-    fn project(&mut self, layer: Option<usize>, src: Reg, outputs: &[(&Linear, Reg)]) {
+    fn project(&mut self, layer: Option<usize>, src: Reg, outputs: &[(&Linear, Reg)]) -> Result<()> {
         let mut quantized = false;
         for (l, dst) in outputs {
             let mut from = src;
@@ -318,7 +324,7 @@ impl<'a> Builder<'a> {
                     let capacity = self.registers[CODES].capacity;
                     self.registers.push(Register { kind: RegKind::Vector, capacity });
                 }
-                self.norm(layer, OWN_NORM, src, format!("{}.norm", l.name), n, self.own_eps);
+                self.norm(layer, OWN_NORM, src, format!("{}.norm", l.name), n)?;
                 from = OWN_NORM;
                 quantized = false;
             }
@@ -329,6 +335,7 @@ impl<'a> Builder<'a> {
             let weight = self.low_bit(l);
             self.op(layer, OpKind::Linear { dst: *dst, codes: CODES, weight, hint: self.hint() });
         }
+        Ok(())
     }
 
     fn build(&mut self) -> Result<()> {
@@ -344,48 +351,60 @@ impl<'a> Builder<'a> {
         let table =
             self.tensor("embedding".into(), embedding_kind, m.vocab, m.d_model, Origin::Rows(m.embedding.clone()));
         self.op(None, OpKind::Embed { dst: X, table });
-        let turns: Vec<u32> =
-            m.inv_freq.iter().map(|f| libm::rint(f / std::f64::consts::TAU * 2f64.powi(32)) as u64 as u32).collect();
+        let turns: Vec<u32> = m.ropes[0]
+            .inv_freq
+            .iter()
+            .map(|f| libm::rint(f / std::f64::consts::TAU * 2f64.powi(32)) as u64 as u32)
+            .collect();
         let freq = self.tensor("rope".into(), TensorKind::Frequencies, 1, turns.len(), Origin::Frequencies(turns));
         let mut waiting = Vec::new();
         for (i, l) in m.layers.iter().enumerate() {
             let at = Some(i);
-            self.norm(at, NORMED, X, format!("layers.{i}.attn.norm"), &l.attn_norm, self.eps);
-            self.project(at, NORMED, &[(&l.q, WIDE), (&l.k, UP), (&l.v, VALUE)]);
+            let (a, f) = (&l.attn, &l.mlp);
+            let (Some(attn_norm), Some(ffn_norm), Some(gate)) = (&l.attn_norm, &l.ffn_norm, &f.gate) else {
+                return Err(Error::unsupported(format!("blocks of {} are not lowered yet", m.architecture)));
+            };
+            self.norm(at, NORMED, X, format!("layers.{i}.attn.norm"), attn_norm)?;
+            self.project(at, NORMED, &[(&a.q, WIDE), (&a.k, UP), (&a.v, VALUE)])?;
             // Index of the key constants; they get their place behind all other tensors, when their number is known.
             let keys = self.static_keys.then_some(usize::MAX);
             waiting.push(self.ops.len());
             self.op(at, OpKind::KvWrite { k: UP, v: VALUE, freq, keys });
             self.op(at, OpKind::Attend { dst: NORMED, q: WIDE, freq, keys, softmax: self.softmax });
-            if let Some(n) = &l.attn_sub_norm {
-                self.norm(at, NORMED, NORMED, format!("layers.{i}.attn.sub_norm"), n, self.eps);
+            if let Some(n) = &a.sub_norm {
+                self.norm(at, NORMED, NORMED, format!("layers.{i}.attn.sub_norm"), n)?;
             }
-            self.project(at, NORMED, &[(&l.o, WIDE)]);
+            self.project(at, NORMED, &[(&a.o, WIDE)])?;
             self.op(at, OpKind::Add { dst: X, src: WIDE });
-            self.norm(at, NORMED, X, format!("layers.{i}.ffn.norm"), &l.ffn_norm, self.eps);
-            self.project(at, NORMED, &[(&l.gate, WIDE), (&l.up, UP)]);
+            self.norm(at, NORMED, X, format!("layers.{i}.ffn.norm"), ffn_norm)?;
+            self.project(at, NORMED, &[(gate, WIDE), (&f.up, UP)])?;
             self.op(
                 at,
-                match m.activation {
+                match f.activation {
                     Activation::Relu2 => OpKind::Relu2Mul { dst: WIDE, gate: WIDE, up: UP },
                     Activation::Silu => OpKind::SiluMul { dst: WIDE, gate: WIDE, up: UP },
+                    other => return Err(Error::unsupported(format!("{} is not lowered yet", other.name()))),
                 },
             );
-            if let Some(n) = &l.ffn_sub_norm {
-                self.norm(at, WIDE, WIDE, format!("layers.{i}.ffn.sub_norm"), n, self.eps);
+            if let Some(n) = &f.sub_norm {
+                self.norm(at, WIDE, WIDE, format!("layers.{i}.ffn.sub_norm"), n)?;
             }
-            self.project(at, WIDE, &[(&l.down, WIDE)]);
+            self.project(at, WIDE, &[(&f.down, WIDE)])?;
             self.op(at, OpKind::Add { dst: X, src: WIDE });
         }
         self.head_op = self.ops.len();
-        self.norm(None, NORMED, X, "final_norm".into(), &m.final_norm, self.eps);
+        let Some(final_norm) = &m.final_norm else {
+            return Err(Error::unsupported("models without a final norm are not lowered yet"));
+        };
+        self.norm(None, NORMED, X, "final_norm".into(), final_norm)?;
         match &m.head {
-            Some(h) if matches!(h.source, Source::PackedTernary { .. }) => self.project(None, NORMED, &[(h, WIDE)]),
+            Some(h) if is_stored(&h.weight) => self.project(None, NORMED, &[(h, WIDE)])?,
             head => {
                 let codes = self.head_codes();
                 self.op(None, OpKind::Quantize { dst: codes.0, src: NORMED, rule: codes.1 });
                 let weight = match head {
-                    None => table,
+                    _ if m.tied() => table,
+                    None => return Err(Error::unsupported("models without a head are not lowered yet")),
                     Some(h) => {
                         let kind = rows(bits);
                         self.tensor("head".into(), kind, m.vocab, m.d_model, Origin::Rows(h.weight.clone()))

@@ -5,7 +5,8 @@ use crate::error::{Error, Result};
 use crate::import::config::Config;
 use crate::limits::{MAX_HEAD_DIM, MAX_LAYERS, MAX_VECTOR, MAX_VOCAB};
 use crate::model::{
-    Activation, ActivationRule, Generation, Layer, Linear, Model, Native, Source, TensorRef, WeightRule,
+    frequencies, Activation, ActivationRule, Attention, Generation, Kind, Layer, Linear, Matrix, Mlp, Model, Native,
+    Norm, NormKind, Rope, Source, TensorRef, WeightRule,
 };
 use crate::tensor::DType;
 use std::collections::BTreeSet;
@@ -75,7 +76,7 @@ pub fn read_as(c: Checkpoint, dialect: &Dialect) -> Result<Model> {
     };
     let inv_freq = rope(cfg, head_dim)?;
     let native = native(cfg, dialect)?;
-    let packs = Packing::of(cfg)?;
+    let packs = Packing::of(cfg, native, input_norm_eps)?;
 
     let mut used = BTreeSet::new();
     let mut float = |name: String, shape: &[usize]| -> Result<TensorRef> {
@@ -100,14 +101,16 @@ pub fn read_as(c: Checkpoint, dialect: &Dialect) -> Result<Model> {
     }
     let mut linear = |module: String, name: String, rows: usize, cols: usize| -> Result<Linear> {
         let l = packs.linear(&c, &module, name, rows, cols)?;
-        used.insert(l.weight.name.clone());
-        used.extend(l.input_norm.iter().map(|n| n.name.clone()));
-        if let Source::PackedTernary { scale, .. } = &l.source {
+        used.insert(l.weight.tensor.name.clone());
+        used.extend(l.input_norm.iter().flat_map(|n| &n.weight).map(|n| n.name.clone()));
+        if let Source::PackedTernary { scale, .. } = &l.weight.source {
             used.insert(scale.name.clone());
         }
         Ok(l)
     };
     let (qd, kvd) = (heads * head_dim, kv_heads * head_dim);
+    let rms =
+        |r: TensorRef, len: usize| Norm { kind: NormKind::Rms, len, weight: vec![r], bias: None, eps, plus_one: false };
     let mut layers = Vec::new();
     for (i, (attn_norm, ffn_norm, attn_sub_norm, ffn_sub_norm)) in norms.into_iter().enumerate() {
         let mut attn = |p: &str, rows, cols| {
@@ -119,13 +122,39 @@ pub fn read_as(c: Checkpoint, dialect: &Dialect) -> Result<Model> {
             linear(format!("model.layers.{i}.mlp.{p}_proj"), format!("layers.{i}.ffn.{p}"), rows, cols)
         };
         let (gate, up, down) = (mlp("gate", ffn, d_model)?, mlp("up", ffn, d_model)?, mlp("down", d_model, ffn)?);
-        layers.push(Layer { attn_norm, q, k, v, o, attn_sub_norm, ffn_norm, gate, up, down, ffn_sub_norm });
+        let attn = Attention {
+            q,
+            k,
+            v,
+            o,
+            q_norm: None,
+            k_norm: None,
+            norm_after_rope: false,
+            rope: Some(0),
+            window: None,
+            scale: 1.0 / libm::sqrt(head_dim as f64),
+            softcap: None,
+            sub_norm: attn_sub_norm.map(|r| rms(r, qd)),
+        };
+        let mlp = Mlp { gate: Some(gate), up, down, activation, sub_norm: ffn_sub_norm.map(|r| rms(r, ffn)) };
+        layers.push(Layer {
+            attn_norm: Some(rms(attn_norm, d_model)),
+            attn,
+            attn_post_norm: None,
+            after_attn: None,
+            cross: None,
+            ffn_norm: Some(rms(ffn_norm, d_model)),
+            mlp,
+            ffn_post_norm: None,
+            after_ffn: None,
+            parallel: false,
+        });
     }
     let mut warnings = Vec::new();
     let tied = cfg.bool("tie_word_embeddings")?.unwrap_or(false);
     let stored = c.find("lm_head.weight");
     let same = stored.is_some_and(|r| c.view(r).data == c.view(&embedding).data);
-    let head = match stored {
+    let stored_head = match stored {
         Some(_) if tied && !same => {
             let what = "`tie_word_embeddings` is true, but `lm_head.weight` differs from the embedding";
             return Err(cfg.error(what).at_tensor("lm_head.weight"));
@@ -140,6 +169,22 @@ pub fn read_as(c: Checkpoint, dialect: &Dialect) -> Result<Model> {
             None
         }
     };
+    let int8 = native.is_some_and(|n| n.int8_embedding);
+    let source = if int8 { Source::Int8Rows } else { Source::Float };
+    let embedding = Matrix { source, ..Matrix::float(embedding, vocab, d_model) };
+    let mut head = stored_head.unwrap_or_else(|| Linear {
+        name: "head".into(),
+        weight: embedding.clone(),
+        bias: None,
+        input_norm: None,
+        input_factor: None,
+        activation: None,
+        output_norm: None,
+    });
+    if int8 {
+        head.activation = native.and_then(|n| n.activation);
+        head.weight.source = Source::Int8Rows;
+    }
     used.extend(stored.map(|r| r.name.clone()));
     let unused = c.unused(&used);
     if let Some(name) = unused.first() {
@@ -175,22 +220,31 @@ pub fn read_as(c: Checkpoint, dialect: &Dialect) -> Result<Model> {
     Ok(Model {
         name: c.name,
         architecture,
+        kind: Kind::Decoder,
         vocab,
         d_model,
-        ffn,
         heads,
         kv_heads,
         head_dim,
         context,
-        eps,
-        input_norm_eps,
-        inv_freq,
-        activation,
+        ropes: vec![Rope::plain(inv_freq)],
+        alibi: None,
         native,
         embedding,
-        head,
-        final_norm,
+        embedding_scale: 1.0,
+        positions: None,
+        token_types: None,
+        embedding_norm: None,
+        residual_scale: 1.0,
         layers,
+        final_norm: Some(rms(final_norm, d_model)),
+        head_transform: None,
+        head: Some(head),
+        logits_scale: 1.0,
+        logits_softcap: None,
+        pooler: None,
+        pooling: None,
+        audio: None,
         bos,
         eos,
         generation,
@@ -224,12 +278,7 @@ fn rope(cfg: &Config, head_dim: usize) -> Result<Vec<f64>> {
             return Err(Error::unsupported(format!("`{k}` is not supported yet")).at_file(&cfg.path));
         }
     }
-    let base: Vec<f64> = (0..head_dim / 2)
-        .map(|k| {
-            let exponent = (2 * k) as f32 / head_dim as f32;
-            f64::from((1.0 / libm::pow(theta, f64::from(exponent)) as f32) as f32)
-        })
-        .collect();
+    let base = frequencies(theta, head_dim / 2);
     let need = |name: &str| -> Result<f64> {
         let key = field(name).unwrap_or_default();
         match cfg.f64(&key)? {
@@ -284,7 +333,7 @@ fn native(cfg: &Config, dialect: &Dialect) -> Result<Option<Native>> {
                 Some(m) => return Err(cfg.error(format!("quantization_mode `{m}`, `offline` or `online` is expected"))),
             };
             let weight = online.then_some(WeightRule::TernaryAbsmean);
-            Ok(Some(Native { weight, activation: ActivationRule::Absmax8, int8_embedding: false }))
+            Ok(Some(Native { weight, activation: Some(ActivationRule::Absmax8), int8_embedding: false }))
         }
         Some(m) => Err(Error::unsupported(format!("quant_method `{m}` is not supported yet, supported is bitnet"))
             .at_file(&cfg.path)),
@@ -294,7 +343,7 @@ fn native(cfg: &Config, dialect: &Dialect) -> Result<Option<Native>> {
         }
         None if dialect.assume_native => Ok(Some(Native {
             weight: Some(WeightRule::TernaryAbsmean),
-            activation: ActivationRule::Absmax8,
+            activation: Some(ActivationRule::Absmax8),
             int8_embedding: false,
         })),
         None => Ok(None),
@@ -331,7 +380,7 @@ fn qat(cfg: &Config) -> Result<Native> {
         None | Some("none") => false,
         _ => return refuse("embed"),
     };
-    Ok(Native { weight: Some(weight), activation, int8_embedding })
+    Ok(Native { weight: Some(weight), activation: Some(activation), int8_embedding })
 }
 
 /// How the projections of the checkpoint are stored.
@@ -340,10 +389,12 @@ struct Packing {
     multiplies: bool,
     offline: bool,
     use_rms_norm: bool,
+    norm_eps: f64,
+    native: Option<Native>,
 }
 
 impl Packing {
-    fn of(cfg: &Config) -> Result<Packing> {
+    fn of(cfg: &Config, native: Option<Native>, norm_eps: f64) -> Result<Packing> {
         let bitnet = cfg.str("quantization_config.quant_method") == Some("bitnet");
         let class = cfg.str("quantization_config.linear_class");
         if !matches!(class, None | Some("bitlinear" | "autobitlinear")) {
@@ -355,6 +406,8 @@ impl Packing {
             multiplies: class == Some("autobitlinear"),
             offline: bitnet && cfg.str("quantization_config.quantization_mode") != Some("online"),
             use_rms_norm: cfg.bool("quantization_config.use_rms_norm")?.unwrap_or(false),
+            norm_eps,
+            native,
         })
     }
 
@@ -386,7 +439,7 @@ impl Packing {
                     .at_file(c.path_of(&scale)));
             }
             let source = Source::PackedTernary { scale, multiplies: self.multiplies };
-            return Ok(Linear { name, weight, rows, cols, source, input_norm });
+            return Ok(self.made(name, Matrix { source, ..Matrix::float(weight, rows, cols) }, input_norm));
         }
         if self.offline && !is_head {
             return Err(here(view.error(format!(
@@ -400,6 +453,31 @@ impl Packing {
             ));
         }
         view.expect_shape(&[rows, cols]).map_err(here)?;
-        Ok(Linear { name, weight, rows, cols, source: Source::Master, input_norm })
+        let source = match self.native.and_then(|n| n.weight) {
+            Some(rule) if !is_head => Source::Master(rule),
+            _ => Source::Float,
+        };
+        Ok(self.made(name, Matrix { source, ..Matrix::float(weight, rows, cols) }, input_norm))
+    }
+
+    fn made(&self, name: String, weight: Matrix, input_norm: Option<TensorRef>) -> Linear {
+        let cols = weight.cols;
+        let low_bit = weight.source != Source::Float;
+        Linear {
+            name,
+            weight,
+            bias: None,
+            input_norm: input_norm.map(|r| Norm {
+                kind: NormKind::Rms,
+                len: cols,
+                weight: vec![r],
+                bias: None,
+                eps: self.norm_eps,
+                plus_one: false,
+            }),
+            input_factor: None,
+            activation: self.native.and_then(|n| n.activation).filter(|_| low_bit),
+            output_norm: None,
+        }
     }
 }
