@@ -9,6 +9,8 @@ use bitnet_convert::format::File;
 use bitnet_convert::import::config::Config;
 use bitnet_convert::kernels::DotKernel;
 use bitnet_convert::runtime::Artifact;
+use bitnet_convert::tokenizer::host::HostTokenizer;
+use bitnet_convert::tokenizer::trim::{trim, Choice, Keep};
 use std::path::Path;
 
 /// A packed file whose digests are made right first, so that the checks behind them are reached; what opens must run.
@@ -57,6 +59,17 @@ pub fn config_json(data: &[u8]) {
             c.ids("eos_token_id", 10),
         );
         let _ = c.str("quantization_config.quant_method");
+    }
+}
+
+/// tokenizer.json with a smaller vocabulary: it names every row that is kept, and no other.
+pub fn trim_tokenizer(data: &[u8]) {
+    let keep = Keep { choice: Choice::Size(270), always: &[] };
+    if let Ok(t) = trim(data, &keep) {
+        assert!(t.kept.len() <= 270 && t.kept.windows(2).all(|p| p[0] < p[1]));
+        if let Ok(host) = HostTokenizer::from_json(&t.tokenizer_json) {
+            let _ = host.encode("a text \u{1F600}");
+        }
     }
 }
 

@@ -100,6 +100,16 @@ fn configurations() {
 }
 
 #[test]
+fn trimmed_tokenizers() {
+    use bitnet_convert::tokenizer::trim::{trim, Choice, Keep};
+    let json = std::fs::read(fixture("models/intent-w1a2/tokenizer.json")).expect("the file");
+    // Small, so that a round takes no time.
+    let small = trim(&json, &Keep { choice: Choice::Size(280), always: &[] }).expect("a trimmed tokenizer");
+    let hot = 0..small.tokenizer_json.len();
+    replay(&small.tokenizer_json, hot, bodies::trim_tokenizer);
+}
+
+#[test]
 fn device_tokenizers() {
     let json = std::fs::read(fixture("models/intent-w1a2/tokenizer.json")).expect("the file");
     let blob = bitnet_convert::tokenizer::compile(&json).expect("a device form");

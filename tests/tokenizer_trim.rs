@@ -27,6 +27,32 @@ const TEXTS: [&str; 8] = [
     "fn main() { println!(\"{:?}\", [1, 2, 3].iter().map(|x| x * 2)); } // ok?",
 ];
 
+/// Characters of all lengths in UTF-8, runs of one character, spaces.
+fn random_texts(n: usize) -> Vec<String> {
+    let mut state = 0x9E37_79B9_7F4A_7C15u64;
+    let mut below = move |n: u32| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % u64::from(n)) as u32
+    };
+    let mut text = |_| {
+        let mut s = String::new();
+        for _ in 0..below(12) {
+            let c = match below(5) {
+                0 => below(0x80),
+                1 => below(0x800),
+                2 => below(0x11_0000),
+                3 => 0x20,
+                _ => 0x61 + below(26),
+            };
+            s.extend(std::iter::repeat_n(char::from_u32(c).unwrap_or('\u{FFFD}'), 1 + below(4) as usize));
+        }
+        s
+    };
+    (0..n).map(&mut text).collect()
+}
+
 fn fixture(name: &str) -> Vec<u8> {
     std::fs::read(format!("{}/fixtures/models/{name}/tokenizer.json", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
@@ -255,9 +281,15 @@ fn the_most_used_come_first() {
 fn trained_byte_level() {
     let json = byte_level().to_string().into_bytes();
     let old = load(&json);
+    let random = random_texts(300);
+    let texts: Vec<&str> = TEXTS.into_iter().chain(random.iter().map(String::as_str)).collect();
     for n in [256, 300, 350, 419] {
         let t = to_size(&json, n);
-        sound(&old, &t, &TEXTS);
+        sound(&old, &t, &texts);
+        let new = load(&t.tokenizer_json);
+        for text in &texts {
+            assert_eq!(new.decode(&encode(&new, text), false).unwrap(), *text, "as it was written");
+        }
         reachable(&old, &t);
     }
     as_before(&json, &TEXTS);
@@ -283,7 +315,9 @@ fn whole_words_without_merges() {
 fn trained_sentencepiece_with_byte_fallback() {
     let json = sentencepiece().to_string().into_bytes();
     let old = load(&json);
-    let texts: Vec<&str> = TEXTS.iter().copied().filter(|t| !t.is_empty()).collect();
+    let random = random_texts(300);
+    let texts = TEXTS.into_iter().chain(random.iter().map(String::as_str)).filter(|t| !t.is_empty());
+    let texts: Vec<&str> = texts.collect();
     let least = least(&json);
     assert_eq!(least, 3 + 256 + 1, "special tokens, bytes, the mark for a space");
     for n in [least, least + 10, 300, 350, 400] {

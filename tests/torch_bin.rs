@@ -487,6 +487,40 @@ fn zip64_records_that_lie() {
     refused(changed(open_ended, end, 0, 24, &all), Kind::Input, &["does not end here"]);
 }
 
+/// The second entry's sizes and place in a zip64 field, as an entry beyond 4 GB has them.
+fn with_wide_entry(values: &[u64], field_len: u16) -> Vec<u8> {
+    let mut file = changed(good(), RECORD, 1, 20, &[0xFF; 8]);
+    file = changed(file, RECORD, 1, 42, &[0xFF; 4]);
+    let field =
+        [&[1, 0][..], &field_len.to_le_bytes(), &values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>()]
+            .concat();
+    file = changed(file, RECORD, 1, 30, &(field.len() as u16).to_le_bytes());
+    let place = at(&file, RECORD, 1) + 46 + "m/data/0".len();
+    let size = at(&file, END, 0) - at(&file, RECORD, 0) + field.len();
+    file.splice(place..place, field);
+    changed(file, END, 0, 12, &(size as u32).to_le_bytes())
+}
+
+#[test]
+fn entries_with_zip64_fields() {
+    let place = at(&good(), LOCAL, 1) as u64;
+    let f = open(with_wide_entry(&[64, 64, place], 24)).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(f.get("w").unwrap().to_f32().unwrap()[15], 15.0);
+    for (values, len, words) in [
+        (&[64, 64][..], 16, "zip64 field is too short"),
+        (&[64, 64, place], 8, "zip64 field is too short"),
+        (&[64, 64, place], 25, "an extra field is cut short"),
+        (&[64, 65, place], 24, "two sizes"),
+        (&[65, 65, place], 24, "contradicts the directory"),
+        (&[u64::MAX, u64::MAX, place], 24, "contradicts the directory"),
+        (&[64, 64, u64::MAX], 24, "bytes wanted here"),
+        (&[64, 64, u64::MAX - 29], 24, "bytes wanted here"),
+        (&[64, 64, 0], 24, "contradicts the directory"),
+    ] {
+        refused(with_wide_entry(values, len), Kind::Input, &[words, "byte "]);
+    }
+}
+
 #[test]
 fn a_wrong_checksum_of_the_pickle() {
     let file = changed(good(), b"FloatStorage", 0, 0, b"DoublStorage");

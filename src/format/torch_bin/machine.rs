@@ -138,7 +138,7 @@ impl<'a> Machine<'a> {
     }
 
     fn pairs(&self, ids: &[Id]) -> Result<Vec<(Id, Id)>> {
-        if ids.len() % 2 != 0 {
+        if !ids.len().is_multiple_of(2) {
             return Err(self.bad("a key without value"));
         }
         Ok(ids.chunks_exact(2).map(|p| (p[0], p[1])).collect())

@@ -1,7 +1,7 @@
 //! What a pickle of a state dict can hold, without the part of pickle that runs code.
 //!
-//! A pickle is a program for a stack machine. This machine knows the operations that build values, and five names it may look up; none of them
-//! is a function of ours to be called with what the file says, they only put values together. Everything else is refused by its name.
+//! A pickle is a program for a stack machine. This machine knows the operations that build values, and the names it may look up are a dict, two
+//! ways to put a tensor together, and element types; none of them is a function that is called with what the file says. Everything else is refused by its name.
 //!
 //! Values lie in one list and refer to each other by their place in it. So a value that the file uses a thousand times is there once, depth
 //! costs no stack of ours, and an operation of the file adds at most one value: memory is bounded by the length of the file.
