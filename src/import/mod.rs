@@ -42,7 +42,7 @@ pub fn is_remote(spec: &Path) -> bool {
     }
 }
 
-/// Reads a checkpoint folder (or a `.safetensors` file with its `config.json` beside it).
+/// Reads a checkpoint folder (or a `.safetensors` or `.bin` file with its `config.json` beside it).
 ///
 /// # Errors
 /// `Input` for damaged or contradictory files, `Unsupported` with the list of what is supported.
@@ -51,12 +51,12 @@ pub fn import(path: &Path) -> Result<Model> {
         let looks_like_hub = path.is_relative()
             && path.components().count() == 2
             // `bitnet-b1.58-2B-4T` has an extension, too.
-            && path.extension().is_none_or(|e| e != "safetensors");
+            && path.extension().is_none_or(|e| e != "safetensors" && e != "bin");
         let e = Error::usage("there is no such folder or file").at_file(path);
         return Err(if looks_like_hub && cfg!(not(feature = "hub")) {
             e.hint("models are read from local folders in this version; fetch it first, e.g. with `hf download`")
         } else {
-            e.hint("give a folder with `config.json` and `model.safetensors`, or the name of a model on the hub: `org/name`")
+            e.hint("give a folder with `config.json` and `model.safetensors` or `pytorch_model.bin`, or the name of a model on the hub: `org/name`")
         });
     }
     let checkpoint = checkpoint::Checkpoint::open(path)?;
