@@ -4,6 +4,7 @@ use crate::export::{c, packed};
 use crate::fsio::read_capped;
 use crate::import::import;
 use crate::lower::Options;
+use crate::lower::WeightChoice;
 use crate::model::{ActivationRule, Model, WeightRule};
 use crate::plan::{self, Plan};
 use crate::program::ScaleMode;
@@ -86,6 +87,10 @@ enum WeightBits {
     One,
     #[value(name = "1.58")]
     Ternary,
+    #[value(name = "8")]
+    Eight,
+    #[value(name = "16")]
+    Sixteen,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -96,6 +101,8 @@ enum ActivationBits {
     Four,
     #[value(name = "8")]
     Eight,
+    #[value(name = "16")]
+    Sixteen,
 }
 
 fn scale_mode(text: &str) -> std::result::Result<ScaleMode, String> {
@@ -243,14 +250,17 @@ impl Export {
         let sinks = self.kv_sinks.unwrap_or(d.sinks.min(window.unwrap_or(usize::MAX).saturating_sub(1)));
         Options {
             weight: self.quantize_weight.map(|w| match w {
-                WeightBits::One => WeightRule::BinaryMean,
-                WeightBits::Ternary => WeightRule::TernaryAbsmean,
+                WeightBits::One => WeightChoice::LowBit(WeightRule::BinaryMean),
+                WeightBits::Ternary => WeightChoice::LowBit(WeightRule::TernaryAbsmean),
+                WeightBits::Eight => WeightChoice::Rows(8),
+                WeightBits::Sixteen => WeightChoice::Rows(16),
             }),
             weight_scales: self.weight_scales,
             activation: self.quantize_activation.map(|a| match a {
                 ActivationBits::Two => ActivationRule::Absmax2,
                 ActivationBits::Four => ActivationRule::Absmax4,
                 ActivationBits::Eight => ActivationRule::Absmax8,
+                ActivationBits::Sixteen => ActivationRule::Absmax16,
             }),
             embedding_bits: self.embedding_bits.as_deref().map(bits),
             embedding_default: d.embedding_bits,

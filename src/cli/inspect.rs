@@ -252,7 +252,7 @@ fn packed(a: &Artifact, with_program: bool) -> PackedInfo {
                 name: t.name.clone(),
                 kind: match t.kind {
                     TensorKind::Matrix { enc, .. } => enc.name(),
-                    TensorKind::Gamma => "gamma i32",
+                    TensorKind::Vector => "vector i32",
                     TensorKind::Frequencies => "frequencies",
                     TensorKind::StaticKeys => "key constants",
                 }
