@@ -429,9 +429,12 @@ static void bend(const bitnet_ctx *c, const uint32_t *op, uint32_t h, uint32_t s
         slope = ((const bn_i32 *)(const void *)slopes.data)[h];
         for (i = 0u; i < slots; i++) {
             uint32_t age = age_of(c, i);
-            int64_t down = c->encoder != 0u && i > c->position ? -bn_mulsu(slope, 0u - age) : bn_mulsu(slope, age);
+            if (c->encoder != 0u && i > c->position) {
+                age = 0u - age;
+            }
             if (t[i] != HIDDEN) {
-                t[i] = bn_sat((int64_t)t[i] - bn_shift(down, -(slopes.scale.e + 50)));
+                int32_t far = age > (uint32_t)BN_LIMIT ? BN_LIMIT : (int32_t)age;
+                t[i] = bn_sat((int64_t)t[i] - bn_shift(bn_mul(far, slope), -(slopes.scale.e + 50)));
             }
         }
     }

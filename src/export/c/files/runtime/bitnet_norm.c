@@ -80,13 +80,6 @@ static group group_of(const bn_i32 *x, const bn_i32 *gamma, uint32_t g, const ui
     return r;
 }
 
-/* v times the scale as fixed point; v, at most 2^31 in magnitude, may need one bit more than an i32 has */
-static int32_t apply_wide(int64_t v, bn_factor k)
-{
-    int64_t p = (int64_t)bn_mulu((uint32_t)bn_abs64(v), k.m);
-    return bn_shift(v < 0 ? -p : p, k.s);
-}
-
 void bn_norm_groups(bitnet_ctx *c, const uint32_t *op)
 {
     const bitnet_register *src = &c->reg[op[OP_A]];
@@ -143,12 +136,12 @@ void bn_norm_groups(bitnet_ctx *c, const uint32_t *op)
         if (g != n) { /* what was found of the last group stays good if it is the only one */
             r = group_of(x + at, gamma, g, op, s, tg.scale);
         }
-        down = r.bits > 31u ? r.bits - 31u : 0u;
+        down = r.bits > 30u ? r.bits - 30u : 0u;
         k = bn_factor_of(bn_exp_add(r.t, (int32_t)down), 29 - top);
         for (i = 0u; i < g; i++) {
             int32_t d = centred(x[at + i], r.mu);
             int64_t v = gamma != (const bn_i32 *)0 ? bn_mul(d, gamma[i]) : d;
-            int32_t w = apply_wide(bn_rsr64(v, down), k);
+            int32_t w = bn_times(bn_narrow(v, down), k);
             if (beta != (const bn_i32 *)0) {
                 w = bn_sat((int64_t)w + bn_times(beta[i], kb));
             }
