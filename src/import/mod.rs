@@ -5,6 +5,7 @@ mod checkpoint;
 pub mod config;
 #[cfg(feature = "hub")]
 pub mod hub;
+mod lowbit;
 
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -59,6 +60,11 @@ pub fn import(path: &Path) -> Result<Model> {
             e.hint("give a folder with `config.json` and `model.safetensors` or `pytorch_model.bin`, or the name of a model on the hub: `org/name`")
         });
     }
+    lowbit::refuse_folder(path)?;
     let checkpoint = checkpoint::Checkpoint::open(path)?;
-    arch::read(checkpoint)
+    lowbit::refuse(&checkpoint)?;
+    let hints = lowbit::Hints::of(&checkpoint)?;
+    let mut model = arch::read(checkpoint)?;
+    lowbit::finish(&mut model, &hints)?;
+    Ok(model)
 }
