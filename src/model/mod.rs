@@ -5,10 +5,12 @@
 
 mod matrix;
 mod rope;
+mod rule;
 mod weights;
 
 pub use matrix::{Form, Matrix, RowOrder, Source, Unit};
 pub use rope::{frequencies, Beyond, Rope};
+pub use rule::{absmax_row, Fit, MeanAbs, WeightRule};
 pub use weights::RowReader;
 
 use crate::format::File;
@@ -37,24 +39,6 @@ impl Activation {
             Activation::Gelu => "gelu",
             Activation::GeluTanh => "gelu-tanh",
             Activation::Tanh => "tanh",
-        }
-    }
-}
-
-/// How float weights become codes, or how stored codes are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WeightRule {
-    /// scale = mean|W| of the unit, code = +1 if W ≥ 0 else -1.
-    BinaryMean,
-    /// g = 1 / max(mean|W|, 1e-5), code = clamp(round(W g), -1, 1) (BitNet b1.58, Ma et al. 2024).
-    TernaryAbsmean,
-}
-
-impl WeightRule {
-    pub fn name(self) -> &'static str {
-        match self {
-            WeightRule::BinaryMean => "binary-mean",
-            WeightRule::TernaryAbsmean => "ternary-absmean",
         }
     }
 }
