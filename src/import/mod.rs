@@ -31,6 +31,11 @@ pub fn import(path: &Path) -> Result<Model> {
             e.hint("give a folder with `config.json` and `model.safetensors`")
         });
     }
+    lowbit::refuse_folder(path)?;
     let checkpoint = checkpoint::Checkpoint::open(path)?;
-    arch::read(checkpoint)
+    lowbit::refuse(&checkpoint)?;
+    let hints = lowbit::Hints::of(&checkpoint)?;
+    let mut model = arch::read(checkpoint)?;
+    lowbit::finish(&mut model, &hints)?;
+    Ok(model)
 }

@@ -378,4 +378,11 @@ impl Layer {
         let cross = self.cross.iter().flat_map(|c| [&c.q, &c.k, &c.v, &c.o]);
         [&a.q, &a.k, &a.v, &a.o].into_iter().chain(cross).chain(m.gate.iter()).chain([&m.up, &m.down])
     }
+    /// As [`Layer::projections`], to be changed.
+    pub fn projections_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
+        let (a, m) = (&mut self.attn, &mut self.mlp);
+        let cross = self.cross.iter_mut().flat_map(|c| [&mut c.q, &mut c.k, &mut c.v, &mut c.o]);
+        let own = [&mut a.q, &mut a.k, &mut a.v, &mut a.o];
+        own.into_iter().chain(cross).chain(m.gate.iter_mut()).chain([&mut m.up, &mut m.down])
+    }
 }
