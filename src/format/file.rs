@@ -1,5 +1,6 @@
 //! A file of tensors, whatever its container: names, types, shapes and bytes.
 
+use super::gguf::{self, Metadata};
 use super::safetensors;
 use crate::error::{Error, Result};
 use crate::fsio::{self, Mapped};
@@ -33,6 +34,7 @@ pub struct File {
     pub path: PathBuf,
     map: Mapped,
     entries: Entries,
+    metadata: Option<Metadata>,
 }
 
 impl File {
@@ -50,8 +52,19 @@ impl File {
     }
 
     fn from_mapped(map: Mapped, path: &Path) -> Result<File> {
-        let entries = safetensors::parse(&map).map_err(|e: Error| e.at_file(path))?;
-        Ok(File { path: path.to_path_buf(), map, entries })
+        let here = |e: Error| e.at_file(path);
+        let (entries, metadata) = if map.starts_with(gguf::MAGIC) {
+            let gguf = gguf::parse(&map).map_err(here)?;
+            (gguf.entries, Some(gguf.metadata))
+        } else {
+            (safetensors::parse(&map).map_err(here)?, None)
+        };
+        Ok(File { path: path.to_path_buf(), map, entries, metadata })
+    }
+
+    /// The key-value part of a GGUF file.
+    pub fn metadata(&self) -> Option<&Metadata> {
+        self.metadata.as_ref()
     }
 
     pub fn names(&self) -> impl Iterator<Item = &str> {
