@@ -3,6 +3,7 @@
 pub mod arch;
 mod checkpoint;
 pub mod config;
+pub mod gguf;
 
 use crate::error::{Error, Result};
 use crate::model::Model;
