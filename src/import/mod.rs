@@ -5,6 +5,7 @@ mod build;
 mod checkpoint;
 pub mod config;
 mod dims;
+pub mod gguf;
 mod head;
 #[cfg(feature = "hub")]
 pub mod hub;

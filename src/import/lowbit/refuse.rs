@@ -87,8 +87,9 @@ pub fn refuse(c: &Checkpoint) -> Result<()> {
     if let Some((_, why)) = TYPES.iter().find(|(t, _)| *t == model_type) {
         return Err(Error::unsupported(format!("model type `{model_type}` is not supported: {why}")).at_file(&cfg.path));
     }
-    if let Some(key) =
-        cfg.has_any(&["hadamard", "hadamard_config", "quantization.hadamard", "quantization_config.hadamard"])
+    if let Some(key) = ["hadamard", "hadamard_config", "quantization.hadamard", "quantization_config.hadamard"]
+        .into_iter()
+        .find(|k| cfg.get(k).is_some())
     {
         return Err(Error::unsupported(format!("`{key}`: {ROTATED}")).at_file(&cfg.path));
     }
