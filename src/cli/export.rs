@@ -2,7 +2,7 @@ use super::Printer;
 use crate::error::{Error, Result};
 use crate::export::{c, packed};
 use crate::fsio::read_capped;
-use crate::import::import;
+use crate::import;
 use crate::lower::Options;
 use crate::lower::WeightChoice;
 use crate::model::{ActivationRule, Model, WeightRule};
@@ -25,8 +25,8 @@ use std::path::PathBuf;
   bitnet-convert export --model DIR --target cortex-m7 --dry-run
   bitnet-convert export --model DIR --quantize-weight 1.58 --quantize-activation 8 -o model.bitnet")]
 pub struct Export {
-    /// Folder of a Hugging Face checkpoint, or a .safetensors file with config.json beside it
-    #[arg(long, value_name = "DIR")]
+    /// Folder of a Hugging Face checkpoint, a .safetensors file with config.json beside it, or the name of a model on the hub: org/name[@revision][:file]
+    #[arg(long, value_name = "DIR|NAME")]
     model: PathBuf,
     /// What it is for; see `bitnet-convert targets list`
     #[arg(long, default_value = "host", value_parser = clap::builder::PossibleValuesParser::new(target::all().into_iter().flat_map(|t| [Some(t.name), t.board]).flatten().collect::<Vec<_>>()))]
@@ -141,7 +141,7 @@ impl Export {
         self.refuse_what_has_no_effect(format)?;
         let calibration = self.calibrate.as_ref().map(|f| read_capped(f, 64 << 20)).transpose()?;
         let calibration = calibration.map(|t| String::from_utf8_lossy(&t).into_owned());
-        let model = import(&self.model)?;
+        let model = import::open(&self.model, &printer.progress())?;
         self.refuse_to_replace_the_source(&model)?;
         let device = target.kind == Kind::Mcu && !self.no_tokenizer;
         let tokenizer = if device { device_tokenizer(&model)? } else { None };

@@ -5,10 +5,12 @@
 
 mod matrix;
 mod rope;
+mod rule;
 mod weights;
 
 pub use matrix::{Form, Matrix, RowOrder, Source, Unit};
 pub use rope::{frequencies, Beyond, Rope};
+pub use rule::{absmax_row, Fit, MeanAbs, WeightRule};
 pub use weights::RowReader;
 
 use crate::format::File;
@@ -37,24 +39,6 @@ impl Activation {
             Activation::Gelu => "gelu",
             Activation::GeluTanh => "gelu-tanh",
             Activation::Tanh => "tanh",
-        }
-    }
-}
-
-/// How float weights become codes, or how stored codes are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WeightRule {
-    /// scale = mean|W| of the unit, code = +1 if W ≥ 0 else -1.
-    BinaryMean,
-    /// g = 1 / max(mean|W|, 1e-5), code = clamp(round(W g), -1, 1) (BitNet b1.58, Ma et al. 2024).
-    TernaryAbsmean,
-}
-
-impl WeightRule {
-    pub fn name(self) -> &'static str {
-        match self {
-            WeightRule::BinaryMean => "binary-mean",
-            WeightRule::TernaryAbsmean => "ternary-absmean",
         }
     }
 }
@@ -397,5 +381,12 @@ impl Layer {
         let (a, m) = (&self.attn, &self.mlp);
         let cross = self.cross.iter().flat_map(|c| [&c.q, &c.k, &c.v, &c.o]);
         [&a.q, &a.k, &a.v, &a.o].into_iter().chain(cross).chain(m.gate.iter()).chain([&m.up, &m.down])
+    }
+    /// As [`Layer::projections`], to be changed.
+    pub fn projections_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
+        let (a, m) = (&mut self.attn, &mut self.mlp);
+        let cross = self.cross.iter_mut().flat_map(|c| [&mut c.q, &mut c.k, &mut c.v, &mut c.o]);
+        let own = [&mut a.q, &mut a.k, &mut a.v, &mut a.o];
+        own.into_iter().chain(cross).chain(m.gate.iter_mut()).chain([&mut m.up, &mut m.down])
     }
 }
