@@ -111,7 +111,8 @@ fn clean(meta: &Metadata) -> Result<Vec<Value>> {
         steps.push(json!({"type": "Precompiled", "precompiled_charsmap": base64(map)}));
     }
     if meta.bool("tokenizer.ggml.remove_extra_whitespaces")?.unwrap_or(false) {
-        steps.push(json!({"type": "Strip", "strip_left": true, "strip_right": true}));
+        // Only spaces: a line break that the map left is a character.
+        steps.push(json!({"type": "Replace", "pattern": {"Regex": "^ +| +$"}, "content": ""}));
         steps.push(json!({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}));
     }
     Ok(steps)
@@ -152,8 +153,9 @@ pub fn wordpiece(meta: &Metadata, vocab: &Vocab) -> Result<Parts> {
     let unknown = vocab.id_or(meta, "unknown_token_id", 100)?;
     let (prefix, suffix) = around(meta, (bos, true), (sep, true))?;
     // The header does not say it; a vocabulary with capital letters has use for them.
-    let capital =
-        |(t, kind): (&String, &Kind)| *kind == Kind::Normal && !bracketed(t) && t.contains(char::is_uppercase);
+    let capital = |(t, kind): (&String, &Kind)| {
+        *kind == Kind::Normal && !bracketed(t) && t.contains(|c: char| c.is_ascii_uppercase())
+    };
     let cased = vocab.tokens.iter().zip(&vocab.kinds).any(capital);
     let unknown = unknown.ok_or_else(|| Error::input("`tokenizer.ggml.unknown_token_id` is missing"))?;
     Ok(Parts {
