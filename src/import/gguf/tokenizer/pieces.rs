@@ -10,7 +10,7 @@ use serde_json::{json, Value};
 const SPACE: &str = "\u{2581}";
 
 /// Longest piece that is looked at for merges; the longest known ones are runs of about a hundred spaces.
-const MAX_PIECE: usize = 1024;
+const MAX_PIECE: usize = 512;
 
 /// Merges by score: the header gives no order of merges, only a score for what they lead to.
 pub fn sentencepiece(meta: &Metadata, vocab: &Vocab) -> Result<Parts> {
