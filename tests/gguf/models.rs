@@ -303,6 +303,26 @@ fn parts_of_one_model() {
     assert_eq!(open(&alone).expect("one file").len(), 1);
 }
 
+/// A file by another writer, with everything that a model needs.
+#[test]
+fn a_whole_small_model() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/gguf/tiny-llama.gguf");
+    let files = open(&path).expect("it is read");
+    let c = GgufCheckpoint::read(&files).expect("it is understood");
+    assert_eq!(c.names.len(), 2 + 2 * 9);
+    for r in c.names.values() {
+        let values = files[r.file].get(&r.tensor).expect("it is there").to_f32().expect("floats");
+        assert_eq!(values.len(), r.shape.iter().product::<usize>());
+    }
+    assert_eq!((&c.config["vocab_size"], &c.config["eos_token_id"]), (&json!(261), &json!(260)));
+    assert_eq!(c.chat_template, "{{ messages }}");
+    assert!(c.warnings.is_empty(), "{:?}", c.warnings);
+    let t = HostTokenizer::from_json(&c.tokenizer_json.expect("a tokenizer")).expect("the library takes it");
+    let the = t.encode("the the<|end|>").expect("ids");
+    assert_eq!(the, [257, 258, 260], "`the` and ` the` are merged, the end is a token");
+    assert_eq!(t.decode(&the).expect("text"), "the the");
+}
+
 /// `$BITNET_GGUF` is a folder with SmolLM2-135M-Instruct.Q4_1.gguf.
 #[test]
 fn a_real_model() {
