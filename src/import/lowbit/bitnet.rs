@@ -3,7 +3,8 @@
 use super::{Found, Role, Wanted};
 use crate::error::{Error, Result};
 use crate::import::checkpoint::Checkpoint;
-use crate::model::{Matrix, Native, Norm, NormKind, Source, TensorRef};
+use crate::import::config::Config;
+use crate::model::{Native, Norm, NormKind, Source, TensorRef};
 
 /// The settings of `quantization_config`.
 pub struct Bitnet {
@@ -12,6 +13,9 @@ pub struct Bitnet {
     /// Codes are stored, not masters.
     pub offline: bool,
     use_rms_norm: bool,
+    /// Modules that stay float.
+    kept: Vec<String>,
+    bitnet: bool,
     /// Of `rms_norm` and of `norm` beside a weight.
     eps: [f64; 2],
 }
@@ -40,6 +44,8 @@ impl Bitnet {
         Ok(Bitnet {
             multiplies: class == Some("autobitlinear"),
             offline: bitnet && cfg.str("quantization_config.quantization_mode") != Some("online"),
+            bitnet,
+            kept: names(cfg, "quantization_config.modules_to_not_convert")?,
             use_rms_norm: cfg.bool("quantization_config.use_rms_norm")?.unwrap_or(false),
             eps,
         })
@@ -61,11 +67,43 @@ impl Bitnet {
             return Err(sv.error(what).at_file(c.path_of(&scale)));
         }
         let source = Source::PackedTernary { scale: scale.clone(), multiplies: self.multiplies };
-        let mut found = Found::plain(Matrix { order: w.order, source, ..Matrix::float(weight, w.rows, w.cols) });
-        found.used.push(scale);
+        let mut found = Found::with(w, weight, source, &[&scale]);
         found.activation = native.and_then(|n| n.activation).filter(|_| w.role != Role::Embedding);
         self.add_input_norm(c, w, &mut found)?;
         Ok(found)
+    }
+
+    /// The same codes as floats, with the same scale beside them.
+    pub fn unpacked(
+        &self,
+        c: &Checkpoint,
+        w: &Wanted,
+        weight: &TensorRef,
+        native: Option<Native>,
+    ) -> Result<Option<Found>> {
+        let Some(scale) = c.find(&format!("{}.weight_scale", w.module)).cloned() else { return Ok(None) };
+        let sv = c.view(&scale);
+        let here = |e: Error| e.at_file(c.path_of(&scale));
+        if !self.bitnet || !self.offline {
+            let e = here(sv.error("lies beside float weights, but the configuration does not say what it means"));
+            return Err(e.hint("BitNet codes have `quant_method` `bitnet` with quantization_mode `offline`"));
+        }
+        if sv.elements() != 1 || !sv.dtype.is_float() {
+            let what = format!("{} elements of {}, one float is expected", sv.elements(), sv.dtype.name());
+            return Err(here(sv.error(what)));
+        }
+        let source = Source::FloatCodes { scale: scale.clone(), multiplies: self.multiplies };
+        let mut found = Found::with(w, weight.clone(), source, &[&scale]);
+        found.activation = native.and_then(|n| n.activation).filter(|_| w.role != Role::Embedding);
+        self.add_input_norm(c, w, &mut found)?;
+        Ok(Some(found))
+    }
+
+    /// Whether the configuration lists this module among those that stay float.
+    pub fn keeps_float(&self, w: &Wanted) -> bool {
+        let below =
+            |k: &String| w.module.strip_prefix(k.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        self.kept.iter().any(|k| below(k) || w.module.rsplit('.').next() == Some(k))
     }
 
     /// The norm that a projection has on its input, if it has one or should have one.
@@ -82,5 +120,17 @@ impl Bitnet {
         let (weight, eps) = (vec![gain], self.eps[at]);
         found.input_norm = Some(Norm { kind: NormKind::Rms, len: w.cols, weight, bias: None, eps, plus_one: false });
         Ok(())
+    }
+}
+
+/// A list of names; absent counts as empty.
+fn names(cfg: &Config, key: &str) -> Result<Vec<String>> {
+    let bad = |v: &serde_json::Value| cfg.error(format!("`{key}` is {v}, a list of module names is expected"));
+    match cfg.get(key) {
+        None => Ok(Vec::new()),
+        Some(v) => {
+            let list = v.as_array().ok_or_else(|| bad(v))?;
+            list.iter().map(|n| n.as_str().map(str::to_string).ok_or_else(|| bad(v))).collect()
+        }
     }
 }

@@ -1,9 +1,18 @@
 //! How the matrices of a checkpoint are stored. The configuration is asked first, then what lies beside a weight.
 //!
-//! Readers of architectures know which matrix they want; only this room knows in which form it lies in the file.
+//! Readers of architectures know which matrix they want; only this room knows in which form it lies in the file. Where neither configuration
+//! nor neighbours say anything, [`finish`] looks at the values when the model is known.
 
 mod bitnet;
+mod detect;
+mod gemma;
+mod mlx;
 mod qat;
+mod refuse;
+mod siblings;
+
+pub use detect::{finish, Hints};
+pub use refuse::{refuse, refuse_folder};
 
 use super::checkpoint::Checkpoint;
 use super::config::Config;
@@ -57,6 +66,23 @@ pub struct Found {
 }
 
 impl Found {
+    /// What was asked for, in this tensor and with this source; nothing around it.
+    fn of(w: &Wanted, weight: TensorRef, source: Source) -> Found {
+        Found::plain(Matrix {
+            order: w.order,
+            transposed: w.transposed,
+            source,
+            ..Matrix::float(weight, w.rows, w.cols)
+        })
+    }
+
+    /// As [`Found::of`], with other tensors that have a meaning now.
+    fn with(w: &Wanted, weight: TensorRef, source: Source, used: &[&TensorRef]) -> Found {
+        let mut found = Found::of(w, weight, source);
+        found.used.extend(used.iter().map(|r| (*r).clone()));
+        found
+    }
+
     /// A matrix with nothing around it.
     fn plain(matrix: Matrix) -> Found {
         let used = vec![matrix.tensor.clone()];
@@ -66,9 +92,18 @@ impl Found {
 
 /// How a checkpoint stores its matrices.
 pub struct LowBit {
-    /// What the checkpoint was trained for; None: floats.
+    /// What the checkpoint was trained for; None: floats, or what only the matrices themselves tell.
     pub native: Option<Native>,
     bitnet: bitnet::Bitnet,
+    method: Method,
+}
+
+/// What the configuration says about the form of matrices.
+enum Method {
+    /// Nothing, or BitNet, or the masters of our training scripts.
+    Masters,
+    Mlx(mlx::Settings),
+    Gemma(gemma::Settings),
 }
 
 impl LowBit {
@@ -78,43 +113,57 @@ impl LowBit {
     /// # Errors
     /// `Unsupported` for methods that are not read, `Input` for settings that make no sense.
     pub fn of(c: &Checkpoint, assume_bitnet: bool) -> Result<LowBit> {
-        Ok(LowBit { native: native(c, assume_bitnet)?, bitnet: bitnet::Bitnet::of(c)? })
+        let (native, method) = read(c, assume_bitnet)?;
+        Ok(LowBit { native, bitnet: bitnet::Bitnet::of(c)?, method })
     }
 
     /// Finds a matrix and checks type and shape of everything that belongs to it.
     ///
     /// # Errors
-    /// `Input` with file, tensor and offset.
+    /// `Input` with file, tensor and offset; `Unsupported` for forms that are known but not read.
     pub fn matrix(&self, c: &Checkpoint, w: &Wanted) -> Result<Found> {
+        refuse::siblings(c, w.module)?;
         let weight = c.need(&format!("{}.weight", w.module))?;
         let view = c.view(&weight);
         let here = |e: Error| e.at_file(c.path_of(&weight));
-        if view.dtype == DType::U8 {
-            return self.bitnet.packed(c, w, weight, self.native);
+        match &self.method {
+            Method::Mlx(m) if view.dtype == DType::U32 => return m.matrix(c, w, weight),
+            Method::Gemma(g) if matches!(view.dtype, DType::U8 | DType::I8) => return g.matrix(c, w, weight),
+            _ => {}
         }
-        if self.bitnet.offline && w.role == Role::Projection {
+        match view.dtype {
+            DType::U8 => return self.bitnet.packed(c, w, weight, self.native),
+            DType::I8 => return siblings::sign_bits(c, w, weight),
+            t if !t.is_float() => {
+                let what = format!("holds {}, a float type or packed U8 is expected", t.name());
+                let hint = "if these are packed codes, `config.json` must say of which method";
+                return Err(here(view.error(what)).hint(hint));
+            }
+            _ => {}
+        }
+        let shape = if w.transposed { [w.cols, w.stored_rows] } else { [w.stored_rows, w.cols] };
+        view.expect_shape(&shape).map_err(here)?;
+        if let Some(found) = siblings::find(c, w, &weight)? {
+            return Ok(found);
+        }
+        if let Some(found) = self.bitnet.unpacked(c, w, &weight, self.native)? {
+            return Ok(found);
+        }
+        let kept = self.bitnet.keeps_float(w);
+        if self.bitnet.offline && w.role == Role::Projection && !kept {
             return Err(here(view.error(format!(
                 "holds {}, packed uint8 codes are expected with quantization_mode `offline`",
                 view.dtype.name()
             ))));
         }
-        if !view.dtype.is_float() {
-            return Err(here(
-                view.error(format!("holds {}, a float type or packed U8 is expected", view.dtype.name())),
-            ));
-        }
-        let shape = if w.transposed { [w.cols, w.stored_rows] } else { [w.stored_rows, w.cols] };
-        view.expect_shape(&shape).map_err(here)?;
         let source = match (w.role, self.native) {
             (_, None) => Source::Float,
-            (Role::Projection, Some(n)) => n.weight.map_or(Source::Float, Source::Master),
-            (_, Some(n)) if n.int8_embedding => Source::Int8Rows,
+            (Role::Projection, Some(n)) if !kept => n.weight.map_or(Source::Float, Source::Master),
+            (Role::Embedding | Role::Head, Some(n)) if n.int8_embedding => Source::Int8Rows,
             _ => Source::Float,
         };
         let low_bit = source != Source::Float && w.role != Role::Embedding;
-        let matrix =
-            Matrix { order: w.order, transposed: w.transposed, source, ..Matrix::float(weight, w.rows, w.cols) };
-        let mut found = Found::plain(matrix);
+        let mut found = Found::of(w, weight, source);
         found.activation = self.native.and_then(|n| n.activation).filter(|_| low_bit);
         self.bitnet.add_input_norm(c, w, &mut found)?;
         Ok(found)
@@ -126,29 +175,38 @@ impl LowBit {
     }
 }
 
-/// What the checkpoint was trained for, if it says so.
-fn native(c: &Checkpoint, assume_bitnet: bool) -> Result<Option<Native>> {
+/// Codes with float activations.
+const WEIGHT_ONLY: Native = Native { weight: None, activation: None, int8_embedding: false };
+
+/// What the checkpoint was trained for, if it says so, and how its matrices are stored.
+fn read(c: &Checkpoint, assume_bitnet: bool) -> Result<(Option<Native>, Method)> {
     let cfg: &Config = &c.config;
     let w158a8 = |weight| Native { weight, activation: Some(ActivationRule::Absmax8), int8_embedding: false };
     if cfg.get("qat_config").is_some() {
-        return qat::native(cfg).map(Some);
+        return Ok((Some(qat::native(cfg)?), Method::Masters));
     }
-    match cfg.str("quantization_config.quant_method") {
+    if let Some(m) = mlx::Settings::of(cfg)? {
+        return Ok((None, Method::Mlx(m)));
+    }
+    let native = match cfg.str("quantization_config.quant_method") {
         Some("bitnet") => {
             let online = match cfg.str("quantization_config.quantization_mode") {
                 None | Some("offline") => false,
                 Some("online") => true,
                 Some(m) => return Err(cfg.error(format!("quantization_mode `{m}`, `offline` or `online` is expected"))),
             };
-            Ok(Some(w158a8(online.then_some(WeightRule::TernaryAbsmean))))
+            Some(w158a8(online.then_some(WeightRule::TernaryAbsmean)))
         }
-        Some(m) => Err(Error::unsupported(format!("quant_method `{m}` is not supported yet, supported is bitnet"))
-            .at_file(&cfg.path)),
+        Some("gemma") => return Ok((None, Method::Gemma(gemma::Settings::of(cfg)?))),
+        // Quantized values in dense tensors: found by their values. Masters were refused.
+        Some("edgerazor") => None,
+        Some(m) => return Err(refuse::method(m).at_file(&cfg.path)),
         None if cfg.get("quantization_config").is_some() || cfg.get("quantization").is_some() => {
-            Err(Error::unsupported("a quantization entry without a known `quant_method` is not supported yet")
-                .at_file(&cfg.path))
+            let what = "a quantization entry without a known `quant_method` is not supported";
+            return Err(Error::unsupported(what).at_file(&cfg.path));
         }
-        None if assume_bitnet || bitnet::has_module_norms(c) => Ok(Some(w158a8(Some(WeightRule::TernaryAbsmean)))),
-        None => Ok(None),
-    }
+        None if assume_bitnet || bitnet::has_module_norms(c) => Some(w158a8(Some(WeightRule::TernaryAbsmean))),
+        None => None,
+    };
+    Ok((native, Method::Masters))
 }

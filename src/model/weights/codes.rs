@@ -21,7 +21,9 @@ impl RowReader<'_> {
                     if w == 0.0 || w.abs() == 1.0 {
                         return Ok(w as i8);
                     }
-                    let e = Error::input(format!("row {r} holds {w}; beside a scale only the codes -1, 0 and 1 are defined"));
+                    let e = Error::input(format!(
+                        "row {r} holds {w}; beside a scale only the codes -1, 0 and 1 are defined"
+                    ));
                     Err(e.hint("these are master weights or another format; if it is a known one, please report it"))
                 })?;
                 let s = self.one_scale(s, r)?;
@@ -40,7 +42,9 @@ impl RowReader<'_> {
                     (false, _) => bad = Some(c),
                 })?;
                 if let Some(c) = bad {
-                    return Err(self.view.error(format!("the code of row {r}, column {c} is 3, only 0, 1 and 2 are ternary")));
+                    return Err(self
+                        .view
+                        .error(format!("the code of row {r}, column {c} is 3, only 0, 1 and 2 are ternary")));
                 }
                 // Codes 0 and 1 are -s and s: their distance is what is stored.
                 let half = if *binary { 2.0 } else { 1.0 };
@@ -142,10 +146,13 @@ impl RowReader<'_> {
         let half = 1i16 << (bits - 1);
         for c in 0..self.matrix.cols {
             let b = bytes[c / per];
-            each(c, match bits {
-                8 if self.view.dtype == DType::I8 => b as i8,
-                _ => (i16::from(b >> (bits as usize * (c % per)) & (((1u16 << bits) - 1) as u8)) - half) as i8,
-            });
+            each(
+                c,
+                match bits {
+                    8 if self.view.dtype == DType::I8 => b as i8,
+                    _ => (i16::from(b >> (bits as usize * (c % per)) & (((1u16 << bits) - 1) as u8)) - half) as i8,
+                },
+            );
         }
         Ok(())
     }
