@@ -10,9 +10,9 @@ use bitnet_convert::import::config::Config;
 use bitnet_convert::import::gguf::GgufCheckpoint;
 use bitnet_convert::kernels::DotKernel;
 use bitnet_convert::runtime::Artifact;
+use bitnet_convert::tensor::DType;
 use bitnet_convert::tokenizer::host::HostTokenizer;
 use bitnet_convert::tokenizer::trim::{trim, Choice, Keep};
-use bitnet_convert::tensor::DType;
 use std::path::Path;
 
 /// A packed file whose digests are made right first, so that the checks behind them are reached; what opens must run.

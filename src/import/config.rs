@@ -151,4 +151,9 @@ impl Config {
             v => Ok(vec![one(v)?]),
         }
     }
+
+    /// The first of these keys that is there.
+    pub fn has_any(&self, keys: &[&str]) -> Option<String> {
+        keys.iter().find(|k| self.get(k).is_some()).map(|k| (*k).to_string())
+    }
 }
