@@ -1,9 +1,14 @@
 //! From a checkpoint on disk to a [`Model`]. Nothing is interpreted while it is parsed: files first, then configuration, then names.
 
 pub mod arch;
+mod build;
 mod checkpoint;
 pub mod config;
+mod dims;
+mod head;
 mod lowbit;
+mod pooling;
+mod tokens;
 
 use crate::error::{Error, Result};
 use crate::model::Model;
