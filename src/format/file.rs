@@ -1,6 +1,6 @@
 //! A file of tensors, whatever its container: names, types, shapes and bytes.
 
-use super::safetensors;
+use super::{safetensors, torch_bin};
 use crate::error::{Error, Result};
 use crate::fsio::{self, Mapped};
 use crate::tensor::{DType, TensorView};
@@ -50,7 +50,12 @@ impl File {
     }
 
     fn from_mapped(map: Mapped, path: &Path) -> Result<File> {
-        let entries = safetensors::parse(&map).map_err(|e: Error| e.at_file(path))?;
+        let entries = match &map[..] {
+            f if f.starts_with(torch_bin::MAGIC) => torch_bin::parse(f),
+            f if f.starts_with(torch_bin::LEGACY_MAGIC) => Err(torch_bin::legacy()),
+            f => safetensors::parse(f),
+        };
+        let entries = entries.map_err(|e: Error| e.at_file(path))?;
         Ok(File { path: path.to_path_buf(), map, entries })
     }
 

@@ -4,5 +4,6 @@ pub mod file;
 pub mod manifest;
 pub mod packed;
 pub mod safetensors;
+pub mod torch_bin;
 
 pub use file::File;

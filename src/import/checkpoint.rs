@@ -133,37 +133,51 @@ fn weight_files(path: &Path, dir: &Path, index: Option<&Config>) -> Result<Vec<F
     if path.is_file() {
         return Ok(vec![File::open(path)?]);
     }
+    // Safetensors first: a folder that has both has the same weights twice.
     if let Some(index) = index {
-        let map = index.get("weight_map").and_then(|m| m.as_object()).filter(|m| !m.is_empty());
-        let map = map.ok_or_else(|| index.error("`weight_map` is missing or empty"))?;
-        let mut names = BTreeSet::new();
-        for (tensor, file) in map {
-            match file.as_str() {
-                // A path would leave the checkpoint's folder.
-                Some(f) if !f.is_empty() && !f.contains(['/', '\\']) && f != ".." => names.insert(f),
-                _ => return Err(index.error(format!("`weight_map` has {file} as file of a tensor")).at_tensor(tensor)),
-            };
-        }
-        let files: Vec<_> = names.iter().map(|n| File::open(&dir.join(n))).collect::<Result<_>>()?;
-        for tensor in map.keys() {
-            if !files.iter().any(|f| f.get(tensor).is_some()) {
-                return Err(index.error("the index lists this tensor, no file has it").at_tensor(tensor));
-            }
-        }
-        return Ok(files);
+        return shards(dir, index);
     }
     let single = dir.join("model.safetensors");
     if single.is_file() {
         return Ok(vec![File::open(&single)?]);
     }
-    let e = Error::input("there is no `model.safetensors` and no `model.safetensors.index.json`").at_file(dir);
-    let other = ["pytorch_model.bin", "pytorch_model.bin.index.json", "consolidated.00.pth"];
-    Err(match other.iter().find(|n| dir.join(n).exists()) {
-        Some(n) => Error::unsupported(format!("`{n}` is not read by this version, only safetensors are"))
+    let torch_index = dir.join("pytorch_model.bin.index.json");
+    if torch_index.is_file() {
+        let data = read_capped(&torch_index, MAX_JSON_BYTES)?;
+        return shards(dir, &Config::parse(&torch_index, &data)?);
+    }
+    let single = dir.join("pytorch_model.bin");
+    if single.is_file() {
+        return Ok(vec![File::open(&single)?]);
+    }
+    if dir.join("consolidated.00.pth").exists() {
+        return Err(Error::unsupported("`consolidated.00.pth` is not read, its names are not those of Hugging Face")
             .at_file(dir)
-            .hint("save it as safetensors, e.g. with `save_pretrained(..., safe_serialization=True)`"),
-        None => e,
-    })
+            .hint("fetch or make the version of the model in the Hugging Face layout"));
+    }
+    Err(Error::input("there is no `model.safetensors`, no `pytorch_model.bin` and no index of shards of either")
+        .at_file(dir))
+}
+
+/// The files that an index names, in their order; every tensor must be in one of them.
+fn shards(dir: &Path, index: &Config) -> Result<Vec<File>> {
+    let map = index.get("weight_map").and_then(|m| m.as_object()).filter(|m| !m.is_empty());
+    let map = map.ok_or_else(|| index.error("`weight_map` is missing or empty"))?;
+    let mut names = BTreeSet::new();
+    for (tensor, file) in map {
+        match file.as_str() {
+            // A path would leave the checkpoint's folder.
+            Some(f) if !f.is_empty() && !f.contains(['/', '\\']) && f != ".." => names.insert(f),
+            _ => return Err(index.error(format!("`weight_map` has {file} as file of a tensor")).at_tensor(tensor)),
+        };
+    }
+    let files: Vec<_> = names.iter().map(|n| File::open(&dir.join(n))).collect::<Result<_>>()?;
+    for tensor in map.keys() {
+        if !files.iter().any(|f| f.get(tensor).is_some()) {
+            return Err(index.error("the index lists this tensor, no file has it").at_tensor(tensor));
+        }
+    }
+    Ok(files)
 }
 
 /// Brings the names that uploads differ in to one form: decoders have `model.` before everything but the head, gpt2 and its kin `transformer.`,

@@ -48,6 +48,8 @@ impl Activation {
 pub enum ActivationRule {
     /// Absolute maximum to 127 (BitNet b1.58).
     Absmax8,
+    /// Absolute maximum to 32,767: in place of float activations.
+    Absmax16,
     /// Absolute maximum to 7.
     Absmax4,
     /// Absolute maximum to 2, codes -2 ..= 1.
@@ -58,6 +60,7 @@ impl ActivationRule {
     pub fn name(self) -> &'static str {
         match self {
             ActivationRule::Absmax8 => "absmax-int8",
+            ActivationRule::Absmax16 => "absmax-int16",
             ActivationRule::Absmax4 => "absmax-int4",
             ActivationRule::Absmax2 => "absmax-2bit",
         }
@@ -66,6 +69,7 @@ impl ActivationRule {
     pub fn bits(self) -> u32 {
         match self {
             ActivationRule::Absmax8 => 8,
+            ActivationRule::Absmax16 => 16,
             ActivationRule::Absmax4 => 4,
             ActivationRule::Absmax2 => 2,
         }
