@@ -93,14 +93,14 @@ pub fn file_parts(p: &Program, extras: &Extras) -> Vec<Part> {
     let (mut norms, mut constants) = (0, 0);
     for t in &p.tensors {
         match t.kind {
-            TensorKind::Matrix { enc, .. } if enc.is_low_bit() => {
+            TensorKind::Matrix { enc, .. } if enc.is_low_bit() || t.name.starts_with("layers.") => {
                 low = (low.0 + 1, low.1 + t.bytes(), enc.name().to_string());
             }
             TensorKind::Matrix { enc, .. } => {
                 let use_ = if t.name == "embedding" && !tied { "embedding and head" } else { &t.name };
                 parts.push(part(use_, format!("{} rows {} x {}", enc.name(), t.rows, t.cols), t.bytes()));
             }
-            TensorKind::Gamma => norms += t.bytes(),
+            TensorKind::Vector => norms += t.bytes(),
             TensorKind::Frequencies | TensorKind::StaticKeys => constants += t.bytes(),
         }
     }

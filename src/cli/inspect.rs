@@ -3,7 +3,7 @@ use crate::digest::hex;
 use crate::error::Result;
 use crate::format::packed::{Kind, MAGIC};
 use crate::format::File;
-use crate::import::import;
+use crate::import;
 use crate::plan::group;
 use crate::program::{self, TensorKind};
 use crate::runtime::Artifact;
@@ -21,7 +21,7 @@ use std::path::PathBuf;
     after_help = "Examples:\n  bitnet-convert inspect model.bitnet\n  bitnet-convert inspect model.bitnet --program\n  bitnet-convert inspect DIR --json"
 )]
 pub struct Inspect {
-    /// Packed file, exported folder, checkpoint folder or .safetensors file
+    /// Packed file, exported folder, checkpoint folder, .safetensors file, or the name of a model on the hub
     path: PathBuf,
     /// Also print every operation of the program
     #[arg(long)]
@@ -115,7 +115,7 @@ struct ModelInfo {
 
 impl Inspect {
     pub fn run(&self, printer: &Printer) -> Result<u8> {
-        if self.path.is_dir() && !self.path.join("model.bin").is_file() {
+        if import::is_remote(&self.path) || self.path.is_dir() && !self.path.join("model.bin").is_file() {
             return self.checkpoint(printer);
         }
         if self.path.is_file() {
@@ -159,7 +159,7 @@ impl Inspect {
     }
 
     fn checkpoint(&self, printer: &Printer) -> Result<u8> {
-        let m = import(&self.path)?;
+        let m = import::open(&self.path, &printer.progress())?;
         let info = ModelInfo {
             folder: self.path.display().to_string(),
             model: m.name.clone(),
@@ -252,7 +252,7 @@ fn packed(a: &Artifact, with_program: bool) -> PackedInfo {
                 name: t.name.clone(),
                 kind: match t.kind {
                     TensorKind::Matrix { enc, .. } => enc.name(),
-                    TensorKind::Gamma => "gamma i32",
+                    TensorKind::Vector => "vector i32",
                     TensorKind::Frequencies => "frequencies",
                     TensorKind::StaticKeys => "key constants",
                 }

@@ -33,6 +33,7 @@ impl Logits {
     pub fn run(&self, printer: &Printer) -> Result<u8> {
         let ids = parse_ids(&self.input_ids)?;
         let artifact = Artifact::open(&self.artifact)?;
+        artifact.need_logits()?;
         let vocab = artifact.program.vocab;
         if let Some(id) = ids.iter().find(|id| **id as usize >= vocab) {
             return Err(Error::usage(format!("token id {id}, the vocabulary has {vocab} entries")));

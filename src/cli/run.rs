@@ -52,6 +52,7 @@ struct Output {
 impl Run {
     pub fn run(&self, printer: &Printer) -> Result<u8> {
         let artifact = Artifact::open(&self.artifact)?;
+        artifact.need_logits()?;
         let codec = TextCodec::of(&artifact.packed)?;
         let mut sampler = Sampler::new(self.choice(&artifact)?, self.seed);
         let prompt_ids = codec.encode(&self.prompt)?;

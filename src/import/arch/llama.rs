@@ -3,12 +3,12 @@
 use super::Checkpoint;
 use crate::error::{Error, Result};
 use crate::import::config::Config;
+use crate::import::lowbit::{LowBit, Role, Wanted};
 use crate::limits::{MAX_HEAD_DIM, MAX_LAYERS, MAX_VECTOR, MAX_VOCAB};
 use crate::model::{
-    frequencies, Activation, ActivationRule, Attention, Generation, Kind, Layer, Linear, Matrix, Mlp, Model, Native,
-    Norm, NormKind, Rope, Source, TensorRef, WeightRule,
+    frequencies, Activation, Attention, Generation, Kind, Layer, Linear, Matrix, Mlp, Model, Norm, NormKind, Rope,
+    Source, TensorRef,
 };
-use crate::tensor::DType;
 use std::collections::BTreeSet;
 
 pub fn read(c: Checkpoint) -> Result<Model> {
@@ -59,8 +59,7 @@ pub fn read_as(c: Checkpoint, dialect: &Dialect) -> Result<Model> {
         return Err(cfg.error(format!("{heads} heads of {head_dim}: head_dim must be even and at most {MAX_HEAD_DIM}, the product at most {MAX_VECTOR}")));
     }
     let eps = cfg.f64("rms_norm_eps")?.unwrap_or(1e-6);
-    let input_norm_eps = cfg.f64("quantization_config.rms_norm_eps")?.unwrap_or(1e-6);
-    if [eps, input_norm_eps].iter().any(|e| !(1e-30..=1.0).contains(e)) {
+    if !(1e-30..=1.0).contains(&eps) {
         return Err(cfg.error(format!("rms_norm_eps is {eps}, a small positive number is expected")));
     }
     let activation = match cfg.str("hidden_act") {
@@ -75,8 +74,8 @@ pub fn read_as(c: Checkpoint, dialect: &Dialect) -> Result<Model> {
         }
     };
     let inv_freq = rope(cfg, head_dim)?;
-    let native = native(cfg, dialect)?;
-    let packs = Packing::of(cfg, native, input_norm_eps)?;
+    let lowbit = LowBit::of(&c, dialect.assume_native)?;
+    let native = lowbit.native;
 
     let mut used = BTreeSet::new();
     let mut float = |name: String, shape: &[usize]| -> Result<TensorRef> {
@@ -100,13 +99,18 @@ pub fn read_as(c: Checkpoint, dialect: &Dialect) -> Result<Model> {
         ));
     }
     let mut linear = |module: String, name: String, rows: usize, cols: usize| -> Result<Linear> {
-        let l = packs.linear(&c, &module, name, rows, cols)?;
-        used.insert(l.weight.tensor.name.clone());
-        used.extend(l.input_norm.iter().flat_map(|n| &n.weight).map(|n| n.name.clone()));
-        if let Source::PackedTernary { scale, .. } = &l.weight.source {
-            used.insert(scale.name.clone());
-        }
-        Ok(l)
+        let role = if name == "head" { Role::Head } else { Role::Projection };
+        let f = lowbit.matrix(&c, &Wanted::whole(&module, role, rows, cols))?;
+        used.extend(f.used.into_iter().map(|r| r.name));
+        Ok(Linear {
+            name,
+            weight: f.matrix,
+            bias: None,
+            input_norm: f.input_norm,
+            input_factor: f.input_factor,
+            activation: f.activation,
+            output_norm: f.output_norm,
+        })
     };
     let (qd, kvd) = (heads * head_dim, kv_heads * head_dim);
     let rms =
@@ -317,167 +321,5 @@ fn rope(cfg: &Config, head_dim: usize) -> Result<Vec<f64>> {
             "rope type `{other}` is not supported yet, supported are default, linear and llama3"
         ))
         .at_file(&cfg.path)),
-    }
-}
-
-/// What the checkpoint was trained for, if it says so.
-fn native(cfg: &Config, dialect: &Dialect) -> Result<Option<Native>> {
-    if cfg.get("qat_config").is_some() {
-        return qat(cfg).map(Some);
-    }
-    match cfg.str("quantization_config.quant_method") {
-        Some("bitnet") => {
-            let online = match cfg.str("quantization_config.quantization_mode") {
-                None | Some("offline") => false,
-                Some("online") => true,
-                Some(m) => return Err(cfg.error(format!("quantization_mode `{m}`, `offline` or `online` is expected"))),
-            };
-            let weight = online.then_some(WeightRule::TernaryAbsmean);
-            Ok(Some(Native { weight, activation: Some(ActivationRule::Absmax8), int8_embedding: false }))
-        }
-        Some(m) => Err(Error::unsupported(format!("quant_method `{m}` is not supported yet, supported is bitnet"))
-            .at_file(&cfg.path)),
-        None if cfg.get("quantization_config").is_some() || cfg.get("quantization").is_some() => {
-            Err(Error::unsupported("a quantization entry without a known `quant_method` is not supported yet")
-                .at_file(&cfg.path))
-        }
-        None if dialect.assume_native => Ok(Some(Native {
-            weight: Some(WeightRule::TernaryAbsmean),
-            activation: Some(ActivationRule::Absmax8),
-            int8_embedding: false,
-        })),
-        None => Ok(None),
-    }
-}
-
-/// The scheme that our training scripts write.
-fn qat(cfg: &Config) -> Result<Native> {
-    let field = |k: &str| cfg.str(&format!("qat_config.scheme.{k}"));
-    let refuse = |k: &str| {
-        let v = cfg.get(&format!("qat_config.scheme.{k}")).map_or("absent".into(), |v| v.to_string());
-        Err(Error::unsupported(format!("qat_config.scheme.{k} is {v}, which is not supported yet")).at_file(&cfg.path))
-    };
-    let weight = match field("weight") {
-        Some("w1") => WeightRule::BinaryMean,
-        Some("w158") => WeightRule::TernaryAbsmean,
-        _ => return refuse("weight"),
-    };
-    let activation = match field("act") {
-        Some("a8") => ActivationRule::Absmax8,
-        Some("a2") => {
-            let grid = serde_json::json!(["absmax2", 0.5]);
-            for k in ["act2", "act2_inner"] {
-                if cfg.get(&format!("qat_config.scheme.{k}")).is_some_and(|g| *g != grid) {
-                    return refuse(k);
-                }
-            }
-            ActivationRule::Absmax2
-        }
-        _ => return refuse("act"),
-    };
-    let int8_embedding = match field("embed") {
-        Some("e8") => true,
-        None | Some("none") => false,
-        _ => return refuse("embed"),
-    };
-    Ok(Native { weight: Some(weight), activation: Some(activation), int8_embedding })
-}
-
-/// How the projections of the checkpoint are stored.
-struct Packing {
-    /// A `weight_scale` multiplies (autobitlinear) or divides (bitlinear).
-    multiplies: bool,
-    offline: bool,
-    use_rms_norm: bool,
-    norm_eps: f64,
-    native: Option<Native>,
-}
-
-impl Packing {
-    fn of(cfg: &Config, native: Option<Native>, norm_eps: f64) -> Result<Packing> {
-        let bitnet = cfg.str("quantization_config.quant_method") == Some("bitnet");
-        let class = cfg.str("quantization_config.linear_class");
-        if !matches!(class, None | Some("bitlinear" | "autobitlinear")) {
-            return Err(
-                cfg.error(format!("linear_class `{}`, bitlinear or autobitlinear is expected", class.unwrap_or("")))
-            );
-        }
-        Ok(Packing {
-            multiplies: class == Some("autobitlinear"),
-            offline: bitnet && cfg.str("quantization_config.quantization_mode") != Some("online"),
-            use_rms_norm: cfg.bool("quantization_config.use_rms_norm")?.unwrap_or(false),
-            norm_eps,
-            native,
-        })
-    }
-
-    fn linear(&self, c: &Checkpoint, module: &str, name: String, rows: usize, cols: usize) -> Result<Linear> {
-        let weight = c.need(&format!("{module}.weight"))?;
-        let view = c.view(&weight);
-        let here = |e: Error| e.at_file(c.path_of(&weight));
-        let is_head = module == "lm_head";
-        let norm_name = format!("{module}.rms_norm.weight");
-        let input_norm = match c.find(&norm_name) {
-            Some(_) => Some(c.need_float(&norm_name, &[cols])?),
-            None if self.use_rms_norm && !is_head => {
-                return Err(c.need(&norm_name).err().unwrap_or_else(|| Error::input("a norm is missing")))
-            }
-            None => None,
-        };
-        if view.dtype == DType::U8 {
-            if !self.offline {
-                return Err(here(
-                    view.error("holds packed codes, but the configuration does not say quantization_mode `offline`"),
-                ));
-            }
-            view.expect_shape(&[rows.div_ceil(4), cols]).map_err(here)?;
-            let scale = c.need(&format!("{module}.weight_scale"))?;
-            let sv = c.view(&scale);
-            if sv.elements() != 1 || !sv.dtype.is_float() {
-                return Err(sv
-                    .error(format!("{} elements of {}, one float is expected", sv.elements(), sv.dtype.name()))
-                    .at_file(c.path_of(&scale)));
-            }
-            let source = Source::PackedTernary { scale, multiplies: self.multiplies };
-            return Ok(self.made(name, Matrix { source, ..Matrix::float(weight, rows, cols) }, input_norm));
-        }
-        if self.offline && !is_head {
-            return Err(here(view.error(format!(
-                "holds {}, packed uint8 codes are expected with quantization_mode `offline`",
-                view.dtype.name()
-            ))));
-        }
-        if !view.dtype.is_float() {
-            return Err(here(
-                view.error(format!("holds {}, a float type or packed U8 is expected", view.dtype.name())),
-            ));
-        }
-        view.expect_shape(&[rows, cols]).map_err(here)?;
-        let source = match self.native.and_then(|n| n.weight) {
-            Some(rule) if !is_head => Source::Master(rule),
-            _ => Source::Float,
-        };
-        Ok(self.made(name, Matrix { source, ..Matrix::float(weight, rows, cols) }, input_norm))
-    }
-
-    fn made(&self, name: String, weight: Matrix, input_norm: Option<TensorRef>) -> Linear {
-        let cols = weight.cols;
-        let low_bit = weight.source != Source::Float;
-        Linear {
-            name,
-            weight,
-            bias: None,
-            input_norm: input_norm.map(|r| Norm {
-                kind: NormKind::Rms,
-                len: cols,
-                weight: vec![r],
-                bias: None,
-                eps: self.norm_eps,
-                plus_one: false,
-            }),
-            input_factor: None,
-            activation: self.native.and_then(|n| n.activation).filter(|_| low_bit),
-            output_norm: None,
-        }
     }
 }

@@ -24,7 +24,13 @@ const TABLE: [Arch; 2] = [
         model_types: &["bitnet"],
         read: bitnet::read,
     },
-    Arch { name: "llama", classes: &["LlamaForCausalLM"], model_types: &["llama"], read: llama::read },
+    Arch {
+        name: "llama",
+        // The other two are llama with codes of their own: import::lowbit knows them.
+        classes: &["LlamaForCausalLM", "QLlamaForCausalLM", "BitLlamaForCausalLMInf"],
+        model_types: &["llama", "bitllama"],
+        read: llama::read,
+    },
 ];
 
 /// Names of the supported architectures.
