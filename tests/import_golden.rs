@@ -213,7 +213,7 @@ fn a_float_checkpoint_needs_settings() {
         let run = tool(&format!("export --model {{}} -o {{}} {flags}"), &[&llama, &out]);
         assert_failure(
             &run,
-            &["the settings must be given", "hint: add `--quantize-weight 1.58 --quantize-activation 8`"],
+            &["the settings must be given", "hint: `--quantize-weight 8 --quantize-activation 16` keeps"],
         );
         assert!(common::listing(dir.path()).is_empty());
     }

@@ -5,7 +5,7 @@ use crate::bytes::put_u32;
 use crate::encoding::fixed::Scale;
 use crate::encoding::lowbit::Encoding;
 use crate::error::{Error, Result};
-use crate::model::{Form, Matrix, Model, Source, TensorRef, WeightRule};
+use crate::model::{Form, Matrix, Model, TensorRef, WeightRule};
 use crate::program::{ScaleMode, Tensor, TensorKind};
 use crate::tensor::DType;
 use crate::transform::quantize::{absmax_row, power_row, Fit, MeanAbs};
@@ -127,7 +127,7 @@ fn low_bit(model: &Model, weight: &Matrix, rule: Option<WeightRule>, t: &Tensor,
     let mut packed = vec![0; enc.stride(t.cols)];
     let mut codes = vec![0; t.cols];
     let Some(rule) = rule else {
-        if weight.source.form() == Form::Float || matches!(weight.source, Source::Master(_)) {
+        if weight.source.form() == Form::Float {
             let e = Error::input("holds float weights where stored codes were announced");
             return Err(e.at_tensor(&weight.tensor.name));
         }

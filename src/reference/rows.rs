@@ -106,7 +106,8 @@ pub fn activate(a: Activation, x: f32) -> f32 {
 /// Rounds a token's vector to the codes of a low-bit layer and back, in the f32 steps of training.
 pub fn round_activations(rule: ActivationRule, row: &mut [f32]) {
     let (steps, lo, hi) = match rule {
-        ActivationRule::Absmax8 => (127.0f32, -128.0, 127.0),
+        ActivationRule::Absmax16 => (32_767.0f32, -32_767.0, 32_767.0),
+        ActivationRule::Absmax8 => (127.0, -128.0, 127.0),
         ActivationRule::Absmax4 => (7.0, -8.0, 7.0),
         ActivationRule::Absmax2 => (2.0, -2.0, 1.0),
     };
