@@ -5,5 +5,6 @@ pub mod gguf;
 pub mod manifest;
 pub mod packed;
 pub mod safetensors;
+pub mod torch_bin;
 
 pub use file::File;

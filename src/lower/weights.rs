@@ -1,11 +1,11 @@
 //! The bytes of each tensor, a row at a time. A float lives from its read to its code.
 
-use super::{Lowered, Origin};
+use super::{Constants, Lowered, Origin};
 use crate::bytes::put_u32;
 use crate::encoding::fixed::Scale;
 use crate::encoding::lowbit::Encoding;
 use crate::error::{Error, Result};
-use crate::model::{Linear, Model, Source, TensorRef, WeightRule};
+use crate::model::{Form, Matrix, Model, TensorRef, WeightRule};
 use crate::program::{ScaleMode, Tensor, TensorKind};
 use crate::tensor::DType;
 use crate::transform::quantize::{absmax_row, power_row, Fit, MeanAbs};
@@ -28,27 +28,35 @@ pub fn produce(model: &Model, lowered: &Lowered, index: usize, sink: &mut Sink) 
     let t = &lowered.program.tensors[index];
     let whole = |scale| Ok(Produced { scale, scales: Vec::new() });
     match &lowered.origins[index] {
-        Origin::Frequencies(f) => {
+        Origin::Frequencies(f, rest) => {
             let mut out = Vec::new();
             f.iter().for_each(|w| put_u32(&mut out, *w));
             sink(&out)?;
-            whole(Scale::ONE)
+            whole(*rest)
         }
-        Origin::Gamma(r) => {
-            let (bytes, scale) = gamma(&model.tensor(r).to_f32().map_err(|e| e.at_file(model.file_of(r)))?);
+        Origin::Constants(c) => {
+            let values = match c {
+                Constants::Gains(norm, n) => model.gains(norm, *n)?.unwrap_or_default(),
+                Constants::Bias(v) => model.vector(v)?,
+                Constants::Tensor(r) => model.values(r)?,
+                Constants::Values(v) => v.clone(),
+            };
+            let (bytes, scale) = constants(&values);
             sink(&bytes)?;
             whole(scale)
         }
-        Origin::Rows(r) => rows(model, r, t, sink).map_err(|e| e.at_file(model.file_of(r))),
-        Origin::LowBit { linear, rule } => {
-            low_bit(model, linear, *rule, t, sink).map_err(|e| e.at_file(model.file_of(&linear.weight)))
+        Origin::Rows { weight, plus } => {
+            rows(model, weight, plus.as_ref(), t, sink).map_err(|e| e.at_file(model.file_of(&weight.tensor)))
+        }
+        Origin::LowBit { weight, rule } => {
+            low_bit(model, weight, *rule, t, sink).map_err(|e| e.at_file(model.file_of(&weight.tensor)))
         }
         Origin::StaticKeys => Err(Error::usage("key constants are made by calibration")),
     }
 }
 
-/// Norm gains as i32 with a common power of two; the largest uses 30 bits.
-fn gamma(values: &[f32]) -> (Vec<u8>, Scale) {
+/// Gains, biases and the like as i32 with a common power of two; the largest uses 30 bits.
+fn constants(values: &[f32]) -> (Vec<u8>, Scale) {
     let most = values.iter().fold(0f32, |m, v| m.max(v.abs()));
     let (_, exponent) = libm::frexp(f64::from(most)); // most < 2^exponent
     let mut out = Vec::with_capacity(4 * values.len());
@@ -78,22 +86,28 @@ fn encoding(t: &Tensor) -> (Encoding, ScaleMode) {
     }
 }
 
-fn rows(model: &Model, r: &TensorRef, t: &Tensor, sink: &mut Sink) -> Result<Produced> {
+fn rows(model: &Model, m: &Matrix, plus: Option<&Matrix>, t: &Tensor, sink: &mut Sink) -> Result<Produced> {
     let (enc, _) = encoding(t);
-    let view = model.tensor(r);
+    let dtype = model.tensor(&m.tensor).dtype;
+    let reader = model.rows(m)?;
     let mut row = vec![0f32; t.cols];
+    let mut added = vec![0f32; t.cols];
+    if let Some(p) = plus {
+        model.rows(p)?.read(0, &mut added)?;
+    }
     let mut codes = vec![0; t.cols];
     let mut packed = vec![0; enc.stride(t.cols)];
     let mut scales = Vec::with_capacity(t.rows);
     for i in 0..t.rows {
-        view.read_f32(i * t.cols, &mut row)?;
+        reader.read(i, &mut row)?;
+        row.iter_mut().zip(&added).for_each(|(w, a)| *w += a);
         let s = match enc {
             // f32 has more bits than 16 in any case; there the absolute maximum uses them best.
-            Encoding::Int16 if view.dtype == DType::F32 => absmax_row(&row, 32_767.0, &mut codes),
+            Encoding::Int16 if dtype == DType::F32 => absmax_row(&row, 32_767.0, &mut codes),
             Encoding::Int16 => power_row(&row, &mut codes),
             _ => absmax_row(&row, 127.0, &mut codes),
         };
-        scales.push(positive(s, r)?);
+        scales.push(positive(s, &m.tensor)?);
         packed.fill(0);
         enc.pack_row(&codes, &mut packed);
         sink(&packed)?;
@@ -107,76 +121,36 @@ fn positive(v: f64, r: &TensorRef) -> Result<Scale> {
     s.ok_or_else(|| Error::input(format!("its scale is {v}, a positive number is needed")).at_tensor(&r.name))
 }
 
-/// Rows of a projection as floats, whatever they are stored as.
-struct RowReader<'a> {
-    model: &'a Model,
-    linear: &'a Linear,
-    /// What a stored code stands for.
-    stored: Option<f64>,
-}
-
-impl RowReader<'_> {
-    /// The stored codes of row `r`, for packed sources.
-    fn codes(&self, r: usize, out: &mut [i32]) -> Result<()> {
-        let view = self.model.tensor(&self.linear.weight);
-        let block = self.linear.rows.div_ceil(4);
-        let (at, shift) = ((r % block) * self.linear.cols, 2 * (r / block));
-        for (c, o) in out.iter_mut().enumerate() {
-            let code = view.data[at + c] >> shift & 3;
-            if code == 3 {
-                let e = view.error(format!("the packed code of row {r}, column {c} is 3, only 0, 1 and 2 are defined"));
-                return Err(Error::input(e.message()).at_tensor(view.name).at_offset(view.offset + (at + c) as u64));
-            }
-            *o = i32::from(code) - 1;
-        }
-        Ok(())
-    }
-
-    fn read(&self, r: usize, out: &mut [f32]) -> Result<()> {
-        match self.stored {
-            None => self.model.tensor(&self.linear.weight).read_f32(r * self.linear.cols, out),
-            Some(scale) => {
-                let mut codes = vec![0; out.len()];
-                self.codes(r, &mut codes)?;
-                out.iter_mut().zip(codes).for_each(|(o, c)| *o = c as f32 * scale as f32);
-                Ok(())
-            }
-        }
-    }
-}
-
-fn low_bit(model: &Model, linear: &Linear, rule: Option<WeightRule>, t: &Tensor, sink: &mut Sink) -> Result<Produced> {
+fn low_bit(model: &Model, weight: &Matrix, rule: Option<WeightRule>, t: &Tensor, sink: &mut Sink) -> Result<Produced> {
     let (enc, mode) = encoding(t);
-    let stored = match &linear.source {
-        Source::Master => None,
-        Source::PackedTernary { scale, multiplies } => {
-            let view = model.tensor(scale);
-            let read = || {
-                let v = f64::from(view.to_f32()?[0]);
-                positive(v, scale)?;
-                positive(if *multiplies { v } else { 1.0 / v }, scale)
-            };
-            // The scale may lie in another file than the weight.
-            let here = |e: Error| e.at_offset(view.offset).at_file(model.file_of(scale));
-            Some(read().map_err(here)?.to_f64())
-        }
-    };
-    let reader = RowReader { model, linear, stored };
+    let reader = model.rows(weight)?;
     let mut packed = vec![0; enc.stride(t.cols)];
     let mut codes = vec![0; t.cols];
     let Some(rule) = rule else {
-        let Some(scale) = stored else {
-            return Err(
-                Error::input("holds float weights where stored codes were announced").at_tensor(&linear.weight.name)
-            );
-        };
+        if weight.source.form() == Form::Float {
+            let e = Error::input("holds float weights where stored codes were announced");
+            return Err(e.at_tensor(&weight.tensor.name));
+        }
+        let mut stored = vec![0i8; t.cols];
+        let mut scales = Vec::new();
         for r in 0..t.rows {
-            reader.codes(r, &mut codes)?;
+            let before = scales.len();
+            reader.read_codes(r, &mut stored, &mut scales)?;
+            if mode == ScaleMode::One {
+                scales.truncate(1);
+            }
+            debug_assert!(mode == ScaleMode::One || scales.len() > before);
+            codes.iter_mut().zip(&stored).for_each(|(c, s)| *c = i32::from(*s));
             packed.fill(0);
             enc.pack_row(&codes, &mut packed);
             sink(&packed)?;
         }
-        return Ok(Produced { scale: positive(scale, &linear.weight)?, scales: Vec::new() });
+        let scales: Vec<Scale> = scales.into_iter().map(|s| positive(s, &weight.tensor)).collect::<Result<_>>()?;
+        if mode == ScaleMode::One {
+            return Ok(Produced { scale: scales[0], scales: Vec::new() });
+        }
+        let (scale, scales) = relative(&scales);
+        return Ok(Produced { scale, scales });
     };
     let mut row = vec![0f32; t.cols];
     let one = match mode {
@@ -204,7 +178,7 @@ fn low_bit(model: &Model, linear: &Linear, rule: Option<WeightRule>, t: &Tensor,
                 Fit::new(rule, mean)
             });
             if one.is_none() {
-                scales.push(positive(fit.scale, &linear.weight)?);
+                scales.push(positive(fit.scale, &weight.tensor)?);
             }
             out.iter_mut().zip(part).for_each(|(c, w)| *c = fit.code(*w));
         }
@@ -213,7 +187,7 @@ fn low_bit(model: &Model, linear: &Linear, rule: Option<WeightRule>, t: &Tensor,
         sink(&packed)?;
     }
     match one {
-        Some(fit) => Ok(Produced { scale: positive(fit.scale, &linear.weight)?, scales: Vec::new() }),
+        Some(fit) => Ok(Produced { scale: positive(fit.scale, &weight.tensor)?, scales: Vec::new() }),
         None => {
             let (scale, scales) = relative(&scales);
             Ok(Produced { scale, scales })

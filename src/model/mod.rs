@@ -1,38 +1,44 @@
 //! A network before it becomes integers: facts of the architecture and references to tensors that still lie in their files.
+//!
+//! One description serves every architecture: what a block has is there, what it has not is None. The float reference and the lowering both
+//! read it, so they cannot disagree about what a network is.
+
+mod matrix;
+mod rope;
+mod rule;
+mod weights;
+
+pub use matrix::{Form, Matrix, RowOrder, Source, Unit};
+pub use rope::{frequencies, Beyond, Rope};
+pub use rule::{absmax_row, Fit, MeanAbs, WeightRule};
+pub use weights::RowReader;
 
 use crate::format::File;
 use crate::tensor::TensorView;
 
-/// Non-linearity of the gated feed-forward part.
+/// A non-linearity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
+    Relu,
+    /// max(x, 0)^2.
     Relu2,
     Silu,
+    /// x Phi(x), with the error function.
+    Gelu,
+    /// The approximation with tanh.
+    GeluTanh,
+    Tanh,
 }
 
 impl Activation {
     pub fn name(self) -> &'static str {
         match self {
+            Activation::Relu => "relu",
             Activation::Relu2 => "relu2",
             Activation::Silu => "silu",
-        }
-    }
-}
-
-/// How float weights become codes, or how stored codes are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WeightRule {
-    /// scale = mean|W| of the unit, code = +1 if W ≥ 0 else -1.
-    BinaryMean,
-    /// g = 1 / max(mean|W|, 1e-5), code = clamp(round(W g), -1, 1) (BitNet b1.58, Ma et al. 2024).
-    TernaryAbsmean,
-}
-
-impl WeightRule {
-    pub fn name(self) -> &'static str {
-        match self {
-            WeightRule::BinaryMean => "binary-mean",
-            WeightRule::TernaryAbsmean => "ternary-absmean",
+            Activation::Gelu => "gelu",
+            Activation::GeluTanh => "gelu-tanh",
+            Activation::Tanh => "tanh",
         }
     }
 }
@@ -42,6 +48,8 @@ impl WeightRule {
 pub enum ActivationRule {
     /// Absolute maximum to 127 (BitNet b1.58).
     Absmax8,
+    /// Absolute maximum to 32,767: in place of float activations.
+    Absmax16,
     /// Absolute maximum to 7.
     Absmax4,
     /// Absolute maximum to 2, codes -2 ..= 1.
@@ -52,6 +60,7 @@ impl ActivationRule {
     pub fn name(self) -> &'static str {
         match self {
             ActivationRule::Absmax8 => "absmax-int8",
+            ActivationRule::Absmax16 => "absmax-int16",
             ActivationRule::Absmax4 => "absmax-int4",
             ActivationRule::Absmax2 => "absmax-2bit",
         }
@@ -60,6 +69,7 @@ impl ActivationRule {
     pub fn bits(self) -> u32 {
         match self {
             ActivationRule::Absmax8 => 8,
+            ActivationRule::Absmax16 => 16,
             ActivationRule::Absmax4 => 4,
             ActivationRule::Absmax2 => 2,
         }
@@ -71,7 +81,8 @@ impl ActivationRule {
 pub struct Native {
     /// None: the codes are stored already.
     pub weight: Option<WeightRule>,
-    pub activation: ActivationRule,
+    /// None: activations stay float.
+    pub activation: Option<ActivationRule>,
     /// Embedding rows are int8 by training, and so is the input of the head.
     pub int8_embedding: bool,
 }
@@ -83,44 +94,168 @@ pub struct TensorRef {
     pub name: String,
 }
 
-/// Where the weights of a layer come from.
+/// A vector of the checkpoint, e.g. a part of a fused bias.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// Float weights `[rows, cols]`.
-    Master,
-    /// BitNet's uint8 codes `[ceil(rows / 4), cols]` with a scale that multiplies or divides.
-    PackedTernary { scale: TensorRef, multiplies: bool },
+pub struct Vector {
+    pub tensor: TensorRef,
+    pub len: usize,
+    pub order: RowOrder,
 }
 
-/// One matrix of the network.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Root mean square (Zhang and Sennrich 2019), or mean and variance (Ba et al. 2016).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NormKind {
+    Rms,
+    Layer,
+}
+
+/// A normalisation with gain.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Norm {
+    pub kind: NormKind,
+    /// Elements that are normalised together; a vector of n elements has n / len groups.
+    pub len: usize,
+    /// Gains `[len]` for every group, or together `[n]`; empty: no gain.
+    pub weight: Vec<TensorRef>,
+    pub bias: Option<TensorRef>,
+    pub eps: f64,
+    /// The gain is 1 + weight.
+    pub plus_one: bool,
+}
+
+/// One matrix of the network with what belongs to it.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Linear {
     /// Canonical name, e.g. `layers.0.attn.q`.
     pub name: String,
-    pub weight: TensorRef,
-    pub rows: usize,
-    pub cols: usize,
-    pub source: Source,
-    /// RMSNorm of its own on the input.
-    pub input_norm: Option<TensorRef>,
+    pub weight: Matrix,
+    pub bias: Option<Vector>,
+    /// A norm of its own on the input.
+    pub input_norm: Option<Norm>,
+    /// `[cols]`, multiplies the input (after the norm).
+    pub input_factor: Option<TensorRef>,
+    /// How the input is rounded (after norm and factor); None: float.
+    pub activation: Option<ActivationRule>,
+    /// LayerNorm without gain on the result, before the bias: its eps.
+    pub output_norm: Option<f64>,
 }
 
-/// One transformer block.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Layer {
-    pub attn_norm: TensorRef,
+/// Self-attention of a block.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Attention {
     pub q: Linear,
     pub k: Linear,
     pub v: Linear,
     pub o: Linear,
+    /// Norms on q and k: `len` is head_dim (per head) or the whole width.
+    pub q_norm: Option<Norm>,
+    pub k_norm: Option<Norm>,
+    /// The norms on q and k come after the rotation.
+    pub norm_after_rope: bool,
+    /// Index into [`Model::ropes`]; None: no rotation.
+    pub rope: Option<usize>,
+    /// Key j is visible to query i if j > i - window (and j <= i in a decoder).
+    pub window: Option<usize>,
+    /// What q k is multiplied with.
+    pub scale: f64,
+    /// c tanh(score / c).
+    pub softcap: Option<f64>,
     /// RMSNorm on the attention result, before o.
-    pub attn_sub_norm: Option<TensorRef>,
-    pub ffn_norm: TensorRef,
-    pub gate: Linear,
+    pub sub_norm: Option<Norm>,
+}
+
+/// Attention of a decoder to the states of an encoder.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CrossAttention {
+    pub norm: Norm,
+    pub q: Linear,
+    pub k: Linear,
+    pub v: Linear,
+    pub o: Linear,
+    pub scale: f64,
+}
+
+/// Feed-forward part: down(act(gate(x)) * up(x)), or down(act(up(x))) without gate.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mlp {
+    pub gate: Option<Linear>,
     pub up: Linear,
     pub down: Linear,
-    /// RMSNorm before down.
-    pub ffn_sub_norm: Option<TensorRef>,
+    pub activation: Activation,
+    /// Norm before down.
+    pub sub_norm: Option<Norm>,
+}
+
+/// One transformer block. With x the residual:
+/// sequential: `x += post(attn(norm(x))); x = after(x); x += post(mlp(norm(x))); x = after(x)`;
+/// parallel: `x += attn(attn_norm(x)) + mlp(ffn_norm(x))`, both of the x before.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Layer {
+    pub attn_norm: Option<Norm>,
+    pub attn: Attention,
+    /// On the result of the branch.
+    pub attn_post_norm: Option<Norm>,
+    /// On the residual after the branch was added (post-LN blocks).
+    pub after_attn: Option<Norm>,
+    pub cross: Option<CrossAttention>,
+    /// In a parallel block None means: the result of `attn_norm`.
+    pub ffn_norm: Option<Norm>,
+    pub mlp: Mlp,
+    pub ffn_post_norm: Option<Norm>,
+    pub after_ffn: Option<Norm>,
+    pub parallel: bool,
+}
+
+/// Learned positions: row `position + offset` of the table is added to the embedding.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Positions {
+    pub table: Matrix,
+    pub offset: usize,
+}
+
+/// Transformation before the head of a masked language model: norm(act(dense(x))).
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeadTransform {
+    pub dense: Linear,
+    pub activation: Activation,
+    pub norm: Norm,
+}
+
+/// The encoder of a speech model: two convolutions over mel frames, then blocks.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Audio {
+    pub mels: usize,
+    /// Frames that go in; half as many states come out.
+    pub frames: usize,
+    /// Weight `[d_model, in, 3]` and bias of each convolution; the second has stride 2. Both are followed by GELU.
+    pub conv: [(TensorRef, TensorRef); 2],
+    pub positions: Matrix,
+    pub layers: Vec<Layer>,
+    pub final_norm: Norm,
+}
+
+/// Direction of the attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Decoder,
+    /// Every token sees every token.
+    Encoder,
+}
+
+/// How the states of a text become one vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pool {
+    Mean,
+    First,
+    Last,
+}
+
+/// What an embedding model gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pooling {
+    pub pool: Pool,
+    /// To unit length.
+    pub normalize: bool,
 }
 
 /// From generation_config.json.
@@ -131,31 +266,46 @@ pub struct Generation {
     pub top_k: Option<u32>,
 }
 
-/// A decoder language model.
+/// A language model.
 pub struct Model {
     /// Last part of the folder or hub id.
     pub name: String,
     pub architecture: String,
+    pub kind: Kind,
     pub files: Vec<File>,
     pub vocab: usize,
     pub d_model: usize,
-    pub ffn: usize,
     pub heads: usize,
     pub kv_heads: usize,
     pub head_dim: usize,
     pub context: usize,
-    pub eps: f64,
-    /// eps of the norms that single layers have on their input ([`Linear::input_norm`]).
-    pub input_norm_eps: f64,
-    /// `[head_dim / 2]`, radians per position.
-    pub inv_freq: Vec<f64>,
-    pub activation: Activation,
+    /// Rotary embeddings that layers refer to; a model may have one for sliding and one for full layers.
+    pub ropes: Vec<Rope>,
+    /// Scores get a slope of the head times the distance instead of a rotation (Press et al. 2022); `[heads]`.
+    pub alibi: Option<Vec<f64>>,
     pub native: Option<Native>,
-    pub embedding: TensorRef,
-    /// None: tied to the embedding.
-    pub head: Option<Linear>,
-    pub final_norm: TensorRef,
+    pub embedding: Matrix,
+    /// The embedding is multiplied with this.
+    pub embedding_scale: f64,
+    pub positions: Option<Positions>,
+    /// Table of segment embeddings; texts of one segment use row 0.
+    pub token_types: Option<Matrix>,
+    /// On the sum of the embeddings.
+    pub embedding_norm: Option<Norm>,
+    /// Each branch is multiplied with this before it is added to the residual.
+    pub residual_scale: f64,
     pub layers: Vec<Layer>,
+    pub final_norm: Option<Norm>,
+    pub head_transform: Option<HeadTransform>,
+    /// A tied head has the embedding for its weight. None: hidden states are the output.
+    pub head: Option<Linear>,
+    /// Logits are multiplied with this, then c tanh(logit / c).
+    pub logits_scale: f64,
+    pub logits_softcap: Option<f64>,
+    /// tanh(pooler(first state)) of the bert family.
+    pub pooler: Option<Linear>,
+    pub pooling: Option<Pooling>,
+    pub audio: Option<Audio>,
     pub bos: Option<u32>,
     pub eos: Vec<u32>,
     pub generation: Generation,
@@ -179,8 +329,64 @@ impl Model {
         &self.files[r.file].path
     }
 
-    /// All matrices that must become low-bit.
+    /// Whether the head is the embedding.
+    pub fn tied(&self) -> bool {
+        self.head.as_ref().is_some_and(|h| h.weight == self.embedding)
+    }
+
+    /// All matrices of the blocks.
     pub fn projections(&self) -> impl Iterator<Item = &Linear> {
-        self.layers.iter().flat_map(|l| [&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down])
+        self.layers.iter().flat_map(Layer::projections)
+    }
+
+    /// Values of a vector in its order.
+    ///
+    /// # Errors
+    /// `Input` at a value that is not finite, with file and offset.
+    pub fn vector(&self, v: &Vector) -> crate::error::Result<Vec<f32>> {
+        let all = self.values(&v.tensor)?;
+        Ok((0..v.len).map(|i| all[v.order.stored(i)]).collect())
+    }
+
+    /// All values of a small tensor.
+    ///
+    /// # Errors
+    /// As [`Model::vector`].
+    pub fn values(&self, r: &TensorRef) -> crate::error::Result<Vec<f32>> {
+        self.tensor(r).to_f32().map_err(|e| e.at_file(self.file_of(r)))
+    }
+
+    /// Gains of a norm for a vector of `n` elements, with 1 + w where the norm says so; None: no gain.
+    ///
+    /// # Errors
+    /// As [`Model::vector`].
+    pub fn gains(&self, norm: &Norm, n: usize) -> crate::error::Result<Option<Vec<f32>>> {
+        if norm.weight.is_empty() {
+            return Ok(None);
+        }
+        let mut out = Vec::with_capacity(n);
+        for r in &norm.weight {
+            out.extend(self.values(r)?);
+        }
+        if norm.plus_one {
+            out.iter_mut().for_each(|w| *w += 1.0);
+        }
+        Ok(Some(out.iter().copied().cycle().take(n).collect()))
+    }
+}
+
+impl Layer {
+    /// All matrices of the block, in the order of their use.
+    pub fn projections(&self) -> impl Iterator<Item = &Linear> {
+        let (a, m) = (&self.attn, &self.mlp);
+        let cross = self.cross.iter().flat_map(|c| [&c.q, &c.k, &c.v, &c.o]);
+        [&a.q, &a.k, &a.v, &a.o].into_iter().chain(cross).chain(m.gate.iter()).chain([&m.up, &m.down])
+    }
+    /// As [`Layer::projections`], to be changed.
+    pub fn projections_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
+        let (a, m) = (&mut self.attn, &mut self.mlp);
+        let cross = self.cross.iter_mut().flat_map(|c| [&mut c.q, &mut c.k, &mut c.v, &mut c.o]);
+        let own = [&mut a.q, &mut a.k, &mut a.v, &mut a.o];
+        own.into_iter().chain(cross).chain(m.gate.iter_mut()).chain([&mut m.up, &mut m.down])
     }
 }

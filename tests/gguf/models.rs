@@ -2,7 +2,8 @@
 
 use crate::writer::*;
 use bitnet_convert::format::File;
-use bitnet_convert::import::gguf::{open, GgufCheckpoint, RowOrder};
+use bitnet_convert::import::gguf::{open, GgufCheckpoint};
+use bitnet_convert::tensor::RowOrder;
 use bitnet_convert::tokenizer::host::HostTokenizer;
 use serde_json::{json, Value};
 use std::path::{Path, PathBuf};
@@ -158,7 +159,7 @@ fn what_families_keep_elsewhere() {
 fn fused_projections() {
     let c = good(&block(model("phi2"), &[("attn_qkv.weight", &[8, 16]), ("attn_qkv.bias", &[16])]));
     let v = &c.names["model.layers.1.self_attn.v_proj.weight"];
-    assert_eq!((v.rows, &v.shape[..]), (RowOrder::Part { first: 12 }, &[4, 8][..]));
+    assert_eq!((v.first, &v.shape[..]), (12, &[4, 8][..]));
     assert_eq!(c.names["model.layers.1.self_attn.k_proj.bias"].shape, [4]);
     refused(&block(model("phi2"), &[("attn_qkv.weight", &[8, 15])]), "15 rows");
     let c = good(&block(model("falcon"), &[("attn_qkv.weight", &[8, 16])]));
@@ -168,7 +169,7 @@ fn fused_projections() {
     refused(&block(model("llama"), &[("attn_q.weight", &[8, 6])]), "6 rows");
     let c = good(&block(model("stablelm"), &[("attn_q_norm.weight", &[4, 2])]));
     let norm = &c.names["model.layers.1.self_attn.q_layernorm.norms.1.weight"];
-    assert_eq!((norm.rows, &norm.shape[..]), (RowOrder::Part { first: 1 }, &[4][..]));
+    assert_eq!((norm.first, &norm.shape[..]), (1, &[4][..]));
     refused(&block(model("stablelm"), &[("attn_q_norm.weight", &[4, 3])]), "3 rows");
     let two = model("falcon").with(floats("blk.0.attn_norm_2.weight", &[8]));
     let c = good(&block(two, &[("attn_norm.weight", &[8])]));
