@@ -1,10 +1,16 @@
 //! What each fuzz target does with its bytes. Plain functions, so that `tests/fuzz_replay.rs` runs them on a stable compiler, too.
 
+#[path = "../tests/common/torch.rs"]
+#[allow(dead_code)]
+mod torch;
+
 use bitnet_convert::format::packed;
 use bitnet_convert::format::File;
 use bitnet_convert::import::config::Config;
 use bitnet_convert::kernels::DotKernel;
 use bitnet_convert::runtime::Artifact;
+use bitnet_convert::tokenizer::host::HostTokenizer;
+use bitnet_convert::tokenizer::trim::{trim, Choice, Keep};
 use std::path::Path;
 
 /// A packed file whose digests are made right first, so that the checks behind them are reached; what opens must run.
@@ -33,6 +39,16 @@ pub fn safetensors_file(data: &[u8]) {
     }
 }
 
+/// A checkpoint of torch, as a file.
+pub fn torch_file(data: &[u8]) {
+    safetensors_file(data);
+}
+
+/// The pickle of a checkpoint of torch, in an archive whose checksum is right.
+pub fn torch_pickle(data: &[u8]) {
+    safetensors_file(&torch::checkpoint(data));
+}
+
 /// config.json.
 pub fn config_json(data: &[u8]) {
     if let Ok(c) = Config::parse(Path::new("fuzz"), data) {
@@ -43,6 +59,17 @@ pub fn config_json(data: &[u8]) {
             c.ids("eos_token_id", 10),
         );
         let _ = c.str("quantization_config.quant_method");
+    }
+}
+
+/// tokenizer.json with a smaller vocabulary: it names every row that is kept, and no other.
+pub fn trim_tokenizer(data: &[u8]) {
+    let keep = Keep { choice: Choice::Size(270), always: &[] };
+    if let Ok(t) = trim(data, &keep) {
+        assert!(t.kept.len() <= 270 && t.kept.windows(2).all(|p| p[0] < p[1]));
+        if let Ok(host) = HostTokenizer::from_json(&t.tokenizer_json) {
+            let _ = host.encode("a text \u{1F600}");
+        }
     }
 }
 

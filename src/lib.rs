@@ -9,7 +9,7 @@
 //! | 2 | [`format`] | one wire format each |
 //! | 3 | [`model`], [`program`] | what a network is |
 //! | 4 | [`import`], [`transform`], [`lower`], [`target`], [`tokenizer`] | a step of the way in |
-//! | 5 | [`plan`], [`runtime`], [`export`] | a step of the way out |
+//! | 5 | [`plan`], [`reference`], [`runtime`], [`export`] | a step of the way out |
 //! | 6 | [`verify`], [`eval`], [`report`] | all below |
 //! | 7 | [`cli`] | the terminal |
 
@@ -38,6 +38,8 @@ pub mod transform;
 
 pub mod export;
 pub mod plan;
+#[cfg(feature = "reference")]
+pub mod reference;
 pub mod runtime;
 
 pub mod eval;

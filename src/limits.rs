@@ -27,6 +27,14 @@ pub const MAX_GOLDEN_TOKENS: usize = 65_536;
 pub const MAX_FILE_EXPONENT: i32 = 4096;
 /// Exponents of scales during a computation.
 pub const MAX_EXPONENT: i32 = 1 << 20;
+/// Values of a checkpoint's pickle: a tensor takes about 16, so this is a quarter of a million tensors.
+pub const MAX_PICKLE_VALUES: usize = 1 << 22;
+/// Groups of a pickle that are open at a time; a state dict has three.
+pub const MAX_PICKLE_DEPTH: usize = 256;
+/// Length of a checkpoint's pickle.
+pub const MAX_PICKLE_BYTES: u64 = 64 << 20;
+/// Dimensions of a tensor in a checkpoint of torch, as many as torch allows.
+pub const MAX_DIMS: usize = 64;
 /// A JSON side file (config, index): larger ones are refused before they are read.
 pub const MAX_JSON_BYTES: u64 = 16 << 20;
 /// tokenizer.json: the largest public ones are about 35 MB.

@@ -122,7 +122,9 @@ fn no_weights_at_all() {
     let b = Bench::new(&Checkpoint::online());
     std::fs::remove_file(b.model().join(FILE)).unwrap();
     b.refused(&["there is no `model.safetensors`"]);
-    b.file("pytorch_model.bin", "x").refused(&["`pytorch_model.bin` is not read", "hint: "]);
+    let b = b.file("consolidated.00.pth", "x");
+    b.refused(&["`consolidated.00.pth` is not read", "hint: "]);
+    b.file("pytorch_model.bin", "x").refused(&["not a usable safetensors file", "pytorch_model.bin"]);
 }
 
 // ---- single tensors ----

@@ -80,9 +80,33 @@ fn safetensors_files() {
 }
 
 #[test]
+fn torch_files() {
+    for name in ["mixed", "strided", "nested"] {
+        let file =
+            std::fs::read(format!("{}/tests/data/torch/{name}.bin", env!("CARGO_MANIFEST_DIR"))).expect("the file");
+        let directory = file.windows(4).position(|w| w == b"PK\x01\x02").expect("a directory");
+        replay(&file, directory..file.len(), bodies::torch_file);
+        // The pickle comes first, under the name `NAME/data.pkl`.
+        let start = 30 + name.len() + 9;
+        let second = (start..file.len()).find(|i| file[*i..].starts_with(b"PK\x03\x04")).expect("a second entry");
+        replay(&file[start..second], 0..second - start, bodies::torch_pickle);
+    }
+}
+
+#[test]
 fn configurations() {
     let file = std::fs::read(fixture("golden/bitnet_online_bf16/config.json")).expect("the file");
     replay(&file, 0..file.len(), bodies::config_json);
+}
+
+#[test]
+fn trimmed_tokenizers() {
+    use bitnet_convert::tokenizer::trim::{trim, Choice, Keep};
+    let json = std::fs::read(fixture("models/intent-w1a2/tokenizer.json")).expect("the file");
+    // Small, so that a round takes no time.
+    let small = trim(&json, &Keep { choice: Choice::Size(280), always: &[] }).expect("a trimmed tokenizer");
+    let hot = 0..small.tokenizer_json.len();
+    replay(&small.tokenizer_json, hot, bodies::trim_tokenizer);
 }
 
 #[test]

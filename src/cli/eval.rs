@@ -40,6 +40,7 @@ impl Eval {
             return Err(Error::usage("nothing to measure").hint("give `--tasks`, `--text` or `--golden`"));
         }
         let artifact = Artifact::open(&self.artifact)?;
+        artifact.need_logits()?;
         let bar = printer.progress();
         let codec = || TextCodec::of(&artifact.packed);
         let output = Output {

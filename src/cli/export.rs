@@ -2,8 +2,9 @@ use super::Printer;
 use crate::error::{Error, Result};
 use crate::export::{c, packed};
 use crate::fsio::read_capped;
-use crate::import::import;
+use crate::import;
 use crate::lower::Options;
+use crate::lower::WeightChoice;
 use crate::model::{ActivationRule, Model, WeightRule};
 use crate::plan::{self, Plan};
 use crate::program::ScaleMode;
@@ -24,8 +25,8 @@ use std::path::PathBuf;
   bitnet-convert export --model DIR --target cortex-m7 --dry-run
   bitnet-convert export --model DIR --quantize-weight 1.58 --quantize-activation 8 -o model.bitnet")]
 pub struct Export {
-    /// Folder of a Hugging Face checkpoint, or a .safetensors file with config.json beside it
-    #[arg(long, value_name = "DIR")]
+    /// Folder of a Hugging Face checkpoint, a .safetensors file with config.json beside it, or the name of a model on the hub: org/name[@revision][:file]
+    #[arg(long, value_name = "DIR|NAME")]
     model: PathBuf,
     /// What it is for; see `bitnet-convert targets list`
     #[arg(long, default_value = "host", value_parser = clap::builder::PossibleValuesParser::new(target::all().into_iter().flat_map(|t| [Some(t.name), t.board]).flatten().collect::<Vec<_>>()))]
@@ -86,6 +87,10 @@ enum WeightBits {
     One,
     #[value(name = "1.58")]
     Ternary,
+    #[value(name = "8")]
+    Eight,
+    #[value(name = "16")]
+    Sixteen,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -96,6 +101,8 @@ enum ActivationBits {
     Four,
     #[value(name = "8")]
     Eight,
+    #[value(name = "16")]
+    Sixteen,
 }
 
 fn scale_mode(text: &str) -> std::result::Result<ScaleMode, String> {
@@ -134,7 +141,7 @@ impl Export {
         self.refuse_what_has_no_effect(format)?;
         let calibration = self.calibrate.as_ref().map(|f| read_capped(f, 64 << 20)).transpose()?;
         let calibration = calibration.map(|t| String::from_utf8_lossy(&t).into_owned());
-        let model = import(&self.model)?;
+        let model = import::open(&self.model, &printer.progress())?;
         self.refuse_to_replace_the_source(&model)?;
         let device = target.kind == Kind::Mcu && !self.no_tokenizer;
         let tokenizer = if device { device_tokenizer(&model)? } else { None };
@@ -243,14 +250,17 @@ impl Export {
         let sinks = self.kv_sinks.unwrap_or(d.sinks.min(window.unwrap_or(usize::MAX).saturating_sub(1)));
         Options {
             weight: self.quantize_weight.map(|w| match w {
-                WeightBits::One => WeightRule::BinaryMean,
-                WeightBits::Ternary => WeightRule::TernaryAbsmean,
+                WeightBits::One => WeightChoice::LowBit(WeightRule::BinaryMean),
+                WeightBits::Ternary => WeightChoice::LowBit(WeightRule::TernaryAbsmean),
+                WeightBits::Eight => WeightChoice::Rows(8),
+                WeightBits::Sixteen => WeightChoice::Rows(16),
             }),
             weight_scales: self.weight_scales,
             activation: self.quantize_activation.map(|a| match a {
                 ActivationBits::Two => ActivationRule::Absmax2,
                 ActivationBits::Four => ActivationRule::Absmax4,
                 ActivationBits::Eight => ActivationRule::Absmax8,
+                ActivationBits::Sixteen => ActivationRule::Absmax16,
             }),
             embedding_bits: self.embedding_bits.as_deref().map(bits),
             embedding_default: d.embedding_bits,

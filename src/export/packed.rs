@@ -50,6 +50,8 @@ pub struct Prepared<'a> {
     request: Request<'a>,
     lowered: Lowered,
     golden_prompts: Vec<Vec<u32>>,
+    /// Greedy tokens after each of them.
+    continuation: usize,
     calibration_ids: Vec<u32>,
     manifest: Manifest,
     /// Whether host-only sections (manifest, tokenizer.json) are written.
@@ -98,20 +100,24 @@ pub fn prepare(request: Request<'_>) -> Result<Prepared<'_>> {
     };
     let window = p.attention.window;
     let long = if window <= 64 { window + window / 2 + 1 } else { GOLDEN_LONG };
+    let continuation = if p.embedding().is_some() { 0 } else { GOLDEN_CONTINUATION };
+    let most = p.longest().map_or(usize::MAX, |l| l.saturating_sub(continuation).max(1));
+    let continuation = continuation.min(p.longest().map_or(usize::MAX, |l| l - most));
     let mut golden_prompts = Vec::new();
     for text in GOLDEN_TEXTS {
-        let ids = encode(text)?;
+        let mut ids = encode(text)?;
+        ids.truncate(most);
         if !ids.is_empty() {
             golden_prompts.push(ids);
         }
     }
-    golden_prompts.push(scattered_ids(long, p.vocab));
+    golden_prompts.push(scattered_ids(long.min(most), p.vocab));
     let mut calibration_ids = encode(request.calibration.unwrap_or(CALIBRATION_TEXT))?;
-    calibration_ids.truncate(4096);
+    calibration_ids.truncate(p.longest().unwrap_or(4096).min(4096));
     let full = request.target.kind == TargetKind::Host;
     let manifest = manifest(&request, &lowered);
     let extras = Extras {
-        golden_totals: golden_prompts.iter().map(|g| g.len() + GOLDEN_CONTINUATION).collect(),
+        golden_totals: golden_prompts.iter().map(|g| g.len() + continuation).collect(),
         tokenizer: request.tokenizer.as_ref().map(|t| t.len() as u64),
         tokenizer_json: model.tokenizer_json.as_ref().filter(|_| full).map(|t| t.len() as u64),
         manifest: full.then(|| manifest.to_bytes().len() as u64),
@@ -122,7 +128,7 @@ pub fn prepare(request: Request<'_>) -> Result<Prepared<'_>> {
         activation_rule: lowered.activation_rule.name(),
     };
     let plan = plan::plan(p, &extras, request.target, &heading);
-    Ok(Prepared { golden_prompts, calibration_ids, manifest, full, extras, plan, lowered, request })
+    Ok(Prepared { golden_prompts, continuation, calibration_ids, manifest, full, extras, plan, lowered, request })
 }
 
 impl Prepared<'_> {
@@ -188,7 +194,7 @@ impl Prepared<'_> {
         let mut session = Session::new(p, &part, DotKernel::best());
         let mut golden = Golden { layers: p.layers, prompts: Vec::new() };
         for prompt in &self.golden_prompts {
-            let total = prompt.len() + GOLDEN_CONTINUATION;
+            let total = prompt.len() + self.continuation;
             golden.prompts.push(record(&mut session, prompt, total, &mut |_, _, _| {})?);
         }
         let saturated = session.saturated();
@@ -252,13 +258,15 @@ fn calibrate(p: &mut Program, weights: &[u8], text: &[u32]) -> Result<KeyRanges>
     free.attention.k_bits = 16;
     free.attention.v_bits = 16;
     // What a longer context does to keys should be seen, too; the cache grows only with the tokens fed.
-    free.attention.window = free.attention.window.max(text.len() + 1);
+    if p.longest().is_none() {
+        free.attention.window = free.attention.window.max(text.len() + 1);
+    }
     for op in &mut free.ops {
         if let OpKind::KvWrite { keys, .. } | OpKind::Attend { keys, .. } = &mut op.kind {
             *keys = None;
         }
     }
-    let scattered = scattered_ids(64, p.vocab);
+    let scattered = scattered_ids(64.min(p.longest().unwrap_or(64)), p.vocab);
     let run = |program: &Program, ids: &[&[u32]]| -> Result<crate::runtime::Observed> {
         let mut s = Session::new(program, weights, DotKernel::best());
         s.observe();

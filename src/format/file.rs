@@ -1,6 +1,7 @@
 //! A file of tensors, whatever its container: names, types, shapes and bytes.
 
-use super::safetensors;
+use super::gguf::{self, Metadata};
+use super::{safetensors, torch_bin};
 use crate::error::{Error, Result};
 use crate::fsio::{self, Mapped};
 use crate::tensor::{DType, TensorView};
@@ -33,6 +34,7 @@ pub struct File {
     pub path: PathBuf,
     map: Mapped,
     entries: Entries,
+    metadata: Option<Metadata>,
 }
 
 impl File {
@@ -50,8 +52,23 @@ impl File {
     }
 
     fn from_mapped(map: Mapped, path: &Path) -> Result<File> {
-        let entries = safetensors::parse(&map).map_err(|e: Error| e.at_file(path))?;
-        Ok(File { path: path.to_path_buf(), map, entries })
+        let mut metadata = None;
+        let entries = match &map[..] {
+            f if f.starts_with(gguf::MAGIC) => gguf::parse(f).map(|g| {
+                metadata = Some(g.metadata);
+                g.entries
+            }),
+            f if f.starts_with(torch_bin::MAGIC) => torch_bin::parse(f),
+            f if f.starts_with(torch_bin::LEGACY_MAGIC) => Err(torch_bin::legacy()),
+            f => safetensors::parse(f),
+        };
+        let entries = entries.map_err(|e: Error| e.at_file(path))?;
+        Ok(File { path: path.to_path_buf(), map, entries, metadata })
+    }
+
+    /// The key-value part of a GGUF file.
+    pub fn metadata(&self) -> Option<&Metadata> {
+        self.metadata.as_ref()
     }
 
     pub fn names(&self) -> impl Iterator<Item = &str> {

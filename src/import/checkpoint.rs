@@ -1,12 +1,13 @@
 //! The files of a checkpoint: weights, configuration, tokenizer. No meaning yet.
 
 use super::config::Config;
+use super::pooling;
 use crate::digest::sha256;
 use crate::error::{Error, Result};
 use crate::format::File;
 use crate::fsio::read_capped;
 use crate::limits::{MAX_JSON_BYTES, MAX_TOKENIZER_BYTES};
-use crate::model::TensorRef;
+use crate::model::{Pooling, TensorRef};
 use crate::tensor::TensorView;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -17,6 +18,8 @@ pub struct Checkpoint {
     pub generation: Option<Config>,
     pub tokenizer_json: Option<Vec<u8>>,
     pub chat_template: String,
+    /// From `modules.json` and the folder of the pooling.
+    pub pooling: Option<Pooling>,
     pub files: Vec<File>,
     /// Tensor name without the prefixes that uploads differ in → where it is.
     index: BTreeMap<String, TensorRef>,
@@ -50,18 +53,42 @@ impl Checkpoint {
             side("chat_template.jinja", MAX_JSON_BYTES)?.map(|(_, d)| String::from_utf8_lossy(&d).into_owned());
         let tokenizer_config = parse(side("tokenizer_config.json", MAX_JSON_BYTES)?)?;
         let in_config = tokenizer_config.and_then(|c| c.str("chat_template").map(str::to_string));
+        let modules = match side("modules.json", MAX_JSON_BYTES)? {
+            Some((p, d)) => pooling::modules(&p, &d)?,
+            None => None,
+        };
+        let pooling = match modules {
+            None => None,
+            Some(m) => match parse(side(&format!("{}/config.json", m.pooling), MAX_JSON_BYTES)?)? {
+                Some(cfg) => Some(pooling::pooling(&cfg, m.normalize)?),
+                None => {
+                    let e = Error::input(format!("`modules.json` names `{}`, which has no `config.json`", m.pooling));
+                    return Err(e.at_file(dir));
+                }
+            },
+        };
         let files = weight_files(path, dir, index.as_ref())?;
         sources.sort();
         let full = dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf());
         let name = full.file_name().map_or("model".into(), |n| n.to_string_lossy().into_owned());
         let index = index_tensors(&files)?;
         let chat_template = template.or(in_config).unwrap_or_default();
-        Ok(Checkpoint { name, config, generation, tokenizer_json, chat_template, files, index, sources })
+        Ok(Checkpoint { name, config, generation, tokenizer_json, chat_template, pooling, files, index, sources })
     }
 
     /// A tensor by its name in the `model.` dialect.
     pub fn find(&self, name: &str) -> Option<&TensorRef> {
         self.index.get(name)
+    }
+
+    /// All tensors that are no buffers, by their name in the `model.` dialect.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, &TensorRef)> {
+        self.index.iter().map(|(name, r)| (name.as_str(), r))
+    }
+
+    /// Whether the class is that of a network without a head.
+    pub fn is_base_model(&self) -> bool {
+        self.config.class().is_some_and(|c| c.ends_with("Model") && !c.ends_with("HeadModel"))
     }
 
     pub fn view(&self, r: &TensorRef) -> TensorView<'_> {
@@ -106,59 +133,97 @@ fn weight_files(path: &Path, dir: &Path, index: Option<&Config>) -> Result<Vec<F
     if path.is_file() {
         return Ok(vec![File::open(path)?]);
     }
+    // Safetensors first: a folder that has both has the same weights twice.
     if let Some(index) = index {
-        let map = index.get("weight_map").and_then(|m| m.as_object()).filter(|m| !m.is_empty());
-        let map = map.ok_or_else(|| index.error("`weight_map` is missing or empty"))?;
-        let mut names = BTreeSet::new();
-        for (tensor, file) in map {
-            match file.as_str() {
-                // A path would leave the checkpoint's folder.
-                Some(f) if !f.is_empty() && !f.contains(['/', '\\']) && f != ".." => names.insert(f),
-                _ => return Err(index.error(format!("`weight_map` has {file} as file of a tensor")).at_tensor(tensor)),
-            };
-        }
-        let files: Vec<_> = names.iter().map(|n| File::open(&dir.join(n))).collect::<Result<_>>()?;
-        for tensor in map.keys() {
-            if !files.iter().any(|f| f.get(tensor).is_some()) {
-                return Err(index.error("the index lists this tensor, no file has it").at_tensor(tensor));
-            }
-        }
-        return Ok(files);
+        return shards(dir, index);
     }
     let single = dir.join("model.safetensors");
     if single.is_file() {
         return Ok(vec![File::open(&single)?]);
     }
-    let e = Error::input("there is no `model.safetensors` and no `model.safetensors.index.json`").at_file(dir);
-    let other = ["pytorch_model.bin", "pytorch_model.bin.index.json", "consolidated.00.pth"];
-    Err(match other.iter().find(|n| dir.join(n).exists()) {
-        Some(n) => Error::unsupported(format!("`{n}` is not read by this version, only safetensors are"))
+    let torch_index = dir.join("pytorch_model.bin.index.json");
+    if torch_index.is_file() {
+        let data = read_capped(&torch_index, MAX_JSON_BYTES)?;
+        return shards(dir, &Config::parse(&torch_index, &data)?);
+    }
+    let single = dir.join("pytorch_model.bin");
+    if single.is_file() {
+        return Ok(vec![File::open(&single)?]);
+    }
+    if dir.join("consolidated.00.pth").exists() {
+        return Err(Error::unsupported("`consolidated.00.pth` is not read, its names are not those of Hugging Face")
             .at_file(dir)
-            .hint("save it as safetensors, e.g. with `save_pretrained(..., safe_serialization=True)`"),
-        None => e,
-    })
+            .hint("fetch or make the version of the model in the Hugging Face layout"));
+    }
+    Err(Error::input("there is no `model.safetensors`, no `pytorch_model.bin` and no index of shards of either")
+        .at_file(dir))
 }
 
-/// Brings the prefixes that uploads differ in to one form: `model.` before everything but the head.
+/// The files that an index names, in their order; every tensor must be in one of them.
+fn shards(dir: &Path, index: &Config) -> Result<Vec<File>> {
+    let map = index.get("weight_map").and_then(|m| m.as_object()).filter(|m| !m.is_empty());
+    let map = map.ok_or_else(|| index.error("`weight_map` is missing or empty"))?;
+    let mut names = BTreeSet::new();
+    for (tensor, file) in map {
+        match file.as_str() {
+            // A path would leave the checkpoint's folder.
+            Some(f) if !f.is_empty() && !f.contains(['/', '\\']) && f != ".." => names.insert(f),
+            _ => return Err(index.error(format!("`weight_map` has {file} as file of a tensor")).at_tensor(tensor)),
+        };
+    }
+    let files: Vec<_> = names.iter().map(|n| File::open(&dir.join(n))).collect::<Result<_>>()?;
+    for tensor in map.keys() {
+        if !files.iter().any(|f| f.get(tensor).is_some()) {
+            return Err(index.error("the index lists this tensor, no file has it").at_tensor(tensor));
+        }
+    }
+    Ok(files)
+}
+
+/// Brings the names that uploads differ in to one form: decoders have `model.` before everything but the head, gpt2 and its kin `transformer.`,
+/// encoders nothing. None: a buffer, no weight.
 fn canonical(name: &str) -> Option<String> {
-    if name.ends_with(".rotary_emb.inv_freq") || name.ends_with(".attention.masked_bias") {
-        return None; // buffers, not weights
+    const BUFFERS: [&str; 6] = [
+        ".rotary_emb.inv_freq",
+        ".attn.bias",
+        ".attn.masked_bias",
+        ".attention.bias",
+        ".attention.masked_bias",
+        "embeddings.position_ids",
+    ];
+    if BUFFERS.iter().any(|b| name.ends_with(b)) {
+        return None;
     }
     for (from, to) in [
         ("model.language_model.", "model."),
         ("language_model.model.", "model."),
         ("language_model.lm_head", "lm_head"),
         ("model.model.", "model."),
+        ("bert.", ""),
+        ("roberta.", ""),
+        ("distilbert.", ""),
     ] {
         if let Some(rest) = name.strip_prefix(from) {
-            return Some(format!("{to}{rest}"));
+            return Some(format!("{to}{}", layer_norm(rest)));
         }
     }
-    Some(match name {
-        n if n.starts_with("model.") || n.starts_with("lm_head") => n.to_string(),
-        n if ["embed_tokens.", "layers.", "norm."].iter().any(|p| n.starts_with(p)) => format!("model.{n}"),
-        n => n.to_string(),
+    let starts = |prefixes: &[&str]| prefixes.iter().any(|p| name.starts_with(p));
+    Some(if starts(&["embed_tokens.", "layers.", "norm.", "final_layernorm."]) {
+        format!("model.{name}")
+    } else if starts(&["wte.", "wpe.", "h.", "ln_f.", "word_embeddings."]) {
+        format!("transformer.{name}")
+    } else {
+        layer_norm(name)
     })
+}
+
+/// Old checkpoints of the bert family call gain and bias gamma and beta.
+fn layer_norm(name: &str) -> String {
+    match name.rsplit_once('.') {
+        Some((module, "gamma")) if module.ends_with("LayerNorm") => format!("{module}.weight"),
+        Some((module, "beta")) if module.ends_with("LayerNorm") => format!("{module}.bias"),
+        _ => name.to_string(),
+    }
 }
 
 fn index_tensors(files: &[File]) -> Result<BTreeMap<String, TensorRef>> {

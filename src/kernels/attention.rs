@@ -2,6 +2,7 @@
 
 use super::scalar::max_abs;
 use super::tables::tables;
+use super::vector::{softcap, Constants};
 use crate::encoding::fixed::{bitlen, rhe, rsr, sat, shift, Scale};
 
 /// Shape of the attention of one program.
@@ -69,21 +70,65 @@ pub fn slot(p: u32, window: usize, sinks: usize) -> usize {
     }
 }
 
-/// Cosines and sines of one position, `[head_dim / 2]` each.
-pub fn angles(position: u32, freq: &[u32]) -> (Vec<i32>, Vec<i32>) {
-    let t = tables();
-    freq.iter().map(|f| position.wrapping_mul(*f)).map(|p| (t.cos(p), t.sin(p))).unzip()
+/// The position whose token is in slot `j` once the token at `p` is written.
+fn position_in(j: usize, p: u32, window: usize, sinks: usize) -> u32 {
+    let (w, s) = (window as u32, sinks as u32);
+    let j = j as u32;
+    if p < w || j < s {
+        return j;
+    }
+    let ring = w - s;
+    let now = (p - s) % ring;
+    p - (now + ring - (j - s)) % ring
+}
+
+/// A rotary embedding of the program.
+#[derive(Debug, Clone, Copy)]
+pub struct Rope<'a> {
+    /// Turns per position in units of 2^-32, for each rotated channel pair; may be empty.
+    pub freq: &'a [u32],
+    /// Factor of the channels that are not rotated.
+    pub rest: Scale,
+}
+
+impl Rope<'_> {
+    pub const NONE: Rope<'static> = Rope { freq: &[], rest: Scale::ONE };
+
+    fn at(&self, position: u32) -> Angles {
+        let t = tables();
+        let pair = |f: &u32| position.wrapping_mul(*f);
+        let (cos, sin) = self.freq.iter().map(pair).map(|p| (t.cos(p), t.sin(p))).unzip();
+        Angles { cos, sin, rest: self.rest }
+    }
+}
+
+/// Cosines and sines of one position.
+struct Angles {
+    cos: Vec<i32>,
+    sin: Vec<i32>,
+    rest: Scale,
 }
 
 /// Rotates one head, half-split form.
-pub fn rotate(x: &mut [i32], (cos, sin): &(Vec<i32>, Vec<i32>)) {
-    let half = x.len() / 2;
-    let (lo, hi) = x.split_at_mut(half);
+fn rotate(x: &mut [i32], angles: &Angles) {
+    let half = angles.cos.len();
+    let (turned, rest) = x.split_at_mut(2 * half);
+    let (lo, hi) = turned.split_at_mut(half);
     for j in 0..half {
-        let (a, b, c, s) = (i64::from(lo[j]), i64::from(hi[j]), i64::from(cos[j]), i64::from(sin[j]));
+        let (a, b) = (i64::from(lo[j]), i64::from(hi[j]));
+        let (c, s) = (i64::from(angles.cos[j]), i64::from(angles.sin[j]));
         lo[j] = sat(rsr(a * c - b * s, 30));
         hi[j] = sat(rsr(b * c + a * s, 30));
     }
+    if angles.rest != Scale::ONE {
+        rest.iter_mut().for_each(|x| *x = angles.rest.apply(*x, 0));
+    }
+}
+
+/// ROPE: every head of `x` at position `p`, in place.
+pub fn rope(x: &mut [i32], head_dim: usize, p: u32, rope: &Rope) {
+    let angles = rope.at(p);
+    x.chunks_mut(head_dim).for_each(|head| rotate(head, &angles));
 }
 
 const EMPTY: Scale = Scale { m: 1 << 30, e: -4096 };
@@ -107,7 +152,7 @@ fn quantize_head(x: &[i32], s: Scale, bits: u32, out: &mut [i16]) -> Scale {
 pub fn kvwrite<'a>(
     shape: &AttentionShape,
     p: u32,
-    freq: &[u32],
+    rope: &Rope,
     fixed: Option<&StaticKeys>,
     (k, ks): (&mut [i32], Scale),
     (v, vs): (&[i32], Scale),
@@ -122,7 +167,7 @@ pub fn kvwrite<'a>(
         cache.ks.resize((at + 1) * shape.kv_heads, EMPTY);
         cache.vs.resize((at + 1) * shape.kv_heads, EMPTY);
     }
-    let angle = angles(p, freq);
+    let angle = rope.at(p);
     for h in 0..shape.kv_heads {
         let head = h * d..(h + 1) * d;
         let here = at * n + h * d..at * n + (h + 1) * d;
@@ -171,13 +216,7 @@ struct Query {
     bias: i32,
 }
 
-fn prepare(
-    head: &[i32],
-    s: Scale,
-    angle: &(Vec<i32>, Vec<i32>),
-    softmax: Scale,
-    fixed: Option<(&StaticKeys, usize)>,
-) -> Query {
+fn prepare(head: &[i32], s: Scale, angle: &Angles, softmax: Scale, fixed: Option<(&StaticKeys, usize)>) -> Query {
     let d = head.len();
     let mut q = head.to_vec();
     rotate(&mut q, angle);
@@ -196,25 +235,43 @@ fn prepare(
     Query { q, scale, bias }
 }
 
+/// What ATTEND does to scores, besides the softmax.
+#[derive(Debug, Clone, Copy)]
+pub struct Scoring<'a> {
+    /// Factor of a score, times log2(e).
+    pub softmax: Scale,
+    /// Slots of tokens this far back or farther are not visible; 0: all are.
+    pub window: usize,
+    /// c log2(e) of c tanh(score / c).
+    pub cap: Option<Scale>,
+    /// Slope of each head, log2(e) per position.
+    pub slopes: Option<Constants<'a>>,
+    /// Tokens of the text, all of them visible, in an encoder.
+    pub text: Option<usize>,
+}
+
 /// ATTEND at position `p`; returns the scale of dst.
 #[allow(clippy::too_many_arguments)] // the operands of the operation, each of another kind
 pub fn attend(
     shape: &AttentionShape,
     p: u32,
-    freq: &[u32],
+    rope: &Rope,
     fixed: Option<&StaticKeys>,
-    softmax: Scale,
+    scoring: &Scoring,
     (q, qs): (&[i32], Scale),
     cache: &LayerCache,
     dst: &mut [i32],
 ) -> Scale {
     let (d, kvh) = (shape.head_dim, shape.kv_heads);
-    let visible = (p as usize).min(shape.window - 1) + 1;
+    let visible = scoring.text.unwrap_or((p as usize).min(shape.window - 1) + 1);
     let rolled = p as usize >= shape.window;
-    let now = angles(p, freq);
-    let sink_angle = rolled.then(|| angles(shape.window as u32 - 1, freq));
+    let now = rope.at(p);
+    let sink_angle = rolled.then(|| rope.at(shape.window as u32 - 1));
     let g = shape.k_bits - 1 + bitlen(d as u64 - 1);
     let top = cache.vs[..visible * kvh].iter().map(|s| s.e).max().unwrap_or(0);
+    let distance = |j: usize| i64::from(p) - i64::from(position_in(j, p, shape.window, shape.sinks));
+    let seen = |j: usize| scoring.window == 0 || distance(j) < scoring.window as i64;
+    let softmax = scoring.softmax;
     let mut scores = vec![0i32; visible];
     for h in 0..shape.heads {
         let kv = h * kvh / shape.heads;
@@ -222,7 +279,7 @@ pub fn attend(
         let statics = fixed.map(|f| (f, kv));
         let qa = prepare(head, qs, &now, softmax, statics);
         let sink = sink_angle.as_ref().map(|a| prepare(head, qs, a, softmax, statics));
-        for (j, t) in scores.iter_mut().enumerate() {
+        for (j, t) in scores.iter_mut().enumerate().filter(|(j, _)| seen(*j)) {
             let query = match &sink {
                 Some(s) if j < shape.sinks => s,
                 _ => &qa,
@@ -234,11 +291,18 @@ pub fn attend(
             if let (Some(s), true, true) = (&sink, fixed.is_some(), j < shape.sinks) {
                 *t = sat(i64::from(*t) + i64::from(s.bias) - i64::from(qa.bias));
             }
+            if let Some(cap) = scoring.cap {
+                *t = softcap(*t, cap, 20);
+            }
+            if let Some(s) = scoring.slopes {
+                let back = shift(distance(j) * i64::from(s.values[h]), -(s.scale.e + 50));
+                *t = sat(i64::from(*t) - i64::from(back));
+            }
         }
-        let most = scores.iter().copied().max().unwrap_or(0);
+        let most = (0..visible).filter(|j| seen(*j)).map(|j| scores[j]).max().unwrap_or(0);
         let mut total = 0u64;
         let mut sums = vec![0i64; d];
-        for (j, &t) in scores.iter().enumerate() {
+        for (j, &t) in scores.iter().enumerate().filter(|(j, _)| seen(*j)) {
             let e = tables().exp2n((i64::from(most) - i64::from(t)) as u32);
             total += u64::from(e);
             let vs = cache.vs[j * kvh + kv];

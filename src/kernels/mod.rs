@@ -4,6 +4,7 @@ pub mod attention;
 pub mod dot;
 pub mod scalar;
 pub mod tables;
+pub mod vector;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 

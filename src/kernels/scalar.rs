@@ -1,8 +1,8 @@
 //! The operations on vectors, as docs/semantics.md section 5 defines them. This file is the definition in code.
 
 use super::dot::{Codes, DotKernel};
-use super::tables::tables;
-use crate::encoding::fixed::{bitlen, recip, rhe, rsr, sat, Scale, LOG2E};
+use super::vector::softcap;
+use crate::encoding::fixed::{bitlen, rhe, rsr, sat, Scale};
 use crate::encoding::lowbit::Encoding;
 
 /// Rule of the QUANTIZE operation.
@@ -60,18 +60,34 @@ pub fn max_abs(x: &[i32]) -> u32 {
     x.iter().map(|v| v.unsigned_abs()).max().unwrap_or(0)
 }
 
-/// EMBED: one row of the embedding as residual with `frac` fraction bits.
-pub fn embed(e: &Matrix, id: usize, frac: i32, dst: &mut [i32]) {
-    let scale = match e.scales {
-        MatrixScales::One(s) => s,
-        MatrixScales::Row { e, m, h } | MatrixScales::Group { e, m, h, .. } => {
-            Scale { m: mantissa(m, id) as u32, e: e - i32::from(h[id]) }
-        }
+/// Row `id` of a table as fixed point with `frac` fraction bits, each element given to `put`.
+fn table_row(t: &Matrix, id: usize, factor: Option<Scale>, frac: i32, mut put: impl FnMut(usize, i32)) {
+    let times = |s: Scale| factor.map_or(s, |f| s.mul(f));
+    let stored = |e: i32, m: &[u8], h: &[u8], at: usize| Scale { m: mantissa(m, at) as u32, e: e - i32::from(h[at]) };
+    let (group, groups) = match t.scales {
+        MatrixScales::Group { group, .. } => (group, t.cols.div_ceil(group)),
+        _ => (t.cols, 1),
     };
-    let row = e.row(id);
-    for (i, d) in dst.iter_mut().enumerate() {
-        *d = scale.apply(e.enc.get(row, e.cols, i), frac);
+    let row = t.row(id);
+    for k in 0..groups {
+        let scale = times(match t.scales {
+            MatrixScales::One(s) => s,
+            MatrixScales::Row { e, m, h } | MatrixScales::Group { e, m, h, .. } => stored(e, m, h, id * groups + k),
+        });
+        for i in k * group..t.cols.min((k + 1) * group) {
+            put(i, scale.apply(t.enc.get(row, t.cols, i), frac));
+        }
     }
+}
+
+/// EMBED: one row of the embedding as residual with `frac` fraction bits.
+pub fn embed(e: &Matrix, id: usize, factor: Option<Scale>, frac: i32, dst: &mut [i32]) {
+    table_row(e, id, factor, frac, |i, v| dst[i] = v);
+}
+
+/// POSITION: adds row `p` of the table to the residual.
+pub fn position(t: &Matrix, p: usize, frac: i32, x: &mut [i32]) {
+    table_row(t, p, None, frac, |i, v| x[i] = sat(i64::from(x[i]) + i64::from(v)));
 }
 
 /// RMSNORM; returns the scale of dst. `g` is the common scale of gamma.
@@ -171,37 +187,12 @@ pub fn add(x: &mut [i32], src: &[i32], s: Scale, frac: i32) -> u64 {
     limited
 }
 
-/// RELU2MUL, in place of `g`; returns the scale.
-pub fn relu2mul(g: &mut [i32], gs: Scale, u: &[i32], us: Scale) -> Scale {
-    let n = bitlen(u64::from(g.iter().map(|&v| v.max(0) as u32).max().unwrap_or(0)));
-    let k = bitlen(u64::from(max_abs(u)));
-    let s2 = (2 * n).saturating_sub(30);
-    for (g, &u) in g.iter_mut().zip(u) {
-        let r = i64::from((*g).max(0));
-        *g = rsr(rsr(r * r, s2) * i64::from(u), k) as i32;
-    }
-    gs.mul(gs).mul(us).shl((s2 + k) as i32)
-}
-
-/// SILUMUL, in place of `g`; returns the scale.
-pub fn silumul(g: &mut [i32], gs: Scale, u: &[i32], us: Scale) -> Scale {
-    let n = bitlen(u64::from(max_abs(g))) as i32;
-    let k = bitlen(u64::from(max_abs(u)));
-    let left = 30 - n;
-    let log2 = gs.mul(LOG2E);
-    for (g, &u) in g.iter_mut().zip(u) {
-        let z = log2.apply(*g, 20);
-        let p = i64::from(recip((1 << 30) + tables().exp2n(z.unsigned_abs())));
-        let sigma = if *g >= 0 { p } else { (1 << 31) - p };
-        let wide = if left >= 0 { i64::from(*g) << left } else { rsr(i64::from(*g), 1) };
-        *g = rsr(rsr(wide * sigma, 31) * i64::from(u), k) as i32;
-    }
-    gs.mul(us).shl(k as i32 - left)
-}
-
-/// LOGITS: 16 fraction bits, in place.
-pub fn logits(x: &mut [i32], s: Scale) {
+/// LOGITS: 16 fraction bits, in place; `cap` is c of c tanh(logit / c).
+pub fn logits(x: &mut [i32], s: Scale, cap: Option<Scale>) {
     for v in x {
-        *v = s.apply(*v, 16);
+        *v = match cap {
+            None => s.apply(*v, 16),
+            Some(c) => softcap(s.apply(*v, 20), c, 16),
+        };
     }
 }

@@ -1,11 +1,11 @@
 //! The bytes of each tensor, a row at a time. A float lives from its read to its code.
 
-use super::{Lowered, Origin};
+use super::{Constants, Lowered, Origin};
 use crate::bytes::put_u32;
 use crate::encoding::fixed::Scale;
 use crate::encoding::lowbit::Encoding;
 use crate::error::{Error, Result};
-use crate::model::{Form, Matrix, Model, Source, TensorRef, WeightRule};
+use crate::model::{Form, Matrix, Model, TensorRef, WeightRule};
 use crate::program::{ScaleMode, Tensor, TensorKind};
 use crate::tensor::DType;
 use crate::transform::quantize::{absmax_row, power_row, Fit, MeanAbs};
@@ -28,19 +28,26 @@ pub fn produce(model: &Model, lowered: &Lowered, index: usize, sink: &mut Sink) 
     let t = &lowered.program.tensors[index];
     let whole = |scale| Ok(Produced { scale, scales: Vec::new() });
     match &lowered.origins[index] {
-        Origin::Frequencies(f) => {
+        Origin::Frequencies(f, rest) => {
             let mut out = Vec::new();
             f.iter().for_each(|w| put_u32(&mut out, *w));
             sink(&out)?;
-            whole(Scale::ONE)
+            whole(*rest)
         }
-        Origin::Gamma(n) => {
-            let gains = model.gains(n, n.len)?;
-            let (bytes, scale) = gamma(&gains.unwrap_or_default());
+        Origin::Constants(c) => {
+            let values = match c {
+                Constants::Gains(norm, n) => model.gains(norm, *n)?.unwrap_or_default(),
+                Constants::Bias(v) => model.vector(v)?,
+                Constants::Tensor(r) => model.values(r)?,
+                Constants::Values(v) => v.clone(),
+            };
+            let (bytes, scale) = constants(&values);
             sink(&bytes)?;
             whole(scale)
         }
-        Origin::Rows(m) => rows(model, m, t, sink).map_err(|e| e.at_file(model.file_of(&m.tensor))),
+        Origin::Rows { weight, plus } => {
+            rows(model, weight, plus.as_ref(), t, sink).map_err(|e| e.at_file(model.file_of(&weight.tensor)))
+        }
         Origin::LowBit { weight, rule } => {
             low_bit(model, weight, *rule, t, sink).map_err(|e| e.at_file(model.file_of(&weight.tensor)))
         }
@@ -48,8 +55,8 @@ pub fn produce(model: &Model, lowered: &Lowered, index: usize, sink: &mut Sink) 
     }
 }
 
-/// Norm gains as i32 with a common power of two; the largest uses 30 bits.
-fn gamma(values: &[f32]) -> (Vec<u8>, Scale) {
+/// Gains, biases and the like as i32 with a common power of two; the largest uses 30 bits.
+fn constants(values: &[f32]) -> (Vec<u8>, Scale) {
     let most = values.iter().fold(0f32, |m, v| m.max(v.abs()));
     let (_, exponent) = libm::frexp(f64::from(most)); // most < 2^exponent
     let mut out = Vec::with_capacity(4 * values.len());
@@ -79,16 +86,21 @@ fn encoding(t: &Tensor) -> (Encoding, ScaleMode) {
     }
 }
 
-fn rows(model: &Model, m: &Matrix, t: &Tensor, sink: &mut Sink) -> Result<Produced> {
+fn rows(model: &Model, m: &Matrix, plus: Option<&Matrix>, t: &Tensor, sink: &mut Sink) -> Result<Produced> {
     let (enc, _) = encoding(t);
     let dtype = model.tensor(&m.tensor).dtype;
     let reader = model.rows(m)?;
     let mut row = vec![0f32; t.cols];
+    let mut added = vec![0f32; t.cols];
+    if let Some(p) = plus {
+        model.rows(p)?.read(0, &mut added)?;
+    }
     let mut codes = vec![0; t.cols];
     let mut packed = vec![0; enc.stride(t.cols)];
     let mut scales = Vec::with_capacity(t.rows);
     for i in 0..t.rows {
         reader.read(i, &mut row)?;
+        row.iter_mut().zip(&added).for_each(|(w, a)| *w += a);
         let s = match enc {
             // f32 has more bits than 16 in any case; there the absolute maximum uses them best.
             Encoding::Int16 if dtype == DType::F32 => absmax_row(&row, 32_767.0, &mut codes),
@@ -115,7 +127,7 @@ fn low_bit(model: &Model, weight: &Matrix, rule: Option<WeightRule>, t: &Tensor,
     let mut packed = vec![0; enc.stride(t.cols)];
     let mut codes = vec![0; t.cols];
     let Some(rule) = rule else {
-        if weight.source.form() == Form::Float || matches!(weight.source, Source::Master(_)) {
+        if weight.source.form() == Form::Float {
             let e = Error::input("holds float weights where stored codes were announced");
             return Err(e.at_tensor(&weight.tensor.name));
         }

@@ -104,6 +104,44 @@ pub enum Form {
 }
 
 impl Source {
+    /// What it is called in listings.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Source::Float => "floats",
+            Source::Master(rule) => match rule {
+                WeightRule::BinaryMean => "binary masters",
+                WeightRule::TernaryAbsmean => "ternary masters",
+            },
+            Source::Int8Rows => "int8 rows",
+            Source::PackedTernary { .. } => "packed ternary",
+            Source::FloatCodes { .. } => "ternary codes as floats",
+            Source::Grid { binary: true, .. } => "binary floats",
+            Source::Grid { binary: false, .. } => "ternary floats",
+            Source::Blocks { binary: true, .. } => "binary blocks",
+            Source::Blocks { binary: false, .. } => "ternary blocks",
+            Source::Affine { low_bit: Some(true), .. } => "binary words",
+            Source::Affine { low_bit: Some(false), .. } => "ternary words",
+            Source::Affine { low_bit: None, .. } => "affine words",
+            Source::SignBits { .. } => "sign bits",
+            Source::SignColumns { .. } => "signs with column scales",
+            Source::SignRows { .. } => "signs with row scales",
+            Source::Clipped { bits: 0, .. } => "ternary masters with clipping values",
+            Source::Clipped { bits: 1, .. } => "binary masters with clipping values",
+            Source::Clipped { .. } => "masters with clipping values",
+            Source::RowCodes { .. } => "small integers with row scales",
+        }
+    }
+
+    /// Bits of a weight in this form, without scales; None: those of the element type.
+    pub fn bits(&self) -> Option<u32> {
+        match self {
+            Source::PackedTernary { .. } => Some(2),
+            Source::Affine { bits, .. } | Source::RowCodes { bits, .. } => Some(*bits),
+            Source::SignBits { .. } => Some(1),
+            _ => None,
+        }
+    }
+
     /// Codes where they can be had without loss, floats else.
     pub fn form(&self) -> Form {
         let codes = |binary, unit| Form::Codes { binary, unit };

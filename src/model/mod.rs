@@ -5,10 +5,12 @@
 
 mod matrix;
 mod rope;
+mod rule;
 mod weights;
 
 pub use matrix::{Form, Matrix, RowOrder, Source, Unit};
 pub use rope::{frequencies, Beyond, Rope};
+pub use rule::{absmax_row, Fit, MeanAbs, WeightRule};
 pub use weights::RowReader;
 
 use crate::format::File;
@@ -41,29 +43,13 @@ impl Activation {
     }
 }
 
-/// How float weights become codes, or how stored codes are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WeightRule {
-    /// scale = mean|W| of the unit, code = +1 if W ≥ 0 else -1.
-    BinaryMean,
-    /// g = 1 / max(mean|W|, 1e-5), code = clamp(round(W g), -1, 1) (BitNet b1.58, Ma et al. 2024).
-    TernaryAbsmean,
-}
-
-impl WeightRule {
-    pub fn name(self) -> &'static str {
-        match self {
-            WeightRule::BinaryMean => "binary-mean",
-            WeightRule::TernaryAbsmean => "ternary-absmean",
-        }
-    }
-}
-
 /// How the input of a low-bit layer becomes codes, per token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ActivationRule {
     /// Absolute maximum to 127 (BitNet b1.58).
     Absmax8,
+    /// Absolute maximum to 32,767: in place of float activations.
+    Absmax16,
     /// Absolute maximum to 7.
     Absmax4,
     /// Absolute maximum to 2, codes -2 ..= 1.
@@ -74,6 +60,7 @@ impl ActivationRule {
     pub fn name(self) -> &'static str {
         match self {
             ActivationRule::Absmax8 => "absmax-int8",
+            ActivationRule::Absmax16 => "absmax-int16",
             ActivationRule::Absmax4 => "absmax-int4",
             ActivationRule::Absmax2 => "absmax-2bit",
         }
@@ -82,6 +69,7 @@ impl ActivationRule {
     pub fn bits(self) -> u32 {
         match self {
             ActivationRule::Absmax8 => 8,
+            ActivationRule::Absmax16 => 16,
             ActivationRule::Absmax4 => 4,
             ActivationRule::Absmax2 => 2,
         }
@@ -393,5 +381,12 @@ impl Layer {
         let (a, m) = (&self.attn, &self.mlp);
         let cross = self.cross.iter().flat_map(|c| [&c.q, &c.k, &c.v, &c.o]);
         [&a.q, &a.k, &a.v, &a.o].into_iter().chain(cross).chain(m.gate.iter()).chain([&m.up, &m.down])
+    }
+    /// As [`Layer::projections`], to be changed.
+    pub fn projections_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
+        let (a, m) = (&mut self.attn, &mut self.mlp);
+        let cross = self.cross.iter_mut().flat_map(|c| [&mut c.q, &mut c.k, &mut c.v, &mut c.o]);
+        let own = [&mut a.q, &mut a.k, &mut a.v, &mut a.o];
+        own.into_iter().chain(cross).chain(m.gate.iter_mut()).chain([&mut m.up, &mut m.down])
     }
 }

@@ -1,7 +1,8 @@
 //! Follows lengths and kinds through a program: what docs/format/packed.md, "Operations", asks of a reader.
 
-use super::{OpKind, Program, Reg, RegKind, ScaleMode, Tensor, TensorId, TensorKind};
+use super::{OpKind, Program, Reg, RegKind, Scoring, Tensor, TensorId, TensorKind};
 use crate::error::{Error, Result};
+use crate::kernels::vector::Pool;
 use crate::limits::{MAX_FILE_EXPONENT, MAX_VECTOR};
 
 /// What a register holds at some point of the program.
@@ -25,6 +26,7 @@ struct Walk<'a> {
 pub fn check(p: &Program) -> Result<()> {
     let mut w = Walk { p, held: vec![Held::Nothing; p.registers.len()], residual: None };
     let mut layer = None;
+    let mut positions = false;
     let (mut wrote, mut attended) = (vec![false; p.layers], vec![false; p.layers]);
     for (i, op) in p.ops.iter().enumerate() {
         let fail = |what: String| Error::input(format!("operation {i} ({}): {what}", op.kind.name()));
@@ -40,20 +42,49 @@ pub fn check(p: &Program) -> Result<()> {
             return Err(fail("operations outside the layers come before the first layer or from head_op on".into()));
         }
         match (&op.kind, op.layer) {
-            (OpKind::Embed { .. } | OpKind::Add { .. } | OpKind::KvWrite { .. } | OpKind::Attend { .. }, _) if head => {
+            (
+                OpKind::Embed { .. }
+                | OpKind::Add { .. }
+                | OpKind::Store { .. }
+                | OpKind::Position { .. }
+                | OpKind::KvWrite { .. }
+                | OpKind::Attend { .. },
+                _,
+            ) if head => {
                 return Err(fail("it changes state, which operations from head_op on must not".into()));
             }
-            (OpKind::KvWrite { .. }, Some(l)) if !wrote[l] && !attended[l] => wrote[l] = true,
+            (OpKind::Position { .. }, place) => {
+                if place.is_some() || positions || p.positions == 0 {
+                    return Err(fail("it stands once before the layers of a program with positions".into()));
+                }
+                positions = true;
+            }
+            (OpKind::KvWrite { .. }, Some(l)) if !wrote[l] && !attended[l] => {
+                wrote[l] = true;
+                if p.encoder {
+                    // Between the passes of an encoder a token keeps its residual only.
+                    w.held.iter_mut().filter(|h| **h != Held::Residual).for_each(|h| *h = Held::Nothing);
+                }
+            }
             (OpKind::Attend { .. }, Some(l)) if wrote[l] && !attended[l] => attended[l] = true,
             (OpKind::KvWrite { .. } | OpKind::Attend { .. }, _) => {
                 return Err(fail("each layer has one KVWRITE and then one ATTEND".into()));
             }
-            (OpKind::Logits { .. }, _) if i + 1 != p.ops.len() => return Err(fail("it must be the last".into())),
+            (kind, _) if kind.is_output() && i + 1 != p.ops.len() => return Err(fail("it must be the last".into())),
+            (kind, _) if p.encoder && head && !kind.is_output() => {
+                return Err(fail("an encoder has nothing but EMBEDDING from head_op on".into()));
+            }
             _ => {}
         }
     }
-    if !matches!(p.ops.last().map(|o| &o.kind), Some(OpKind::Logits { .. })) {
-        return Err(Error::input("the last operation must be LOGITS"));
+    if !p.ops.last().is_some_and(|o| o.kind.is_output()) {
+        return Err(Error::input("the last operation must be LOGITS or EMBEDDING"));
+    }
+    if positions != (p.positions > 0) {
+        return Err(Error::input(format!("{} positions without a POSITION operation", p.positions)));
+    }
+    if p.encoder && p.positions > 0 && p.positions < p.attention.window {
+        return Err(Error::input(format!("{} positions for a window of {}", p.positions, p.attention.window)));
     }
     if let Some(l) = attended.iter().position(|a| !a) {
         return Err(Error::input(format!("layer {l} has no attention")));
@@ -77,7 +108,7 @@ impl Walk<'_> {
             return Err(format!("{n} elements in register {reg}, which holds {}", r.capacity));
         }
         if self.residual == Some(reg) && what != Held::Residual {
-            return Err("only EMBED and ADD may write the residual".into());
+            return Err("only EMBED, POSITION, ADD and STORE may write the residual".into());
         }
         self.held[reg] = what;
         Ok(())
@@ -120,12 +151,50 @@ impl Walk<'_> {
         }
     }
 
-    fn freq(&self, id: TensorId) -> Result<(), String> {
-        let t = self.tensor(id);
-        if t.kind == TensorKind::Frequencies && t.cols == self.p.attention.head_dim / 2 {
+    fn freq(&self, id: Option<TensorId>) -> Result<(), String> {
+        let Some(t) = id.map(|id| self.tensor(id)) else { return Ok(()) };
+        if t.kind == TensorKind::Frequencies && t.cols <= self.p.attention.head_dim / 2 {
             Ok(())
         } else {
-            Err("its frequencies are not head_dim / 2 of the right kind".into())
+            Err("its frequencies are of another kind or more than head_dim / 2".into())
+        }
+    }
+
+    /// A tensor of constants with `n` values, or with `or` if that is given.
+    fn constants(&self, id: TensorId, n: usize, or: Option<usize>) -> Result<(), String> {
+        let t = self.tensor(id);
+        if t.kind == TensorKind::Vector && (t.cols == n || Some(t.cols) == or) {
+            return Ok(());
+        }
+        Err(format!("its constants are {} values for a vector of {n}", t.cols))
+    }
+
+    fn table(&self, id: TensorId, rows: usize) -> Result<(), String> {
+        let t = self.tensor(id);
+        match t.kind {
+            TensorKind::Matrix { .. } if (t.rows, t.cols) == (rows, self.p.d_model) => Ok(()),
+            TensorKind::Matrix { .. } => Err(format!("its table is {} x {}", t.rows, t.cols)),
+            _ => Err("its table is no matrix".into()),
+        }
+    }
+
+    fn is_residual(&self, reg: Reg) -> Result<(), String> {
+        if self.residual == Some(reg) {
+            return Ok(());
+        }
+        Err("its destination is not the residual".into())
+    }
+
+    fn scoring(&self, s: &Scoring) -> Result<(), String> {
+        if self.p.encoder && s.window > 0 {
+            return Err("a window in an encoder".into());
+        }
+        if self.p.static_keys && s.cap.is_some() {
+            return Err("a cap and static keys exclude each other".into());
+        }
+        match s.slopes {
+            Some(t) => self.constants(t, self.p.attention.heads, None),
+            None => Ok(()),
         }
     }
 
@@ -135,22 +204,19 @@ impl Walk<'_> {
             return Err("EMBED is the first operation and only that".into());
         }
         match *op {
-            OpKind::Embed { dst, table } => {
-                let t = self.tensor(table);
-                let TensorKind::Matrix { enc, scales } = t.kind else { return Err("its table is no matrix".into()) };
-                if enc.is_low_bit() || scales != ScaleMode::Row {
-                    return Err("its table must be int8 or int16 with row scales".into());
-                }
-                if (t.rows, t.cols) != (self.p.vocab, self.p.d_model) {
-                    return Err(format!("its table is {} x {}", t.rows, t.cols));
-                }
+            OpKind::Embed { dst, table, .. } => {
+                self.table(table, self.p.vocab)?;
                 self.residual = Some(dst);
                 self.put(dst, Held::Residual)
+            }
+            OpKind::Position { dst, table } => {
+                self.is_residual(dst)?;
+                self.table(table, self.p.positions)
             }
             OpKind::RmsNorm { dst, src, gamma, .. } => {
                 let n = self.vector(src)?;
                 let g = self.tensor(gamma);
-                if g.kind != TensorKind::Gamma || g.cols != n || n > MAX_VECTOR {
+                if g.kind != TensorKind::Vector || g.cols != n || n > MAX_VECTOR {
                     return Err(format!("gamma has {} values for a vector of {n}", g.cols));
                 }
                 self.put(dst, Held::Vector(n))
@@ -176,15 +242,40 @@ impl Walk<'_> {
                 }
                 self.put(dst, Held::Vector(t.rows))
             }
-            OpKind::Add { dst, src } => {
-                if self.residual != Some(dst) {
-                    return Err("its destination is not the residual".into());
-                }
+            OpKind::Add { dst, src, .. } | OpKind::Store { dst, src } => {
+                self.is_residual(dst)?;
                 if src == dst {
-                    return Err("the residual cannot be added to itself".into());
+                    return Err("the residual cannot be its own source".into());
                 }
                 self.vector_of(src, self.p.d_model)?;
                 self.put(dst, Held::Residual)
+            }
+            OpKind::Norm { dst, src, gamma, beta, group, .. } => {
+                let n = self.vector(src)?;
+                if n > MAX_VECTOR || group == 0 || n % group != 0 {
+                    return Err(format!("groups of {group} in a vector of {n}"));
+                }
+                for t in [gamma, beta].into_iter().flatten() {
+                    self.constants(t, n, Some(group))?;
+                }
+                self.put(dst, Held::Vector(n))
+            }
+            OpKind::Bias { dst, src, by } | OpKind::Gain { dst, src, by } => {
+                let n = self.vector(src)?;
+                self.constants(by, n, None)?;
+                self.put(dst, Held::Vector(n))
+            }
+            OpKind::Act { dst, src, .. } => {
+                let n = self.vector(src)?;
+                self.put(dst, Held::Vector(n))
+            }
+            OpKind::Rope { dst, src, freq } => {
+                let n = self.vector(src)?;
+                self.freq(Some(freq))?;
+                if n % a.head_dim != 0 {
+                    return Err(format!("a vector of {n} is no whole number of heads"));
+                }
+                self.put(dst, Held::Vector(n))
             }
             OpKind::KvWrite { k, v, freq, keys } => {
                 self.vector_of(k, a.kv_heads * a.head_dim)?;
@@ -195,7 +286,8 @@ impl Walk<'_> {
                 self.freq(freq)?;
                 self.keys(keys)
             }
-            OpKind::Attend { dst, q, freq, keys, .. } => {
+            OpKind::Attend { dst, q, freq, keys, ref scoring } => {
+                self.scoring(scoring)?;
                 self.vector_of(q, a.heads * a.head_dim)?;
                 self.freq(freq)?;
                 self.keys(keys)?;
@@ -204,12 +296,29 @@ impl Walk<'_> {
                 }
                 self.put(dst, Held::Vector(a.heads * a.head_dim))
             }
-            OpKind::Relu2Mul { dst, gate, up } | OpKind::SiluMul { dst, gate, up } => {
+            OpKind::Relu2Mul { dst, gate, up }
+            | OpKind::SiluMul { dst, gate, up }
+            | OpKind::Gate { dst, gate, up, .. } => {
                 let n = self.vector(gate)?;
                 self.vector_of(up, n)?;
+                if matches!(op, OpKind::Gate { .. }) && dst == up {
+                    return Err("its result cannot replace u".into());
+                }
                 self.put(dst, Held::Vector(n))
             }
-            OpKind::Logits { src } => self.vector_of(src, self.p.vocab),
+            OpKind::Logits { src, .. } => {
+                if self.p.encoder {
+                    return Err("LOGITS in an encoder".into());
+                }
+                self.vector_of(src, self.p.vocab)
+            }
+            OpKind::Embedding { src, pool, .. } => {
+                let residual = self.residual == Some(src);
+                if pool != Pool::Last && !self.p.encoder || self.p.encoder && !residual {
+                    return Err("this pooling needs an encoder, and an encoder the residual as source".into());
+                }
+                self.vector_of(src, self.p.d_model)
+            }
         }
     }
 }
@@ -283,7 +392,7 @@ fn check_values(t: &Tensor, weights: &[u8], base: u64) -> Result<()> {
             check_shifts(t, &data[13 * n..], 63, t.data.start + 13 * n as u64, base)
         }
         // Any value of a gain or frequency is harmless: every product fits an i64.
-        TensorKind::Gamma | TensorKind::Frequencies => Ok(()),
+        TensorKind::Vector | TensorKind::Frequencies => Ok(()),
     }?;
     debug_assert!(t.scale.e.abs() <= MAX_FILE_EXPONENT);
     Ok(())

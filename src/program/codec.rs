@@ -1,12 +1,15 @@
 //! The program section: docs/format/packed.md, "Program section".
 
-use super::{KernelHint, Op, OpKind, Program, Reg, RegKind, Register, ScaleMode, Tensor, TensorId, TensorKind};
+use super::{
+    KernelHint, Op, OpKind, Program, Reg, RegKind, Register, ScaleMode, Scoring, Tensor, TensorId, TensorKind,
+};
 use crate::bytes::{put_u32, Reader};
 use crate::encoding::fixed::Scale;
 use crate::encoding::lowbit::Encoding;
 use crate::error::Result;
 use crate::kernels::attention::AttentionShape;
 use crate::kernels::scalar::QuantRule;
+use crate::kernels::vector::{Act, Pool};
 use crate::limits::*;
 
 const NONE: u32 = u32::MAX;
@@ -42,7 +45,7 @@ pub fn encode(p: &Program) -> Vec<u8> {
         a.sinks as u32,
         a.k_bits,
         a.v_bits,
-        u32::from(p.static_keys),
+        u32::from(p.static_keys) | u32::from(p.encoder) << 1,
         p.key_frac,
         p.eos.len() as u32,
         eos[0],
@@ -52,7 +55,7 @@ pub fn encode(p: &Program) -> Vec<u8> {
         p.bos.unwrap_or(NONE),
         p.context as u32,
         p.lut_bytes as u32,
-        0,
+        p.positions as u32,
         0,
         0,
         0,
@@ -83,24 +86,48 @@ pub fn encode(p: &Program) -> Vec<u8> {
 fn encode_op(op: &Op) -> [u32; OP_WORDS] {
     let mut w = [NONE, NONE, NONE, NONE, NONE, NONE, 0, 0, 0, 0, 0, 0];
     let opt = |t: Option<TensorId>| t.map_or(NONE, |t| t as u32);
+    let put = |w: &mut [u32; OP_WORDS], at: usize, s: Option<Scale>| {
+        (w[at], w[at + 1]) = s.map_or((0, 0), |s| (s.m, s.e as u32));
+    };
+    let mut regs = |dst: Reg, a: Reg| (w[1], w[2]) = (dst as u32, a as u32);
+    match &op.kind {
+        OpKind::RmsNorm { dst, src, .. }
+        | OpKind::Quantize { dst, src, .. }
+        | OpKind::Add { dst, src, .. }
+        | OpKind::Norm { dst, src, .. }
+        | OpKind::Bias { dst, src, .. }
+        | OpKind::Gain { dst, src, .. }
+        | OpKind::Act { dst, src, .. }
+        | OpKind::Store { dst, src }
+        | OpKind::Rope { dst, src, .. } => regs(*dst, *src),
+        OpKind::Linear { dst, codes, .. } => regs(*dst, *codes),
+        OpKind::Attend { dst, q, .. } => regs(*dst, *q),
+        OpKind::Embed { dst, .. } | OpKind::Position { dst, .. } => w[1] = *dst as u32,
+        OpKind::Logits { src, .. } | OpKind::Embedding { src, .. } => w[2] = *src as u32,
+        OpKind::KvWrite { k, v, .. } => (w[2], w[3]) = (*k as u32, *v as u32),
+        OpKind::Relu2Mul { dst, gate, up } | OpKind::SiluMul { dst, gate, up } | OpKind::Gate { dst, gate, up, .. } => {
+            regs(*dst, *gate);
+            w[3] = *up as u32;
+        }
+    }
     let code = match &op.kind {
-        OpKind::Embed { dst, table } => {
-            (w[1], w[4]) = (*dst as u32, *table as u32);
+        OpKind::Embed { table, factor, .. } => {
+            w[4] = *table as u32;
+            put(&mut w, 6, *factor);
             1
         }
-        OpKind::RmsNorm { dst, src, gamma, eps } => {
-            (w[1], w[2], w[4]) = (*dst as u32, *src as u32, *gamma as u32);
-            (w[6], w[7]) = (eps.m, eps.e as u32);
+        OpKind::RmsNorm { gamma, eps, .. } => {
+            w[4] = *gamma as u32;
+            put(&mut w, 6, Some(*eps));
             2
         }
-        OpKind::Quantize { dst, src, rule } => {
-            (w[1], w[2]) = (*dst as u32, *src as u32);
+        OpKind::Quantize { rule, .. } => {
             (w[6], w[7], w[8]) = (rule.qmax, rule.lo as u32, rule.hi as u32);
-            (w[9], w[10]) = (rule.floor.m, rule.floor.e as u32);
+            put(&mut w, 9, Some(rule.floor));
             3
         }
-        OpKind::Linear { dst, codes, weight, hint } => {
-            (w[1], w[2], w[4]) = (*dst as u32, *codes as u32, *weight as u32);
+        OpKind::Linear { weight, hint, .. } => {
+            w[4] = *weight as u32;
             w[6] = match hint {
                 KernelHint::Select => 0,
                 KernelHint::Planes => 1,
@@ -108,30 +135,63 @@ fn encode_op(op: &Op) -> [u32; OP_WORDS] {
             };
             4
         }
-        OpKind::Add { dst, src } => {
-            (w[1], w[2]) = (*dst as u32, *src as u32);
+        OpKind::Add { factor, .. } => {
+            put(&mut w, 6, *factor);
             5
         }
-        OpKind::KvWrite { k, v, freq, keys } => {
-            (w[2], w[3], w[4], w[5]) = (*k as u32, *v as u32, *freq as u32, opt(*keys));
+        OpKind::KvWrite { freq, keys, .. } => {
+            (w[4], w[5]) = (opt(*freq), opt(*keys));
             6
         }
-        OpKind::Attend { dst, q, freq, keys, softmax } => {
-            (w[1], w[2], w[4], w[5]) = (*dst as u32, *q as u32, *freq as u32, opt(*keys));
-            (w[6], w[7]) = (softmax.m, softmax.e as u32);
+        OpKind::Attend { freq, keys, scoring, .. } => {
+            (w[4], w[5]) = (opt(*freq), opt(*keys));
+            put(&mut w, 6, Some(scoring.softmax));
+            w[8] = scoring.window as u32;
+            put(&mut w, 9, scoring.cap);
+            w[11] = scoring.slopes.map_or(0, |t| t as u32 + 1);
             7
         }
-        OpKind::Relu2Mul { dst, gate, up } => {
-            (w[1], w[2], w[3]) = (*dst as u32, *gate as u32, *up as u32);
-            8
-        }
-        OpKind::SiluMul { dst, gate, up } => {
-            (w[1], w[2], w[3]) = (*dst as u32, *gate as u32, *up as u32);
-            9
-        }
-        OpKind::Logits { src } => {
-            w[2] = *src as u32;
+        OpKind::Relu2Mul { .. } => 8,
+        OpKind::SiluMul { .. } => 9,
+        OpKind::Logits { factor, cap, .. } => {
+            put(&mut w, 6, *factor);
+            put(&mut w, 8, *cap);
             10
+        }
+        OpKind::Norm { gamma, beta, eps, group, centred, .. } => {
+            (w[4], w[5]) = (opt(*gamma), opt(*beta));
+            put(&mut w, 6, Some(*eps));
+            (w[8], w[9]) = (*group as u32, u32::from(*centred));
+            11
+        }
+        OpKind::Bias { by, .. } => {
+            w[4] = *by as u32;
+            12
+        }
+        OpKind::Gain { by, .. } => {
+            w[4] = *by as u32;
+            13
+        }
+        OpKind::Act { kind, .. } => {
+            w[6] = kind.number();
+            14
+        }
+        OpKind::Gate { kind, .. } => {
+            w[6] = kind.number();
+            15
+        }
+        OpKind::Store { .. } => 16,
+        OpKind::Position { table, .. } => {
+            w[4] = *table as u32;
+            17
+        }
+        OpKind::Rope { freq, .. } => {
+            w[4] = *freq as u32;
+            18
+        }
+        OpKind::Embedding { pool, unit, .. } => {
+            (w[6], w[7]) = (pool.number(), u32::from(*unit));
+            19
         }
     };
     w[0] = code | op.layer.map_or(OUTSIDE, |l| l as u32) << 8;
@@ -153,11 +213,11 @@ fn encode_tensor(t: &Tensor) -> [u32; TENSOR_WORDS] {
                 ScaleMode::Group(g) => (kind, 3, g),
             }
         }
-        TensorKind::Gamma => (5, 0, 0),
+        TensorKind::Vector => (5, 0, 0),
         TensorKind::Frequencies => (6, 0, 0),
         TensorKind::StaticKeys => (7, 1, 0),
     };
-    let (m, e) = if kind == 6 { (0, 0) } else { (t.scale.m, t.scale.e as u32) };
+    let (m, e) = if kind == 6 && t.scale == Scale::ONE { (0, 0) } else { (t.scale.m, t.scale.e as u32) };
     let stride = match t.kind {
         TensorKind::Matrix { enc, .. } => enc.stride(t.cols),
         TensorKind::StaticKeys => 0,
@@ -229,7 +289,11 @@ pub fn decode(data: &[u8], base: u64) -> Result<Program> {
         }
     };
     let (k_bits, v_bits) = (bits(&mut r)?, bits(&mut r)?);
-    let static_keys = r.count("flags", 0..=1)? == 1;
+    let flags = r.count("flags", 0..=3)?;
+    let (static_keys, encoder) = (flags & 1 == 1, flags & 2 == 2);
+    if encoder && sinks > 0 {
+        return Err(r.error(format!("{sinks} sinks in an encoder")));
+    }
     if static_keys && k_bits != 4 {
         return Err(r.error("static keys have 4 bits"));
     }
@@ -255,7 +319,8 @@ pub fn decode(data: &[u8], base: u64) -> Result<Program> {
     if !lut_bytes.is_multiple_of(512) || lut_bytes > 1 << 26 {
         return Err(r.error(format!("lut_bytes {lut_bytes} is no multiple of 512 below 2^26")));
     }
-    for _ in 26..HEADER_WORDS {
+    let positions = r.count("number of positions", 0..=MAX_VOCAB)?;
+    for _ in 27..HEADER_WORDS {
         r.reserved()?;
     }
     let want = encoded_len(n_registers, n_ops, n_tensors);
@@ -294,6 +359,8 @@ pub fn decode(data: &[u8], base: u64) -> Result<Program> {
         eos,
         bos,
         context,
+        positions,
+        encoder,
         lut_bytes,
         registers,
         ops,
@@ -330,28 +397,44 @@ fn decode_op(r: &mut Reader, registers: usize, tensors: usize, layers: usize) ->
     };
     let optional = |i: usize| if w[i] == NONE { Ok(None) } else { tensor(i, true).map(Some) };
     let scale = |i: usize| valid_scale(r, w[i], w[i + 1]);
-    // (dst, a, b, t0) used, number of parameters
-    let shape = match code {
-        1 => (true, false, false, true, 0),
-        2 => (true, true, false, true, 2),
-        3 => (true, true, false, false, 5),
-        4 => (true, true, false, true, 1),
-        5 => (true, true, false, false, 0),
-        6 => (false, true, true, true, 0),
-        7 => (true, true, false, true, 2),
-        8 | 9 => (true, true, true, false, 0),
-        10 => (false, true, false, false, 0),
+    let given = |i: usize| if (w[i], w[i + 1]) == (0, 0) { Ok(None) } else { scale(i).map(Some) };
+    let boolean = |i: usize| match w[i] {
+        v @ (0 | 1) => Ok(v == 1),
+        v => Err(r.error(format!("parameter {v}, 0 or 1 is expected"))),
+    };
+    // (dst, a, b, t0) used, whether t1 may be, number of parameters
+    let (uses, t1, parameters) = match code {
+        1 => ((true, false, false, true), false, 2),
+        2 => ((true, true, false, true), false, 2),
+        3 => ((true, true, false, false), false, 5),
+        4 => ((true, true, false, true), false, 1),
+        5 => ((true, true, false, false), false, 2),
+        6 => ((false, true, true, w[4] != NONE), true, 0),
+        7 => ((true, true, false, w[4] != NONE), true, 6),
+        8 | 9 => ((true, true, true, false), false, 0),
+        10 => ((false, true, false, false), false, 4),
+        11 => ((true, true, false, w[4] != NONE), true, 4),
+        12 | 13 | 18 => ((true, true, false, true), false, 0),
+        14 => ((true, true, false, false), false, 1),
+        15 => ((true, true, true, false), false, 1),
+        16 => ((true, true, false, false), false, 0),
+        17 => ((true, false, false, true), false, 0),
+        19 => ((false, true, false, false), false, 2),
         _ => return Err(r.error(format!("opcode {code} is not defined"))),
     };
-    let (dst, a, b, t0) = (reg(1, shape.0)?, reg(2, shape.1)?, reg(3, shape.2)?, tensor(4, shape.3)?);
-    if code != 6 && code != 7 && w[5] != NONE {
+    let (dst, a, b, t0) = (reg(1, uses.0)?, reg(2, uses.1)?, reg(3, uses.2)?, tensor(4, uses.3)?);
+    if !t1 && w[5] != NONE {
         return Err(r.error("word 5 of this operation must be 0xFFFFFFFF"));
     }
-    if w[6 + shape.4..].iter().any(|p| *p != 0) {
+    if w[6 + parameters..].iter().any(|p| *p != 0) {
         return Err(r.error("an unused parameter of an operation is not 0"));
     }
+    let act = |i: usize| {
+        let found = Act::ALL.into_iter().find(|k| k.number() == w[i]);
+        found.ok_or_else(|| r.error(format!("activation {} is not defined", w[i])))
+    };
     let kind = match code {
-        1 => OpKind::Embed { dst, table: t0 },
+        1 => OpKind::Embed { dst, table: t0, factor: given(6)? },
         2 => OpKind::RmsNorm { dst, src: a, gamma: t0, eps: scale(6)? },
         3 => {
             let (qmax, lo, hi) = (w[6], w[7] as i32, w[8] as i32);
@@ -375,12 +458,45 @@ fn decode_op(r: &mut Reader, registers: usize, tensors: usize, layers: usize) ->
             };
             OpKind::Linear { dst, codes: a, weight: t0, hint }
         }
-        5 => OpKind::Add { dst, src: a },
-        6 => OpKind::KvWrite { k: a, v: b, freq: t0, keys: optional(5)? },
-        7 => OpKind::Attend { dst, q: a, freq: t0, keys: optional(5)?, softmax: scale(6)? },
+        5 => OpKind::Add { dst, src: a, factor: given(6)? },
+        6 => OpKind::KvWrite { k: a, v: b, freq: uses.3.then_some(t0), keys: optional(5)? },
+        7 => {
+            let slopes = match w[11] {
+                0 => None,
+                t if (t as usize) <= tensors => Some(t as usize - 1),
+                t => return Err(r.error(format!("slopes in tensor {}", t - 1))),
+            };
+            let window = w[8] as usize;
+            if window > MAX_WINDOW {
+                return Err(r.error(format!("a window of {window}, at most {MAX_WINDOW} is allowed")));
+            }
+            let scoring = Scoring { softmax: scale(6)?, window, cap: given(9)?, slopes };
+            OpKind::Attend { dst, q: a, freq: uses.3.then_some(t0), keys: optional(5)?, scoring }
+        }
         8 => OpKind::Relu2Mul { dst, gate: a, up: b },
         9 => OpKind::SiluMul { dst, gate: a, up: b },
-        _ => OpKind::Logits { src: a },
+        10 => OpKind::Logits { src: a, factor: given(6)?, cap: given(8)? },
+        11 => OpKind::Norm {
+            dst,
+            src: a,
+            gamma: uses.3.then_some(t0),
+            beta: optional(5)?,
+            eps: scale(6)?,
+            group: w[8] as usize,
+            centred: boolean(9)?,
+        },
+        12 => OpKind::Bias { dst, src: a, by: t0 },
+        13 => OpKind::Gain { dst, src: a, by: t0 },
+        14 => OpKind::Act { dst, src: a, kind: act(6)? },
+        15 => OpKind::Gate { dst, gate: a, up: b, kind: act(6)? },
+        16 => OpKind::Store { dst, src: a },
+        17 => OpKind::Position { dst, table: t0 },
+        18 => OpKind::Rope { dst, src: a, freq: t0 },
+        _ => {
+            let pool = Pool::ALL.into_iter().find(|p| p.number() == w[6]);
+            let pool = pool.ok_or_else(|| r.error(format!("pooling {} is not defined", w[6])))?;
+            OpKind::Embedding { src: a, pool, unit: boolean(7)? }
+        }
     };
     Ok(Op { layer, kind })
 }
@@ -428,7 +544,7 @@ fn decode_tensor(r: &mut Reader, index: usize) -> Result<Tensor> {
         2 => matrix(Encoding::Ternary2),
         3 => matrix(Encoding::Int8),
         4 => matrix(Encoding::Int16),
-        5 => plain(0).map(|()| TensorKind::Gamma),
+        5 => plain(0).map(|()| TensorKind::Vector),
         6 => plain(0).map(|()| TensorKind::Frequencies),
         7 => plain(1).map(|()| TensorKind::StaticKeys),
         k => Err(bad(format!("kind {k} is not defined"))),
@@ -448,10 +564,16 @@ fn decode_tensor(r: &mut Reader, index: usize) -> Result<Tensor> {
     }
     let scale = match tensor_kind {
         TensorKind::Frequencies if (m, e) == (0, 0) => Scale::ONE,
-        TensorKind::Frequencies => return Err(bad("frequencies have no scale".into())),
+        TensorKind::Frequencies => {
+            let u = valid_scale(r, m, e)?;
+            if Scale::ONE.less(u) {
+                return Err(bad("the factor of its frequencies is above 1".into()));
+            }
+            u
+        }
         _ => valid_scale(r, m, e)?,
     };
-    let relative = matches!(tensor_kind, TensorKind::Gamma)
+    let relative = matches!(tensor_kind, TensorKind::Vector)
         || matches!(tensor_kind, TensorKind::Matrix { scales: ScaleMode::Row | ScaleMode::Group(_), .. });
     if relative && scale.m != 1 << 30 {
         return Err(bad("its scale must be a power of two".into()));

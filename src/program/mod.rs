@@ -12,6 +12,7 @@ use crate::encoding::fixed::Scale;
 use crate::encoding::lowbit::Encoding;
 use crate::kernels::attention::AttentionShape;
 use crate::kernels::scalar::QuantRule;
+use crate::kernels::vector::{Act, Pool};
 
 /// Index of a register.
 pub type Reg = usize;
@@ -59,16 +60,129 @@ pub enum KernelHint {
 /// One operation; the fields are registers and tensors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OpKind {
-    Embed { dst: Reg, table: TensorId },
-    RmsNorm { dst: Reg, src: Reg, gamma: TensorId, eps: Scale },
-    Quantize { dst: Reg, src: Reg, rule: QuantRule },
-    Linear { dst: Reg, codes: Reg, weight: TensorId, hint: KernelHint },
-    Add { dst: Reg, src: Reg },
-    KvWrite { k: Reg, v: Reg, freq: TensorId, keys: Option<TensorId> },
-    Attend { dst: Reg, q: Reg, freq: TensorId, keys: Option<TensorId>, softmax: Scale },
-    Relu2Mul { dst: Reg, gate: Reg, up: Reg },
-    SiluMul { dst: Reg, gate: Reg, up: Reg },
-    Logits { src: Reg },
+    Embed {
+        dst: Reg,
+        table: TensorId,
+        factor: Option<Scale>,
+    },
+    RmsNorm {
+        dst: Reg,
+        src: Reg,
+        gamma: TensorId,
+        eps: Scale,
+    },
+    Quantize {
+        dst: Reg,
+        src: Reg,
+        rule: QuantRule,
+    },
+    Linear {
+        dst: Reg,
+        codes: Reg,
+        weight: TensorId,
+        hint: KernelHint,
+    },
+    Add {
+        dst: Reg,
+        src: Reg,
+        factor: Option<Scale>,
+    },
+    KvWrite {
+        k: Reg,
+        v: Reg,
+        freq: Option<TensorId>,
+        keys: Option<TensorId>,
+    },
+    Attend {
+        dst: Reg,
+        q: Reg,
+        freq: Option<TensorId>,
+        keys: Option<TensorId>,
+        scoring: Scoring,
+    },
+    Relu2Mul {
+        dst: Reg,
+        gate: Reg,
+        up: Reg,
+    },
+    SiluMul {
+        dst: Reg,
+        gate: Reg,
+        up: Reg,
+    },
+    Logits {
+        src: Reg,
+        factor: Option<Scale>,
+        cap: Option<Scale>,
+    },
+    Norm {
+        dst: Reg,
+        src: Reg,
+        gamma: Option<TensorId>,
+        beta: Option<TensorId>,
+        eps: Scale,
+        group: usize,
+        centred: bool,
+    },
+    Bias {
+        dst: Reg,
+        src: Reg,
+        by: TensorId,
+    },
+    Gain {
+        dst: Reg,
+        src: Reg,
+        by: TensorId,
+    },
+    Act {
+        dst: Reg,
+        src: Reg,
+        kind: Act,
+    },
+    Gate {
+        dst: Reg,
+        gate: Reg,
+        up: Reg,
+        kind: Act,
+    },
+    Store {
+        dst: Reg,
+        src: Reg,
+    },
+    Position {
+        dst: Reg,
+        table: TensorId,
+    },
+    Rope {
+        dst: Reg,
+        src: Reg,
+        freq: TensorId,
+    },
+    Embedding {
+        src: Reg,
+        pool: Pool,
+        unit: bool,
+    },
+}
+
+/// What ATTEND does to scores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scoring {
+    /// Factor of a score, times log2(e).
+    pub softmax: Scale,
+    /// Tokens this far back or farther are not seen; 0: all of the cache is.
+    pub window: usize,
+    /// c log2(e) of c tanh(score / c).
+    pub cap: Option<Scale>,
+    /// Slope of each head, log2(e) per position.
+    pub slopes: Option<TensorId>,
+}
+
+impl OpKind {
+    /// Whether it gives the result of the program.
+    pub fn is_output(&self) -> bool {
+        matches!(self, OpKind::Logits { .. } | OpKind::Embedding { .. })
+    }
 }
 
 impl OpKind {
@@ -84,6 +198,15 @@ impl OpKind {
             OpKind::Relu2Mul { .. } => "RELU2MUL",
             OpKind::SiluMul { .. } => "SILUMUL",
             OpKind::Logits { .. } => "LOGITS",
+            OpKind::Norm { .. } => "NORM",
+            OpKind::Bias { .. } => "BIAS",
+            OpKind::Gain { .. } => "GAIN",
+            OpKind::Act { .. } => "ACT",
+            OpKind::Gate { .. } => "GATE",
+            OpKind::Store { .. } => "STORE",
+            OpKind::Position { .. } => "POSITION",
+            OpKind::Rope { .. } => "ROPE",
+            OpKind::Embedding { .. } => "EMBEDDING",
         }
     }
 }
@@ -106,8 +229,12 @@ pub enum ScaleMode {
 /// What a tensor is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TensorKind {
-    Matrix { enc: Encoding, scales: ScaleMode },
-    Gamma,
+    Matrix {
+        enc: Encoding,
+        scales: ScaleMode,
+    },
+    /// Gains, biases, slopes: one row of i32 with a common power of two.
+    Vector,
     Frequencies,
     StaticKeys,
 }
@@ -132,7 +259,7 @@ impl Tensor {
         let (rows, cols64) = (rows as u64, cols as u64);
         match kind {
             TensorKind::Matrix { enc, .. } => rows * enc.stride(cols) as u64,
-            TensorKind::Gamma | TensorKind::Frequencies => 4 * cols64,
+            TensorKind::Vector | TensorKind::Frequencies => 4 * cols64,
             TensorKind::StaticKeys => 14 * rows * cols64,
         }
     }
@@ -175,6 +302,10 @@ pub struct Program {
     pub bos: Option<u32>,
     /// Context length of the source, for information.
     pub context: usize,
+    /// Tokens a text may have at most, from a table of learned positions; 0: no limit.
+    pub positions: usize,
+    /// Every token sees every token.
+    pub encoder: bool,
     /// Scratch of lookup kernels on a device.
     pub lut_bytes: usize,
     pub registers: Vec<Register>,
@@ -191,6 +322,33 @@ impl Program {
             self.layers + 1
         } else {
             self.ops[op].layer.map_or(0, |l| l + 1)
+        }
+    }
+
+    /// Pooling and whether to unit length, if the result is one vector for the text instead of logits.
+    pub fn embedding(&self) -> Option<(Pool, bool)> {
+        match self.ops.last().map(|o| &o.kind) {
+            Some(OpKind::Embedding { pool, unit, .. }) => Some((*pool, *unit)),
+            _ => None,
+        }
+    }
+
+    /// Elements of the result: of the logits, or of the embedding.
+    pub fn result_len(&self) -> usize {
+        if self.embedding().is_some() {
+            self.d_model
+        } else {
+            self.vocab
+        }
+    }
+
+    /// Most tokens that a text may have; None: any number.
+    pub fn longest(&self) -> Option<usize> {
+        match (self.encoder, self.positions) {
+            (true, 0) => Some(self.attention.window),
+            (true, p) => Some(self.attention.window.min(p)),
+            (false, 0) => None,
+            (false, p) => Some(p),
         }
     }
 

@@ -76,6 +76,19 @@ impl Artifact {
         Ok(Artifact { packed, program, golden, manifest })
     }
 
+    /// Refuses a program whose result is one vector for a text.
+    ///
+    /// # Errors
+    /// `Usage`, naming the command for such models.
+    pub fn need_logits(&self) -> Result<()> {
+        match self.program.embedding() {
+            None => Ok(()),
+            Some(_) => Err(Error::usage("this model gives an embedding, not logits")
+                .at_file(&self.packed.path)
+                .hint("use `bitnet-convert embed ARTIFACT --text TEXT`")),
+        }
+    }
+
     /// The weights section.
     pub fn weights(&self) -> &[u8] {
         // `from_packed` required it.

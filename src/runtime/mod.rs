@@ -9,9 +9,10 @@ pub use artifact::Artifact;
 use crate::digest::crc32;
 use crate::encoding::fixed::Scale;
 use crate::error::{Error, Result};
-use crate::kernels::attention::{self, LayerCache, StaticKeys};
+use crate::kernels::attention::{self, LayerCache, Rope, Scoring, StaticKeys};
 use crate::kernels::dot::{Codes, DotKernel};
 use crate::kernels::scalar::{self, Matrix, MatrixScales};
+use crate::kernels::vector::{self, Act, Constants, NormRule, Pool};
 use crate::program::{Op, OpKind, Program, ScaleMode, TensorId, TensorKind};
 
 /// What a register holds during a run.
@@ -40,12 +41,17 @@ pub struct Session<'a> {
     program: &'a Program,
     weights: &'a [u8],
     kernel: DotKernel,
-    gammas: Vec<Option<Vec<i32>>>,
+    constants: Vec<Option<Vec<i32>>>,
     freqs: Vec<Option<Vec<u32>>>,
     keys: Vec<Option<StaticKeys>>,
     slots: Vec<Slot>,
     caches: Vec<LayerCache>,
     position: u32,
+    /// Tokens of the text that an encoder is in.
+    text: Option<usize>,
+    /// What an encoder pooled, and the result of EMBEDDING.
+    sums: Vec<i64>,
+    pooled: Vec<i32>,
     saturated: u64,
     observed: Option<Observed>,
     checksum: bool,
@@ -55,8 +61,8 @@ impl<'a> Session<'a> {
     /// `weights` is the weights section; program and weights have been checked ([`Artifact::open`] does).
     pub fn new(program: &'a Program, weights: &'a [u8], kernel: DotKernel) -> Self {
         let small = |t: &crate::program::Tensor| &weights[t.data.start as usize..t.data.end as usize];
-        let gammas =
-            program.tensors.iter().map(|t| (t.kind == TensorKind::Gamma).then(|| crate::bytes::to_i32(small(t))));
+        let constants =
+            program.tensors.iter().map(|t| (t.kind == TensorKind::Vector).then(|| crate::bytes::to_i32(small(t))));
         let freqs =
             program.tensors.iter().map(|t| (t.kind == TensorKind::Frequencies).then(|| crate::bytes::to_u32(small(t))));
         let keys = program.tensors.iter().map(|t| {
@@ -83,12 +89,15 @@ impl<'a> Session<'a> {
             program,
             weights,
             kernel,
-            gammas: gammas.collect(),
+            constants: constants.collect(),
             freqs: freqs.collect(),
             keys: keys.collect(),
             slots: slots.collect(),
             caches: vec![LayerCache::new(); program.layers],
             position: 0,
+            text: None,
+            sums: Vec::new(),
+            pooled: Vec::new(),
             saturated: 0,
             observed: None,
             checksum: false,
@@ -117,49 +126,99 @@ impl<'a> Session<'a> {
         self.position = 0;
     }
 
-    /// Feeds tokens; the logits of the last one are returned (`[vocab]`, 16 fraction bits), or None for no tokens.
+    /// Feeds tokens; the result for the last one is returned, or None for no tokens: logits (`[vocab]`, 16 fraction bits), or for a program
+    /// that ends in EMBEDDING the vector of the text (`[d_model]`, 30 fraction bits if it has unit length, else 16).
+    /// An encoder takes a whole text at once and forgets what was before.
     ///
     /// # Errors
-    /// `Input` if an id is not in the vocabulary; nothing was fed then.
+    /// `Input` if an id is not in the vocabulary or the text is longer than the program allows; nothing was fed then.
     pub fn run(&mut self, ids: &[u32]) -> Result<Option<Vec<i32>>> {
         self.run_traced(ids, None)
     }
 
     /// As [`Session::run`], with checksums of every operation.
     pub fn run_traced(&mut self, ids: &[u32], mut trace: Option<&mut Trace>) -> Result<Option<Vec<i32>>> {
-        if let Some(id) = ids.iter().find(|id| **id as usize >= self.program.vocab) {
-            return Err(Error::input(format!("token id {id}, the vocabulary has {} entries", self.program.vocab)));
+        let p = self.program;
+        if let Some(id) = ids.iter().find(|id| **id as usize >= p.vocab) {
+            return Err(Error::input(format!("token id {id}, the vocabulary has {} entries", p.vocab)));
         }
-        self.checksum = trace.is_some();
-        for (i, &id) in ids.iter().enumerate() {
-            let last = i + 1 == ids.len();
-            let program = self.program;
-            let ops = if last { &program.ops[..] } else { &program.ops[..program.head_op] };
-            for (n, op) in ops.iter().enumerate() {
-                let crc = self.step(op, id);
-                if let Some(t) = trace.as_deref_mut() {
-                    t(self.position, n, crc);
-                }
-            }
-            self.position = self.position.wrapping_add(1);
+        let before = if p.encoder { 0 } else { self.position as usize };
+        if let Some(most) = p.longest().filter(|most| before + ids.len() > *most) {
+            let e = Error::input(format!("{} tokens, this model takes at most {most}", before + ids.len()));
+            return Err(e.hint("shorten the text; the limit is the table of positions or, in an encoder, the window"));
         }
         if ids.is_empty() {
             return Ok(None);
         }
-        let src = match self.program.ops.last().map(|o| &o.kind) {
-            Some(OpKind::Logits { src }) => *src,
-            _ => return Err(Error::input("the program has no LOGITS operation")),
+        self.checksum = trace.is_some();
+        if p.encoder {
+            self.encode(ids, &mut trace);
+        } else {
+            for (i, &id) in ids.iter().enumerate() {
+                let last = i + 1 == ids.len();
+                self.steps(0..if last { p.ops.len() } else { p.head_op }, id, &mut trace);
+                self.position = self.position.wrapping_add(1);
+            }
+        }
+        match p.ops.last().map(|o| &o.kind) {
+            Some(OpKind::Logits { src, .. }) => Ok(Some(self.slots[*src].vector.clone())),
+            Some(OpKind::Embedding { .. }) => Ok(Some(self.pooled.clone())),
+            _ => Err(Error::input("the program has no result")),
+        }
+    }
+
+    fn steps(&mut self, ops: std::ops::Range<usize>, id: u32, trace: &mut Option<&mut Trace>) {
+        let program = self.program;
+        for n in ops {
+            let crc = self.step(&program.ops[n], id);
+            if let Some(t) = trace.as_deref_mut() {
+                t(self.position, n, crc);
+            }
+        }
+    }
+
+    /// All passes of an encoder over a text.
+    fn encode(&mut self, ids: &[u32], trace: &mut Option<&mut Trace>) {
+        self.reset();
+        let p = self.program;
+        let residual = match p.ops[0].kind {
+            OpKind::Embed { dst, .. } => dst,
+            // `check` lets only EMBED be the first.
+            _ => unreachable!("the first operation is no EMBED"),
         };
-        Ok(Some(self.slots[src].vector.clone()))
+        self.text = Some(ids.len());
+        let mut kept: Vec<Vec<i32>> = vec![Vec::new(); ids.len()];
+        let ends = (0..p.head_op).filter(|i| matches!(p.ops[*i].kind, OpKind::KvWrite { .. })).map(|i| i + 1);
+        let mut from = 0;
+        for to in ends.chain([p.head_op]) {
+            for (at, (id, kept)) in ids.iter().zip(&mut kept).enumerate() {
+                self.position = at as u32;
+                std::mem::swap(&mut self.slots[residual].vector, kept);
+                self.slots[residual].scale = Scale::pow2(-(p.residual_frac as i32));
+                self.steps(from..to, *id, trace);
+                std::mem::swap(&mut self.slots[residual].vector, kept);
+            }
+            from = to;
+        }
+        if let OpKind::Embedding { pool, .. } = p.ops[p.head_op].kind {
+            let wide = |x: &Vec<i32>| x.iter().map(|v| i64::from(*v)).collect();
+            self.sums = match pool {
+                Pool::Mean => (0..p.d_model).map(|i| kept.iter().map(|x| i64::from(x[i])).sum()).collect(),
+                Pool::First => wide(&kept[0]),
+                Pool::Last => wide(&kept[ids.len() - 1]),
+            };
+        }
+        self.steps(p.head_op..p.ops.len(), 0, trace);
+        self.text = None;
     }
 
     fn step(&mut self, op: &Op, id: u32) -> u32 {
         let p = self.program;
         let frac = p.residual_frac as i32;
         match &op.kind {
-            OpKind::Embed { dst, table } => {
+            OpKind::Embed { dst, table, factor } => {
                 let m = self.matrix(*table);
-                scalar::embed(&m, id as usize, frac, self.room(*dst, p.d_model));
+                scalar::embed(&m, id as usize, *factor, frac, self.room(*dst, p.d_model));
                 self.slots[*dst].scale = Scale::pow2(-frac);
                 self.note_residual(*dst);
                 self.done(*dst)
@@ -168,9 +227,9 @@ impl<'a> Session<'a> {
                 let n = p.tensors[*gamma].cols;
                 let x = self.slots[*src].vector.clone();
                 let s = self.slots[*src].scale;
-                let g = self.gammas[*gamma].as_deref().unwrap_or(&[]);
+                let g = self.constants(*gamma);
                 let mut out = vec![0; n];
-                let scale = scalar::rmsnorm(&x, s, g, p.tensors[*gamma].scale, *eps, &mut out);
+                let scale = scalar::rmsnorm(&x, s, g.values, g.scale, *eps, &mut out);
                 self.slots[*dst].vector = out;
                 self.slots[*dst].scale = scale;
                 self.done(*dst)
@@ -195,26 +254,33 @@ impl<'a> Session<'a> {
                 self.slots[*dst].scale = scale;
                 self.done(*dst)
             }
-            OpKind::Add { dst, src } => {
+            OpKind::Add { dst, src, factor } => {
                 let y = std::mem::take(&mut self.slots[*src].vector);
-                let s = self.slots[*src].scale;
+                let s = times(self.slots[*src].scale, *factor);
                 self.saturated += scalar::add(&mut self.slots[*dst].vector, &y, s, frac);
                 self.slots[*src].vector = y;
                 self.note_residual(*dst);
                 self.done(*dst)
             }
             OpKind::KvWrite { k, v, freq, keys } => self.kvwrite(op.layer.unwrap_or(0), *k, *v, *freq, *keys),
-            OpKind::Attend { dst, q, freq, keys, softmax } => {
+            OpKind::Attend { dst, q, freq, keys, scoring } => {
                 let n = p.attention.heads * p.attention.head_dim;
                 let mut out = std::mem::take(&mut self.slots[*dst].vector);
                 out.resize(n, 0);
                 let query = &self.slots[*q];
+                let scoring = Scoring {
+                    softmax: scoring.softmax,
+                    window: scoring.window,
+                    cap: scoring.cap,
+                    slopes: scoring.slopes.map(|t| self.constants(t)),
+                    text: self.text,
+                };
                 let scale = attention::attend(
                     &p.attention,
                     self.position,
-                    self.freqs[*freq].as_deref().unwrap_or(&[]),
+                    &self.rope(*freq),
                     keys.and_then(|t| self.keys[t].as_ref()),
-                    *softmax,
+                    &scoring,
                     (&query.vector, query.scale),
                     &self.caches[op.layer.unwrap_or(0)],
                     &mut out,
@@ -223,35 +289,105 @@ impl<'a> Session<'a> {
                 self.slots[*dst].scale = scale;
                 self.done(*dst)
             }
-            OpKind::Relu2Mul { dst, gate, up } => self.glu(*dst, *gate, *up, scalar::relu2mul),
-            OpKind::SiluMul { dst, gate, up } => self.glu(*dst, *gate, *up, scalar::silumul),
-            OpKind::Logits { src } => {
-                let scale = self.slots[*src].scale;
-                scalar::logits(&mut self.slots[*src].vector, scale);
+            OpKind::Relu2Mul { dst, gate, up } => self.gate(*dst, *gate, *up, Act::Relu2),
+            OpKind::SiluMul { dst, gate, up } => self.gate(*dst, *gate, *up, Act::Silu),
+            OpKind::Gate { dst, gate, up, kind } => self.gate(*dst, *gate, *up, *kind),
+            OpKind::Logits { src, factor, cap } => {
+                let scale = times(self.slots[*src].scale, *factor);
+                scalar::logits(&mut self.slots[*src].vector, scale, *cap);
                 self.slots[*src].scale = Scale::ONE;
                 self.done(*src)
             }
+            OpKind::Norm { dst, src, gamma, beta, eps, group, centred } => {
+                let x = &self.slots[*src];
+                let mut out = vec![0; x.vector.len()];
+                let rule = NormRule {
+                    gamma: gamma.map(|t| self.constants(t)),
+                    beta: beta.map(|t| self.constants(t)),
+                    eps: *eps,
+                    group: *group,
+                    centred: *centred,
+                };
+                let scale = vector::norm(&x.vector, x.scale, &rule, &mut out);
+                self.slots[*dst].vector = out;
+                self.slots[*dst].scale = scale;
+                self.done(*dst)
+            }
+            OpKind::Bias { dst, src, by } => self.in_copy(*dst, *src, |c, x, s| vector::bias(x, s, c.constants(*by))),
+            OpKind::Gain { dst, src, by } => self.in_copy(*dst, *src, |c, x, s| vector::gain(x, s, c.constants(*by))),
+            OpKind::Act { dst, src, kind } => self.in_copy(*dst, *src, |_, x, s| vector::act(x, s, *kind)),
+            OpKind::Store { dst, src } => {
+                let x = std::mem::take(&mut self.slots[*src].vector);
+                let s = self.slots[*src].scale;
+                vector::store(&x, s, frac, &mut self.slots[*dst].vector);
+                self.slots[*src].vector = x;
+                self.note_residual(*dst);
+                self.done(*dst)
+            }
+            OpKind::Position { dst, table } => {
+                let m = self.matrix(*table);
+                scalar::position(&m, self.position as usize, frac, &mut self.slots[*dst].vector);
+                self.note_residual(*dst);
+                self.done(*dst)
+            }
+            OpKind::Rope { dst, src, freq } => self.in_copy(*dst, *src, |c, x, s| {
+                attention::rope(x, p.attention.head_dim, c.position, &c.rope(Some(*freq)));
+                s
+            }),
+            OpKind::Embedding { src, unit, .. } => {
+                let x = &self.slots[*src];
+                let tokens = self.text.filter(|_| matches!(p.embedding(), Some((Pool::Mean, _)))).unwrap_or(1);
+                let (v, scale) = match self.text {
+                    Some(_) => (std::mem::take(&mut self.sums), Scale::pow2(-frac)),
+                    None => (x.vector.iter().map(|v| i64::from(*v)).collect(), x.scale),
+                };
+                self.pooled = vector::embedding(&v, scale, tokens, *unit);
+                self.sum(Scale::ONE, self.pooled.iter().copied())
+            }
         }
     }
-    /// RELU2MUL and SILUMUL: both work in place of the gate.
-    fn glu(&mut self, dst: usize, gate: usize, up: usize, f: fn(&mut [i32], Scale, &[i32], Scale) -> Scale) -> u32 {
+
+    /// An operation that works in place, on a copy of `src` that becomes `dst`.
+    fn in_copy(&mut self, dst: usize, src: usize, f: impl Fn(&Self, &mut [i32], Scale) -> Scale) -> u32 {
+        let mut x = self.slots[src].vector.clone();
+        let scale = f(self, &mut x, self.slots[src].scale);
+        self.slots[dst].vector = x;
+        self.slots[dst].scale = scale;
+        self.done(dst)
+    }
+
+    fn gate(&mut self, dst: usize, gate: usize, up: usize, kind: Act) -> u32 {
         let mut g = self.slots[gate].vector.clone();
-        let scale = f(&mut g, self.slots[gate].scale, &self.slots[up].vector, self.slots[up].scale);
+        let scale = vector::gate(&mut g, self.slots[gate].scale, &self.slots[up].vector, self.slots[up].scale, kind);
         self.slots[dst].vector = g;
         self.slots[dst].scale = scale;
         self.done(dst)
     }
 
-    fn kvwrite(&mut self, layer: usize, k: usize, v: usize, freq: TensorId, keys: Option<TensorId>) -> u32 {
+    fn constants(&self, id: TensorId) -> Constants<'_> {
+        Constants { values: self.constants[id].as_deref().unwrap_or(&[]), scale: self.program.tensors[id].scale }
+    }
+
+    fn rope(&self, freq: Option<TensorId>) -> Rope<'_> {
+        freq.map_or(Rope::NONE, |t| Rope {
+            freq: self.freqs[t].as_deref().unwrap_or(&[]),
+            rest: self.program.tensors[t].scale,
+        })
+    }
+
+    fn kvwrite(&mut self, layer: usize, k: usize, v: usize, freq: Option<TensorId>, keys: Option<TensorId>) -> u32 {
         let a = self.program.attention;
         let fixed = keys.and_then(|t| self.keys[t].as_ref());
         // Rotated in a copy: the register keeps what LINEAR wrote.
         let mut kv = self.slots[k].vector.clone();
         let ks = self.slots[k].scale;
         let values = (&self.slots[v].vector[..], self.slots[v].scale);
-        let freq = self.freqs[freq].as_deref().unwrap_or(&[]);
+        let rope = freq.map_or(Rope::NONE, |t| Rope {
+            freq: self.freqs[t].as_deref().unwrap_or(&[]),
+            rest: self.program.tensors[t].scale,
+        });
         let cache = &mut self.caches[layer];
-        let w = attention::kvwrite(&a, self.position, freq, fixed, (&mut kv, ks), values, cache);
+        let w = attention::kvwrite(&a, self.position, &rope, fixed, (&mut kv, ks), values, cache);
         let mut crc = 0;
         if self.checksum {
             let mut bytes = Vec::new();
@@ -308,6 +444,10 @@ impl<'a> Session<'a> {
         values.for_each(|v| bytes.extend_from_slice(&v.to_le_bytes()));
         crc32(&bytes)
     }
+}
+
+fn times(s: Scale, factor: Option<Scale>) -> Scale {
+    factor.map_or(s, |f| s.mul(f))
 }
 
 fn put_scale(out: &mut Vec<u8>, s: Scale) {

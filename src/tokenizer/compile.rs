@@ -36,7 +36,7 @@ pub fn compile(tokenizer_json: &[u8]) -> Result<Vec<u8>, TokenizerError> {
 
 /// Byte ↔ character of the byte-level alphabet: printable Latin-1 stands for itself, the other
 /// bytes for the characters from U+0100 on, in order.
-fn alphabet() -> BTreeMap<char, u8> {
+pub(super) fn alphabet() -> BTreeMap<char, u8> {
     let mut map = BTreeMap::new();
     let mut next = 0x100;
     for byte in 0..=255u8 {

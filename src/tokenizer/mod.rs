@@ -11,6 +11,7 @@
 //! | `layout` | the blob's byte layout: writer, and a reader that trusts nothing |
 //! | `classes` | Unicode letters, numbers and white space as one range table |
 //! | `words` | the pre-tokenizer patterns as hand-written matchers |
+//! | `trim` | a smaller vocabulary, as a `tokenizer.json` again |
 //! | `device` | text → ids and id → bytes over a checked blob |
 
 mod classes;
@@ -19,6 +20,7 @@ mod device;
 pub mod host;
 mod json;
 mod layout;
+pub mod trim;
 mod words;
 
 pub use compile::compile;

@@ -2,6 +2,8 @@
 //!
 //! The runtime is fixed; everything about a model is in `model.bin`, which is a packed file, so the firmware, `inspect` and `verify` read the same bytes.
 
+mod parts;
+
 use super::packed::{Prepared, Written};
 use crate::error::{Error, Result};
 use crate::fsio::AtomicDir;
@@ -34,8 +36,11 @@ macro_rules! files {
 const FILES: &[(&str, &str)] = &files![
     "Makefile",
     "runtime/bitnet.h",
+    "runtime/bitnet_act.c",
     "runtime/bitnet_attend.c",
     "runtime/bitnet_check.c",
+    "runtime/bitnet_features.h",
+    "runtime/bitnet_follow.c",
     "runtime/bitnet_internal.h",
     "runtime/bitnet_kernels.c",
     "runtime/bitnet_kernels.h",
@@ -43,9 +48,11 @@ const FILES: &[(&str, &str)] = &files![
     "runtime/bitnet_math.c",
     "runtime/bitnet_math.h",
     "runtime/bitnet_model.c",
+    "runtime/bitnet_norm.c",
     "runtime/bitnet_ops.c",
     "runtime/bitnet_poison.h",
     "runtime/bitnet_run.c",
+    "runtime/bitnet_sample.c",
     "runtime/bitnet_status.h",
     "runtime/bitnet_tokenizer.c",
     "runtime/bitnet_tokenizer.h",
@@ -65,6 +72,10 @@ struct Sizes<'a> {
     arena: u64,
     arena_in_dtcm: bool,
     vocab: usize,
+    /// Elements of the logits or of the embedding.
+    results: usize,
+    /// Switches for what the model does without; empty: everything is compiled.
+    parts: String,
     prompts: &'a [String],
 }
 
@@ -83,10 +94,13 @@ pub fn write(
     let dir = AtomicDir::create(out, MARKER)?;
     let model = dir.path().join("model.bin");
     let written = prepared.write(&model, progress)?;
+    let program = prepared.program();
     let sizes = Sizes {
         arena: prepared.plan.arena_bytes,
         arena_in_dtcm: prepared.plan.arena_in_fast_ram,
-        vocab: prepared.program().vocab,
+        vocab: program.vocab,
+        results: program.result_len(),
+        parts: parts::defines(program),
         prompts,
     };
     write_sources(dir.path(), &sizes)?;
@@ -102,7 +116,8 @@ pub fn write(
 
 /// The runtime without a model, to be run on the host with any packed file.
 pub fn write_runtime(dir: &Path) -> Result<()> {
-    write_sources(dir, &Sizes { arena: 16, arena_in_dtcm: true, vocab: 1, prompts: &[] })?;
+    let sizes = Sizes { arena: 16, arena_in_dtcm: true, vocab: 1, results: 1, parts: String::new(), prompts: &[] };
+    write_sources(dir, &sizes)?;
     put(dir, "embed.mk", "EMBED ?= incbin\n")
 }
 
@@ -132,10 +147,14 @@ fn model_header(s: &Sizes) -> String {
          #define BITNET_ARENA_BYTES {}u /* as planned; bitnet_init refuses less than the model needs */\n\
          #define BITNET_ARENA_IN_DTCM {} /* 1: beside the stack in the memory without wait states */\n\
          #define BITNET_VOCAB {}u\n\
-         #define BITNET_PROMPT_IDS {MAX_PROMPT}u /* longest prompt of the example main, in bytes of text */\n\n#endif\n",
+         #define BITNET_RESULTS {}u /* logits, or values of the embedding */\n\
+         #define BITNET_PROMPT_IDS {MAX_PROMPT}u /* longest prompt of the example main, in bytes of text */\n\n\
+         /* what of the runtime this model needs, see runtime/bitnet_features.h */\n{}\n#endif\n",
         s.arena,
         u8::from(s.arena_in_dtcm),
-        s.vocab
+        s.vocab,
+        s.results,
+        s.parts
     )
 }
 

@@ -9,9 +9,11 @@
  *   info               sizes
  *   ids 1,2,3 [n]      run ids, continue greedily for n tokens (default 1), print their ids
  *   logits 1,2,3       all logits after the last id
+ *   embed 1,2,3        all values of the embedding, for a model that gives one
  *   token 1            run one token, no output (instruction counting)
  *   sample S P Q K 1,2,3 [n]  as ids, but drawn with seed S, temperature P / Q and top K
- *   prompt TEXT [n]    tokenize, continue for at most n tokens (default 32), print the text
+ *   prompt TEXT [n]    tokenize, continue for at most n tokens (default 32), print the text; or the first values and the
+ *                      CRC-32 of the embedding
  *
  * Options before the command: window=N  kvbits=N  nostream
  */
@@ -55,7 +57,7 @@ static void put_i32(int32_t v)
     }
 }
 
-#if defined(BITNET_TRACE)
+#if defined(BITNET_TRACE) || BITNET_OP_EMBEDDING
 static void put_hex(uint32_t v)
 {
     char out[9];
@@ -141,12 +143,12 @@ static const char *id_list(const char *s, uint32_t *ids, uint32_t capacity, uint
 
 /* ---- commands ---------------------------------------------------------------------- */
 
-static int selftest(int32_t *logits, uint32_t silent)
+static int selftest(int32_t *results, uint32_t silent)
 {
     uint32_t prompt = 0u;
     uint32_t token = 0u;
     uint32_t layer = 0u;
-    bitnet_status st = bitnet_selftest(&ctx, logits);
+    bitnet_status st = bitnet_selftest(&ctx, results);
     if (st == BITNET_OK) {
         if (silent == 0u) {
             port_write("selftest: equal\n");
@@ -193,7 +195,7 @@ static void on_op(void *user, uint32_t position, uint32_t op_index, uint32_t lay
 }
 #endif
 
-static int trace(int32_t *logits)
+static int trace(int32_t *results)
 {
 #if defined(BITNET_TRACE)
     uint32_t prompt;
@@ -209,15 +211,20 @@ static int trace(int32_t *logits)
         at.next = 0u;
         (void)bitnet_reset(&ctx);
         (void)bitnet_set_trace(&ctx, on_op, &at);
+        if (bitnet_gives_embedding(&ctx) != 0u) { /* an encoder's tokens come once for each pass */
+            st = bitnet_embed(&ctx, ids, p, results);
+            port_write("\n");
+            total = 0u;
+        }
         for (t = p; st == BITNET_OK && t <= total; t++) {
-            st = t == p ? bitnet_run(&ctx, ids, p, logits) : bitnet_run(&ctx, ids + t - 1u, 1u, logits);
+            st = t == p ? bitnet_run(&ctx, ids, p, results) : bitnet_run(&ctx, ids + t - 1u, 1u, results);
             if (st == BITNET_OK) {
                 port_write("\nG ");
                 put_u32(prompt);
                 port_write(" ");
                 put_u32(t - 1u);
                 port_write(" ");
-                put_u32(argmax(logits, bitnet_vocab(&ctx)));
+                put_u32(argmax(results, bitnet_vocab(&ctx)));
                 port_write("\n");
                 at.next = 0u;
             }
@@ -231,7 +238,7 @@ static int trace(int32_t *logits)
     port_write("OK\n");
     return 0;
 #else
-    (void)logits;
+    (void)results;
     return fail("trace (build with -DBITNET_TRACE)", BITNET_E_CONFIG);
 #endif
 }
@@ -245,11 +252,62 @@ static int info(uint32_t model_bytes, uint32_t arena_bytes)
     put_item("context_bytes", (uint32_t)sizeof ctx);
     put_item("vocabulary", bitnet_vocab(&ctx));
     put_item("window", bitnet_window(&ctx));
+    put_item("most_tokens", bitnet_max_tokens(&ctx));
+    put_item("embedding", bitnet_gives_embedding(&ctx) != 0u ? bitnet_result_length(&ctx) : 0u);
     put_item("layers", ctx.layers);
     put_item("golden_prompts", bitnet_golden_count(&ctx));
     put_item("tokenizer_bytes", ctx.tokenizer_bytes);
     return 0;
 }
+
+#if BITNET_OP_EMBEDDING
+
+static int run_embed(const char *args, uint32_t *ids, uint32_t capacity, int32_t *out)
+{
+    uint32_t n = 0u;
+    uint32_t i;
+    bitnet_status st;
+    (void)id_list(args, ids, capacity, &n);
+    st = bitnet_embed(&ctx, ids, n, out);
+    for (i = 0u; i < bitnet_result_length(&ctx) && st == BITNET_OK; i++) {
+        put_i32(out[i]);
+        port_write("\n");
+    }
+    return st == BITNET_OK ? 0 : fail("embed", st);
+}
+
+/* first values and CRC-32 of all */
+static int embed_text(const uint32_t *ids, uint32_t n, int32_t *out)
+{
+    uint32_t length = bitnet_result_length(&ctx);
+    uint32_t crc = 0xFFFFFFFFu;
+    uint32_t i;
+    uint32_t k;
+    bitnet_status st = bitnet_embed(&ctx, ids, n, out);
+    if (st != BITNET_OK) {
+        return fail("embed", st);
+    }
+    for (i = 0u; i < length; i++) {
+        crc ^= (uint32_t)out[i];
+        for (k = 0u; k < 32u; k++) {
+            crc = (crc >> 1) ^ (0xEDB88320u & (0u - (crc & 1u)));
+        }
+    }
+    put_u32(n);
+    port_write(" tokens, ");
+    put_u32(length);
+    port_write(" values:");
+    for (i = 0u; i < 8u && i < length; i++) {
+        port_write(" ");
+        put_i32(out[i]);
+    }
+    port_write(", crc ");
+    put_hex(~crc);
+    port_write("\n");
+    return 0;
+}
+
+#endif
 
 static int run_ids(const char *args, uint32_t *ids, uint32_t capacity, int32_t *logits, uint32_t what)
 {
@@ -336,6 +394,11 @@ static int answer(const char *text, uint32_t length, uint32_t more, uint32_t *id
     if (st != BITNET_OK) {
         return fail("tokenize", st);
     }
+#if BITNET_OP_EMBEDDING
+    if (bitnet_gives_embedding(&ctx) != 0u) {
+        return embed_text(ids, before + n + after, logits);
+    }
+#endif
     st = bitnet_run(&ctx, ids, before + n + after, logits);
     for (i = 0u; i < more && st == BITNET_OK; i++) {
         uint8_t piece[1025];
@@ -401,7 +464,6 @@ static int run(void)
 {
     uint32_t model_bytes = 0u;
     uint32_t arena_bytes = 0u;
-    uint32_t n_logits = 0u;
     uint32_t capacity = 0u;
     uint32_t configured = 0u;
     const char *args = skip(port_args());
@@ -409,7 +471,7 @@ static int run(void)
     bitnet_config_t config;
     const void *model = port_model(&model_bytes);
     void *arena = port_arena(&arena_bytes);
-    int32_t *logits;
+    int32_t *results; /* logits or an embedding */
     uint32_t *ids = port_ids(&capacity);
     bitnet_status st;
     config.max_cache_len = 0u;
@@ -433,39 +495,44 @@ static int run(void)
     if (st != BITNET_OK) {
         return fail("init", st);
     }
-    logits = port_logits(&n_logits);
-    if (n_logits < bitnet_vocab(&ctx)) {
-        return fail("logits", BITNET_E_CAPACITY);
+    results = port_results(bitnet_result_length(&ctx));
+    if (results == (int32_t *)0) {
+        return fail("results", BITNET_E_CAPACITY);
     }
     if (*args == '\0') {
-        return builtin(ids, capacity, logits);
+        return builtin(ids, capacity, results);
     }
     if (word(args, "selftest") != (const char *)0) {
-        return selftest(logits, 0u);
+        return selftest(results, 0u);
     }
     if (word(args, "count") != (const char *)0) {
-        return selftest(logits, 1u);
+        return selftest(results, 1u);
     }
     if (word(args, "trace") != (const char *)0) {
-        return trace(logits);
+        return trace(results);
     }
     if (word(args, "info") != (const char *)0) {
         return info(model_bytes, arena_bytes);
     }
     if ((rest = word(args, "ids ")) != (const char *)0) {
-        return run_ids(rest, ids, capacity, logits, 0u);
+        return run_ids(rest, ids, capacity, results, 0u);
     }
     if ((rest = word(args, "logits ")) != (const char *)0) {
-        return run_ids(rest, ids, capacity, logits, 1u);
+        return run_ids(rest, ids, capacity, results, 1u);
     }
+#if BITNET_OP_EMBEDDING
+    if ((rest = word(args, "embed ")) != (const char *)0) {
+        return run_embed(rest, ids, capacity, results);
+    }
+#endif
     if ((rest = word(args, "token ")) != (const char *)0) {
-        return run_ids(rest, ids, capacity, logits, 2u);
+        return run_ids(rest, ids, capacity, results, 2u);
     }
     if ((rest = word(args, "sample ")) != (const char *)0) {
-        return run_sampled(rest, ids, capacity, logits);
+        return run_sampled(rest, ids, capacity, results);
     }
     if ((rest = word(args, "prompt ")) != (const char *)0) {
-        return prompt(rest, ids, capacity, logits);
+        return prompt(rest, ids, capacity, results);
     }
     port_write("unknown command\n");
     return 2;

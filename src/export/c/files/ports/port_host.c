@@ -14,7 +14,7 @@ static unsigned char *model;
 static uint32_t model_size;
 static void *arena;
 static uint32_t arena_size;
-static int32_t *logits;
+static int32_t *results;
 static uint32_t *ids;
 static char *args;
 static uint32_t args_size;
@@ -62,18 +62,13 @@ void *port_arena(uint32_t *bytes)
     return arena;
 }
 
-/* asked for after bitnet_init: the vocabulary of a checked model is at most 2^20 */
-int32_t *port_logits(uint32_t *elements)
+/* exactly as many as the model has results: at most 2^20 */
+int32_t *port_results(uint32_t elements)
 {
-    uint32_t vocab = 0u;
-    uint32_t start;
-    (void)memcpy(&start, model + 64 + 8, 4);
-    (void)memcpy(&vocab, model + start + 20, 4);
-    if (logits == NULL) {
-        logits = malloc((size_t)vocab * 4u);
+    if (results == NULL) {
+        results = malloc((size_t)elements * 4u);
     }
-    *elements = logits == NULL ? 0u : vocab;
-    return logits;
+    return results;
 }
 
 uint32_t *port_ids(uint32_t *elements)
@@ -137,7 +132,7 @@ int main(int argc, char **argv)
     free(args);
     free(model);
     free(arena);
-    free(logits);
+    free(results);
     free(ids);
     return code;
 }

@@ -24,7 +24,7 @@ extern uint32_t port_bss_end[];
 #endif
 
 static uint64_t arena[(BITNET_ARENA_BYTES + 7u) / 8u] __attribute__((section(ARENA_SECTION), aligned(64)));
-static int32_t logits[BITNET_VOCAB] __attribute__((section(".axi_bss"), aligned(8)));
+static int32_t results[BITNET_RESULTS] __attribute__((section(".axi_bss"), aligned(8)));
 static uint32_t ids[BITNET_PROMPT_IDS] __attribute__((section(".axi_bss"), aligned(8)));
 
 const void *port_model(uint32_t *bytes)
@@ -39,11 +39,7 @@ void *port_arena(uint32_t *bytes)
     return arena;
 }
 
-int32_t *port_logits(uint32_t *elements)
-{
-    *elements = BITNET_VOCAB;
-    return logits;
-}
+int32_t *port_results(uint32_t elements) { return elements <= BITNET_RESULTS ? results : (int32_t *)0; }
 
 uint32_t *port_ids(uint32_t *elements)
 {

@@ -11,6 +11,7 @@
 #define BITNET_H
 
 #include <stdint.h>
+#include "bitnet_features.h"
 #include "bitnet_status.h"
 #include "bitnet_tokenizer.h"
 
@@ -72,6 +73,8 @@ typedef struct {
     uint32_t n_ops, head_op, n_tensors, n_registers;
     uint32_t vocab, d_model, layers, heads, kv_heads, head_dim, frac_bits;
     uint32_t window, sinks, key_bits, value_bits, static_keys, key_frac_bits;
+    uint32_t encoder, positions; /* positions: 0 if there is no limit */
+    uint32_t embeds, pool;       /* the last operation is EMBEDDING, its pool */
     uint32_t streaming, as_exported;
     /* the arena */
     uint8_t *arena;
@@ -79,8 +82,10 @@ typedef struct {
     uint32_t angles, angles_last, query, query_sink, sums, scores;
     uint32_t kv, kv_layer_bytes, kv_values, kv_key_m, kv_key_e, kv_value_m, kv_value_e;
     uint32_t planes, lut, lut_bytes;
+    uint32_t texts, chains, pool_sums;
     /* the state of the conversation */
     uint32_t position, slot;
+    uint32_t tokens; /* of the text, in an encoder */
     uint32_t saturated; /* elements that reached the limit in ADD */
     /* caches */
     uint32_t angles_tensor, angles_position, angles_last_tensor;
@@ -95,7 +100,7 @@ typedef struct {
     bitnet_register reg[BITNET_MAX_REGISTERS];
 } bitnet_ctx;
 
-#define BITNET_CTX_BYTES_32 1420u
+#define BITNET_CTX_BYTES_32 1452u
 
 /* Arena needed for this model and configuration.  Checks the whole model. */
 bitnet_status bitnet_arena_bytes(const void *model, uint32_t model_bytes, const bitnet_config_t *config,
@@ -110,8 +115,16 @@ bitnet_status bitnet_init(bitnet_ctx *ctx, const void *model, uint32_t model_byt
 bitnet_status bitnet_reset(bitnet_ctx *ctx);
 
 /* Runs n tokens.  logits: vocabulary i32 (value * 65,536) for the last of
- * them, or NULL.  If an id or the context length is refused, nothing is run. */
+ * them, or NULL.  If an id or the context length is refused, nothing is run.
+ * BITNET_E_RESULT: the model gives embeddings, see bitnet_embed. */
 bitnet_status bitnet_run(bitnet_ctx *ctx, const uint32_t *ids, uint32_t n, int32_t *logits);
+
+/* The embedding of a text of n tokens, which starts a conversation of its own:
+ * bitnet_result_length() i32, with 30 fraction bits if the model normalizes
+ * (then its length is 1), else 16.  BITNET_E_CONTEXT: more tokens than an
+ * encoder's window or the model's positions; nothing is run then.
+ * BITNET_E_RESULT: the model gives logits, see bitnet_run. */
+bitnet_status bitnet_embed(bitnet_ctx *ctx, const uint32_t *ids, uint32_t n, int32_t *out);
 
 /* Lowest index among the largest elements; 0 if n is 0 or logits NULL. */
 uint32_t argmax(const int32_t *logits, uint32_t n);
@@ -125,10 +138,10 @@ bitnet_status bitnet_sample(const bitnet_ctx *ctx, const int32_t *logits, uint32
 bitnet_status bitnet_temperature(uint32_t numerator, uint32_t denominator, bitnet_scale *inverse_temperature);
 
 /* Runs the golden trace of the model and compares every checksum and every
- * greedy choice.  logits: scratch, vocabulary i32.  Needs the exported window
+ * greedy choice.  results: scratch, bitnet_result_length() i32.  Needs the exported window
  * and widths, else BITNET_E_CONFIG.  Resets the context.  On
  * BITNET_E_SELFTEST, bitnet_failure tells where. BITNET_E_STATE: no trace. */
-bitnet_status bitnet_selftest(bitnet_ctx *ctx, int32_t *logits);
+bitnet_status bitnet_selftest(bitnet_ctx *ctx, int32_t *results);
 
 /* layer: 0 before the layers, 1 + l for layer l, layers + 1 the head,
  * layers + 2 the greedy choice. */
@@ -145,6 +158,9 @@ bitnet_status bitnet_tokenizer_of(const bitnet_ctx *ctx, bitnet_tokenizer *out);
 const char *bitnet_status_text(bitnet_status status);
 uint32_t bitnet_version(void);
 uint32_t bitnet_vocab(const bitnet_ctx *ctx);
+uint32_t bitnet_gives_embedding(const bitnet_ctx *ctx);        /* 1: bitnet_embed, 0: bitnet_run */
+uint32_t bitnet_result_length(const bitnet_ctx *ctx);          /* elements of the embedding or of the logits */
+uint32_t bitnet_max_tokens(const bitnet_ctx *ctx);             /* of one text or conversation; 0 if there is no limit */
 uint32_t bitnet_position(const bitnet_ctx *ctx);
 uint32_t bitnet_window(const bitnet_ctx *ctx);
 uint32_t bitnet_saturated(const bitnet_ctx *ctx);

@@ -59,44 +59,61 @@ static int32_t get_code(const side *s, uint32_t index)
 
 /* ---- rotary embedding ------------------------------------------------------- */
 
-static void make_angles(const bitnet_ctx *c, uint32_t tensor, uint32_t position, uint32_t at)
+/* How heads are rotated: cosines and sines of r frequencies, u for what is not rotated (m = 0: it stays). */
+typedef struct {
+    const bn_i32 *cs;
+    uint32_t r;
+    bitnet_scale u;
+} rotation;
+
+static void make_angles(const bitnet_ctx *c, const bn_tensor *f, uint32_t position, uint32_t at)
 {
     bn_i32 *cs = (bn_i32 *)bn_at(c, at);
-    uint32_t half = c->head_dim >> 1;
+    const bn_word *freq = (const bn_word *)(const void *)f->data;
+    uint32_t r = f->cols;
     uint32_t j;
-    bn_tensor f;
-    const bn_word *freq;
-    bn_tensor_get(c, tensor, &f);
-    freq = (const bn_word *)(const void *)f.data;
-    for (j = 0u; j < half; j++) {
+    for (j = 0u; j < r; j++) {
         uint32_t phase = position * freq[j];
         cs[j] = bn_sin(c->sin_table, phase + 0x40000000u);
-        cs[half + j] = bn_sin(c->sin_table, phase);
+        cs[r + j] = bn_sin(c->sin_table, phase);
     }
 }
 
-/* angles at the token's position; kept for the other layers */
-static const bn_i32 *angles_now(bitnet_ctx *c, uint32_t tensor)
+/* at the token's position, or at the last one of the window; kept for the other layers */
+static rotation rotation_of(bitnet_ctx *c, uint32_t tensor, uint32_t last)
 {
-    if (c->angles_tensor != tensor || c->angles_position != c->position) {
-        make_angles(c, tensor, c->position, c->angles);
+    rotation r;
+    bn_tensor f;
+    r.cs = (const bn_i32 *)bn_at(c, last != 0u ? c->angles_last : c->angles);
+    r.r = 0u;
+    r.u.m = 0u;
+    r.u.e = 0;
+#if BITNET_WITH_PARTIAL
+    if (tensor == BN_NONE) {
+        return r;
+    }
+#endif
+    bn_tensor_get(c, tensor, &f);
+    r.r = f.cols;
+    r.u = f.scale;
+    if (last != 0u) {
+        if (c->angles_last_tensor != tensor) {
+            make_angles(c, &f, c->window - 1u, c->angles_last);
+            c->angles_last_tensor = tensor;
+        }
+    } else if (c->angles_tensor != tensor || c->angles_position != c->position) {
+        make_angles(c, &f, c->position, c->angles);
         c->angles_tensor = tensor;
         c->angles_position = c->position;
     }
-    return (const bn_i32 *)bn_at(c, c->angles);
+    return r;
 }
 
-static const bn_i32 *angles_last(bitnet_ctx *c, uint32_t tensor)
+/* y may be x */
+static void rotate(const bn_i32 *x, const rotation *r, uint32_t d, bn_i32 *y)
 {
-    if (c->angles_last_tensor != tensor) {
-        make_angles(c, tensor, c->window - 1u, c->angles_last);
-        c->angles_last_tensor = tensor;
-    }
-    return (const bn_i32 *)bn_at(c, c->angles_last);
-}
-
-static void rotate(const bn_i32 *x, const bn_i32 *cs, uint32_t half, bn_i32 *y)
-{
+    const bn_i32 *cs = r->cs;
+    uint32_t half = r->r;
     uint32_t j;
     for (j = 0u; j < half; j++) {
         int32_t a = x[j];
@@ -104,7 +121,34 @@ static void rotate(const bn_i32 *x, const bn_i32 *cs, uint32_t half, bn_i32 *y)
         y[j] = bn_sat(bn_rsr64(bn_mul(a, cs[j]) - bn_mul(b, cs[half + j]), 30u));
         y[half + j] = bn_sat(bn_rsr64(bn_mul(b, cs[j]) + bn_mul(a, cs[half + j]), 30u));
     }
+#if BITNET_WITH_PARTIAL
+    for (j = 2u * half; j < d; j++) {
+        y[j] = r->u.m != 0u ? bn_apply(x[j], r->u, 0) : x[j];
+    }
+#else
+    (void)d;
+#endif
 }
+
+#if BITNET_OP_ROPE
+
+void bn_rope(bitnet_ctx *c, const uint32_t *op)
+{
+    const bitnet_register *src = &c->reg[op[OP_A]];
+    bitnet_register *dst = &c->reg[op[OP_DST]];
+    const bn_i32 *x = bn_vec(c, src);
+    bn_i32 *y = bn_vec(c, dst);
+    rotation r = rotation_of(c, op[OP_T0], 0u);
+    uint32_t n = src->length;
+    uint32_t at;
+    for (at = 0u; at < n; at += c->head_dim) {
+        rotate(x + at, &r, c->head_dim, y + at);
+    }
+    dst->length = n;
+    dst->scale = src->scale;
+}
+
+#endif
 
 /* ---- KVWRITE ------------------------------------------------------------------ */
 
@@ -173,7 +217,7 @@ void bn_kvwrite(bitnet_ctx *c, const uint32_t *op, uint32_t layer)
     const bitnet_register *v = &c->reg[op[OP_B]];
     const bn_i32 *kx = bn_vec(c, k);
     const bn_i32 *vx = bn_vec(c, v);
-    const bn_i32 *cs = angles_now(c, op[OP_T0]);
+    rotation turn = rotation_of(c, op[OP_T0], 0u);
     bn_i32 *tmp = (bn_i32 *)bn_at(c, c->query);
     side keys = side_of(c, layer, 0u);
     side values = side_of(c, layer, 1u);
@@ -181,7 +225,7 @@ void bn_kvwrite(bitnet_ctx *c, const uint32_t *op, uint32_t layer)
     uint32_t h;
     for (h = 0u; h < c->kv_heads; h++) {
         uint32_t head = c->slot * c->kv_heads + h;
-        rotate(kx + h * d, cs, d >> 1, tmp);
+        rotate(kx + h * d, &turn, d, tmp);
         if (c->static_keys != 0u) {
             static_keys sk = static_keys_of(c, op[OP_T1]);
             write_static(c, tmp, k->scale, &sk, h * d, &keys, head * d);
@@ -285,7 +329,7 @@ typedef struct {
 } query;
 
 /* rotate, bring to 30 bits; with static keys apply their scales and bring to 30 bits again */
-static query prepare(const bitnet_ctx *c, const bn_i32 *q, const bn_i32 *cs, bitnet_scale s, bitnet_scale factor,
+static query prepare(const bitnet_ctx *c, const bn_i32 *q, const rotation *turn, bitnet_scale s, bitnet_scale factor,
                      const static_keys *k, uint32_t channel, bn_i32 *out)
 {
     query r;
@@ -293,7 +337,7 @@ static query prepare(const bitnet_ctx *c, const bn_i32 *q, const bn_i32 *cs, bit
     uint32_t i;
     int32_t sh;
     r.bias = 0;
-    rotate(q, cs, d >> 1, out);
+    rotate(q, turn, d, out);
     if (c->static_keys != 0u) {
         uint32_t down = 24u + bn_bitlen(d - 1u);
         int64_t sum = 0;
@@ -315,9 +359,24 @@ static query prepare(const bitnet_ctx *c, const bn_i32 *q, const bn_i32 *cs, bit
     return r;
 }
 
+#if BITNET_WITH_WINDOWS || BITNET_WITH_SLOPES
+
+/* how many positions ago the token in a slot came; wraps for a later one, in an encoder */
+static uint32_t age_of(const bitnet_ctx *c, uint32_t slot)
+{
+    if (c->position < c->window || slot < c->sinks) {
+        return c->position - slot;
+    }
+    return slot <= c->slot ? c->slot - slot : c->slot + (c->window - c->sinks) - slot;
+}
+
+#endif
+
+#define HIDDEN (-BN_LIMIT - 1) /* score of a slot that takes no part; no other score has this value */
+
 /* scores of the slots first ..< end, t of step 3 */
-static void score(const bitnet_ctx *c, const query *r, const bn_i32 *q, const side *keys, const static_keys *k,
-                  uint32_t kv, uint32_t first, uint32_t end)
+static void score(const bitnet_ctx *c, const uint32_t *op, const query *r, const bn_i32 *q, const side *keys,
+                  const static_keys *k, uint32_t kv, uint32_t first, uint32_t end)
 {
     bn_i32 *t = (bn_i32 *)bn_at(c, c->scores);
     uint32_t d = c->head_dim;
@@ -326,7 +385,14 @@ static void score(const bitnet_ctx *c, const query *r, const bn_i32 *q, const si
     bn_factor f = bn_factor_of(bn_exp_add(bn_mul_scale(r->scale, k->scale), (int32_t)g), 20);
     for (i = first; i < end; i++) {
         uint32_t head = i * c->kv_heads + kv;
-        int32_t s = bn_narrow(dot_codes(q, keys, head * d, d), g);
+        int32_t s;
+#if BITNET_WITH_WINDOWS
+        if (op[OP_P0 + 2] != 0u && age_of(c, i) >= op[OP_P0 + 2]) {
+            t[i] = HIDDEN;
+            continue;
+        }
+#endif
+        s = bn_narrow(dot_codes(q, keys, head * d, d), g);
         if (c->static_keys == 0u) {
             bitnet_scale ks;
             ks.m = keys->m[head];
@@ -335,7 +401,47 @@ static void score(const bitnet_ctx *c, const query *r, const bn_i32 *q, const si
         }
         t[i] = bn_times(s, f);
     }
+    (void)op;
 }
+
+#if BITNET_WITH_CAPS || BITNET_WITH_SLOPES
+
+/* the rest of step 3: cap and slope of query head h */
+static void bend(const bitnet_ctx *c, const uint32_t *op, uint32_t h, uint32_t slots)
+{
+    bn_i32 *t = (bn_i32 *)bn_at(c, c->scores);
+    uint32_t i;
+#if BITNET_WITH_CAPS
+    if (op[OP_P0 + 3] != 0u) {
+        bitnet_scale cap = bn_scale_at(op + OP_P0 + 3);
+        for (i = 0u; i < slots; i++) {
+            if (t[i] != HIDDEN) {
+                t[i] = bn_softcap(c, t[i], cap, 20);
+            }
+        }
+    }
+#endif
+#if BITNET_WITH_SLOPES
+    if (op[OP_P0 + 5] != 0u) {
+        bn_tensor slopes;
+        int32_t slope;
+        bn_tensor_get(c, op[OP_P0 + 5] - 1u, &slopes);
+        slope = ((const bn_i32 *)(const void *)slopes.data)[h];
+        for (i = 0u; i < slots; i++) {
+            uint32_t age = age_of(c, i);
+            if (c->encoder != 0u && i > c->position) {
+                age = 0u - age;
+            }
+            if (t[i] != HIDDEN) {
+                int32_t far = age > (uint32_t)BN_LIMIT ? BN_LIMIT : (int32_t)age;
+                t[i] = bn_sat((int64_t)t[i] - bn_shift(bn_mul(far, slope), -(slopes.scale.e + 50)));
+            }
+        }
+    }
+#endif
+}
+
+#endif
 
 /* sums of the weighted values of channels j ..< j + n (n <= 4) over all slots */
 static void weigh(const bitnet_ctx *c, const side *v, uint32_t kv, uint32_t j, uint32_t n, uint32_t slots, int64_t *a)
@@ -412,6 +518,12 @@ static uint64_t soften(const bitnet_ctx *c, const side *v, uint32_t kv, uint32_t
     for (i = 0u; i < slots; i++) {
         uint32_t e = bn_exp2n(c->exp2_table, (uint32_t)top - (uint32_t)t[i]);
         uint32_t head = i * c->kv_heads + kv;
+#if BITNET_WITH_WINDOWS
+        if (t[i] == HIDDEN) {
+            t[i] = 0;
+            continue;
+        }
+#endif
         sum += e;
         t[i] = bn_narrow(bn_mul((int32_t)e, (int32_t)v->m[head]), 31u + (uint32_t)(x - v->e[head]));
     }
@@ -424,15 +536,15 @@ void bn_attend(bitnet_ctx *c, const uint32_t *op, uint32_t layer)
     bitnet_register *dst = &c->reg[op[OP_DST]];
     uint32_t d = c->head_dim;
     uint32_t rolled = (uint32_t)(c->position >= c->window);
-    uint32_t slots = rolled != 0u ? c->window : c->position + 1u;
-    const bn_i32 *now = angles_now(c, op[OP_T0]);
-    const bn_i32 *last = rolled != 0u && c->sinks != 0u ? angles_last(c, op[OP_T0]) : now;
+    uint32_t slots = c->encoder != 0u ? c->tokens : (rolled != 0u ? c->window : c->position + 1u);
+    rotation now = rotation_of(c, op[OP_T0], 0u);
+    rotation last = rotation_of(c, op[OP_T0], (uint32_t)(rolled != 0u && c->sinks != 0u));
     bn_i32 *qa = (bn_i32 *)bn_at(c, c->query);
     bn_i32 *qs = (bn_i32 *)bn_at(c, c->query_sink);
     bn_i32 *t = (bn_i32 *)bn_at(c, c->scores);
     side keys = side_of(c, layer, 0u);
     side values = side_of(c, layer, 1u);
-    bitnet_scale factor;
+    bitnet_scale factor = bn_scale_at(op + OP_P0);
     static_keys sk;
     int32_t x = BN_ZERO_EXP;
     uint32_t h;
@@ -440,8 +552,6 @@ void bn_attend(bitnet_ctx *c, const uint32_t *op, uint32_t layer)
     uint32_t j;
     uint32_t kv = 0u;
     uint32_t part = 0u; /* h * KV - kv * H */
-    factor.m = op[OP_P0];
-    factor.e = (int32_t)op[OP_P0 + 1];
     sk.centre = (const bn_i32 *)0;
     sk.inv_m = (const bn_word *)0;
     sk.key_m = (const bn_word *)0;
@@ -459,22 +569,27 @@ void bn_attend(bitnet_ctx *c, const uint32_t *op, uint32_t layer)
     for (h = 0u; h < c->heads; h++) {
         const bn_i32 *q = bn_vec(c, src) + h * d;
         bn_i32 *y = bn_vec(c, dst) + h * d;
-        query a = prepare(c, q, now, src->scale, factor, &sk, kv * d, qa);
+        query a = prepare(c, q, &now, src->scale, factor, &sk, kv * d, qa);
         uint32_t from = 0u;
         uint64_t sum;
         uint32_t z;
         bn_factor f;
         if (rolled != 0u && c->sinks != 0u) {
-            query s = prepare(c, q, last, src->scale, factor, &sk, kv * d, qs);
+            query s = prepare(c, q, &last, src->scale, factor, &sk, kv * d, qs);
             from = c->sinks;
-            score(c, &s, qs, &keys, &sk, kv, 0u, from);
+            score(c, op, &s, qs, &keys, &sk, kv, 0u, from);
             if (c->static_keys != 0u) {
                 for (i = 0u; i < from; i++) {
-                    t[i] = bn_sat((int64_t)t[i] + s.bias - a.bias);
+                    if (t[i] != HIDDEN) {
+                        t[i] = bn_sat((int64_t)t[i] + s.bias - a.bias);
+                    }
                 }
             }
         }
-        score(c, &a, qa, &keys, &sk, kv, from, slots);
+        score(c, op, &a, qa, &keys, &sk, kv, from, slots);
+#if BITNET_WITH_CAPS || BITNET_WITH_SLOPES
+        bend(c, op, h, slots);
+#endif
         sum = soften(c, &values, kv, slots, x);
         z = bn_bitlen64(sum) + c->value_bits - 1u;
         z = z > 31u ? z - 31u : 0u;

@@ -14,9 +14,11 @@ enum { BN_OP_WORDS = 12, BN_TENSOR_WORDS = 16, BN_HEAD_WORDS = 32 };
 
 enum {
     BN_EMBED = 1, BN_RMSNORM, BN_QUANTIZE, BN_LINEAR, BN_ADD, BN_KVWRITE, BN_ATTEND, BN_RELU2MUL, BN_SILUMUL,
-    BN_LOGITS
+    BN_LOGITS, BN_NORM, BN_BIAS, BN_GAIN, BN_ACT, BN_GATE, BN_STORE, BN_POSITION, BN_ROPE, BN_EMBEDDING
 };
-enum { BN_BINARY = 1, BN_TERNARY, BN_INT8, BN_INT16, BN_GAMMA, BN_FREQ, BN_STATIC_KEYS };
+enum { BN_BINARY = 1, BN_TERNARY, BN_INT8, BN_INT16, BN_VECTOR, BN_FREQ, BN_STATIC_KEYS };
+enum { BN_RELU = 1, BN_RELU2, BN_SILU, BN_GELU_TANH, BN_GELU_ERF, BN_TANH };
+enum { BN_POOL_MEAN = 1, BN_POOL_FIRST, BN_POOL_LAST };
 enum { BN_REG_I32 = 0, BN_REG_I8 = 1, BN_REG_I16 = 2 };
 enum { BN_HINT_SELECT = 0, BN_HINT_PLANES = 1, BN_HINT_LUT = 2 };
 
@@ -42,13 +44,25 @@ void bn_tensor_get(const bitnet_ctx *c, uint32_t index, bn_tensor *t);
 /* width of cached keys and values */
 BN_INLINE uint32_t bn_width_ok(uint32_t bits) { return (uint32_t)(bits == 16u || bits == 8u || bits == 4u); }
 
-/* bitnet_check.c: the program section, the whole program, the golden trace */
+/* bitnet_check.c: the program section, its tensors, the golden trace */
 bitnet_status bn_read_head(bitnet_ctx *c, const uint32_t *words, uint32_t n_words);
-bitnet_status bn_check_program(bitnet_ctx *c, uint32_t *planes_cols);
+bitnet_status bn_check_tensors(const bitnet_ctx *c);
 bitnet_status bn_check_golden(const bitnet_ctx *c);
+uint32_t bn_scale_ok(uint32_t m, uint32_t e_word);
+uint32_t bn_divides(uint32_t d, uint32_t n); /* n < 2^21 */
+
+/* bitnet_follow.c: the operations */
+bitnet_status bn_check_operations(bitnet_ctx *c, uint32_t *planes_cols);
 
 /* arena access */
 BN_INLINE void *bn_at(const bitnet_ctx *c, uint32_t offset) { return c->arena + offset; }
+BN_INLINE bitnet_scale bn_scale_at(const uint32_t *w) /* two words of an operation */
+{
+    bitnet_scale s;
+    s.m = w[0];
+    s.e = (int32_t)w[1];
+    return s;
+}
 BN_INLINE bn_i32 *bn_vec(const bitnet_ctx *c, const bitnet_register *r) { return (bn_i32 *)bn_at(c, r->offset); }
 
 /* largest magnitude */
@@ -63,14 +77,37 @@ void bn_linear(bitnet_ctx *c, const bitnet_register *src, uint32_t src_index, bi
 void bn_kvwrite(bitnet_ctx *c, const uint32_t *op, uint32_t layer);
 void bn_attend(bitnet_ctx *c, const uint32_t *op, uint32_t layer);
 uint32_t bn_kv_checksum(const bitnet_ctx *c, uint32_t layer);
+void bn_rope(bitnet_ctx *c, const uint32_t *op);
 
 /* bitnet_ops.c */
 void bn_embed(bitnet_ctx *c, const uint32_t *op, uint32_t id);
+void bn_position(bitnet_ctx *c, const uint32_t *op);
+void bn_store(bitnet_ctx *c, const uint32_t *op);
 void bn_rmsnorm(bitnet_ctx *c, const uint32_t *op);
 void bn_quantize(bitnet_ctx *c, const uint32_t *op);
 void bn_add(bitnet_ctx *c, const uint32_t *op);
 void bn_relu2mul(bitnet_ctx *c, const uint32_t *op);
 void bn_silumul(bitnet_ctx *c, const uint32_t *op);
 void bn_logits(const bitnet_ctx *c, const uint32_t *op, int32_t *logits);
+void bn_embedding(bitnet_ctx *c, const uint32_t *op, int32_t *out);
+
+/* bitnet_norm.c */
+void bn_norm_groups(bitnet_ctx *c, const uint32_t *op);
+void bn_bias(bitnet_ctx *c, const uint32_t *op);
+void bn_gain(bitnet_ctx *c, const uint32_t *op);
+
+/* bitnet_act.c */
+void bn_act(bitnet_ctx *c, const uint32_t *op);
+void bn_gate(bitnet_ctx *c, const uint32_t *op);
+int32_t bn_softcap(const bitnet_ctx *c, int32_t t, bitnet_scale cap, int32_t f);
+
+/* log2(e) */
+BN_INLINE bitnet_scale bn_log2e(void)
+{
+    bitnet_scale s;
+    s.m = 1549082005u;
+    s.e = -30;
+    return s;
+}
 
 #endif

@@ -205,13 +205,21 @@ static bitnet_status layout(bitnet_ctx *c, uint32_t planes_cols, uint32_t *bytes
         c->kv_key_m = place(&layer, heads << 2);
         c->kv_key_e = place(&layer, heads << 1);
     }
-    if (bn_hi(layer) != 0u && c->layers != 0u) {
+    if (bn_hi(layer) != 0u) {
         return BITNET_E_ARENA;
     }
     c->kv_layer_bytes = bn_lo(layer);
-    if (c->layers != 0u) {
-        (void)place(&sum, bn_mulu(c->kv_layer_bytes, c->layers));
+    (void)place(&sum, bn_mulu(c->kv_layer_bytes, c->layers));
+    c->texts = 0u;
+    c->chains = 0u;
+    c->pool_sums = 0u;
+#if BITNET_WITH_ENCODER
+    if (c->encoder != 0u) {
+        c->texts = place(&sum, bn_mulu(c->window, 4u * c->d_model));
+        c->chains = place(&sum, 4u * c->window);
+        c->pool_sums = place(&sum, c->pool == (uint32_t)BN_POOL_MEAN ? 8u * c->d_model : 0u);
     }
+#endif
     if (bn_hi(sum) != 0u) {
         return BITNET_E_ARENA;
     }
@@ -254,7 +262,10 @@ static bitnet_status open_model(bitnet_ctx *c, const void *model, uint32_t model
     c->tokenizer_bytes = s.bytes[KIND_TOKENIZER];
     c->golden = (const uint32_t *)0;
     c->golden_words = 0u;
-    st = bn_check_program(c, &planes_cols);
+    st = bn_check_tensors(c);
+    if (st == BITNET_OK) {
+        st = bn_check_operations(c, &planes_cols);
+    }
     if (st != BITNET_OK) {
         return st;
     }
@@ -326,6 +337,7 @@ bitnet_status bitnet_reset(bitnet_ctx *ctx)
     }
     ctx->position = 0u;
     ctx->slot = 0u;
+    ctx->tokens = 0u;
     ctx->saturated = 0u;
     ctx->angles_tensor = BN_NONE;
     ctx->angles_position = 0u;
@@ -384,6 +396,25 @@ uint32_t bitnet_golden_count(const bitnet_ctx *ctx)
 
 uint32_t bitnet_version(void) { return BITNET_RUNTIME_VERSION; }
 uint32_t bitnet_vocab(const bitnet_ctx *ctx) { return ready(ctx) != 0u ? ctx->vocab : 0u; }
+uint32_t bitnet_gives_embedding(const bitnet_ctx *ctx) { return ready(ctx) != 0u ? ctx->embeds : 0u; }
+
+uint32_t bitnet_result_length(const bitnet_ctx *ctx)
+{
+    return bitnet_gives_embedding(ctx) != 0u ? ctx->d_model : bitnet_vocab(ctx);
+}
+
+uint32_t bitnet_max_tokens(const bitnet_ctx *ctx)
+{
+    uint32_t most = 0u;
+    if (ready(ctx) != 0u) {
+        most = ctx->positions;
+        if ((ctx->encoder != 0u || ctx->streaming == 0u) && (most == 0u || ctx->window < most)) {
+            most = ctx->window;
+        }
+    }
+    return most;
+}
+
 uint32_t bitnet_position(const bitnet_ctx *ctx) { return ready(ctx) != 0u ? ctx->position : 0u; }
 uint32_t bitnet_window(const bitnet_ctx *ctx) { return ready(ctx) != 0u ? ctx->window : 0u; }
 uint32_t bitnet_saturated(const bitnet_ctx *ctx) { return ready(ctx) != 0u ? ctx->saturated : 0u; }
@@ -424,6 +455,8 @@ const char *bitnet_status_text(bitnet_status status)
     case BITNET_E_SELFTEST: return "self-test found a difference";
     case BITNET_E_CONFIG: return "configuration not possible";
     case BITNET_E_STATE: return "not initialised, or part not in the model";
+    case BITNET_E_FEATURE: return "model needs an operation that was not compiled in";
+    case BITNET_E_RESULT: return "model gives embeddings, not logits, or the reverse";
     default: return "unknown status";
     }
 }

@@ -1,6 +1,7 @@
 /*
  * bitnet_ops.c - the operations on vectors (docs/semantics.md section 5):
- * EMBED, RMSNORM, QUANTIZE, ADD, RELU2MUL, SILUMUL, LOGITS.
+ * EMBED, POSITION, STORE, ADD, RMSNORM, QUANTIZE, RELU2MUL, SILUMUL, LOGITS,
+ * EMBEDDING.
  */
 #include "bitnet_internal.h"
 #include "bitnet_poison.h"
@@ -34,35 +35,162 @@ uint32_t bn_bits_of(const bn_i32 *x, uint32_t n)
     return bn_bitlen(any);
 }
 
-void bn_embed(bitnet_ctx *c, const uint32_t *op, uint32_t id)
+/* ---- the residual ------------------------------------------------------------- */
+
+/* ordinary embeddings have a scale for each row; only these are compiled for a model that has no others */
+#if BITNET_WITH_TABLES
+
+static int32_t weight_at(const bn_tensor *t, const uint8_t *row, uint32_t i)
 {
-    bitnet_register *dst = &c->reg[op[OP_DST]];
-    bn_i32 *x = bn_vec(c, dst);
+    const bn_word *bits = (const bn_word *)(const void *)row;
+    switch (t->kind) {
+    case BN_INT8: return ((const int8_t *)row)[i];
+    case BN_INT16: return ((const bn_i16 *)(const void *)row)[i];
+    case BN_BINARY: return (bits[i >> 5] >> (i & 31u) & 1u) != 0u ? 1 : -1;
+    default:
+        return (int32_t)(bits[i >> 5] >> (i & 31u) & 1u) -
+               (int32_t)(bits[((t->cols + 31u) >> 5) + (i >> 5)] >> (i & 31u) & 1u);
+    }
+}
+
+#endif
+
+/* the factor of one row of a table, or of one group of its columns */
+static bn_factor row_factor(const bitnet_ctx *c, const bn_tensor *t, uint32_t at, const uint32_t *factor)
+{
+    bitnet_scale s = t->scale;
+#if BITNET_WITH_TABLES
+    if (t->mode != 1u)
+#endif
+    {
+        s.m = t->scale_m[at];
+        s.e = t->scale.e - (int32_t)t->scale_h[at];
+    }
+#if BITNET_WITH_FACTORS
+    if (factor[0] != 0u) {
+        s = bn_mul_scale(s, bn_scale_at(factor));
+    }
+#else
+    (void)factor;
+#endif
+    return bn_factor_of(s, (int32_t)c->frac_bits);
+}
+
+#if BITNET_OP_POSITION
+/* kept: the residual so far, or NULL */
+#define WRITE(value) x[i] = kept != (const bn_i32 *)0 ? bn_sat((int64_t)kept[i] + bn_times((value), k)) : bn_times((value), k)
+#else
+#define WRITE(value) x[i] = bn_times((value), k)
+#endif
+
+/* a row of a table becomes the residual, or is added to what it was */
+static void put_row(const bitnet_ctx *c, const uint32_t *op, uint32_t id, bn_i32 *x, const bn_i32 *kept)
+{
     bn_tensor t;
-    bitnet_scale s;
     bn_factor k;
     uint32_t i;
     const uint8_t *row;
+    const uint32_t *factor = op + OP_P0;
     bn_tensor_get(c, op[OP_T0], &t);
     row = t.data + id * t.stride;
-    s.m = t.scale_m[id];
-    s.e = t.scale.e - (int32_t)t.scale_h[id];
-    k = bn_factor_of(s, (int32_t)c->frac_bits);
+    (void)kept;
+#if BITNET_WITH_TABLES
+    if (t.kind < (uint32_t)BN_INT8 || t.mode != 2u) {
+        uint32_t step = t.mode == 3u ? t.group : t.cols;
+        uint32_t at = id * t.groups;
+        uint32_t from;
+        for (from = 0u; from < t.cols; from += step) {
+            uint32_t end = t.cols - from < step ? t.cols : from + step;
+            k = row_factor(c, &t, at, factor);
+            at += 1u;
+            for (i = from; i < end; i++) {
+                WRITE(weight_at(&t, row, i));
+            }
+        }
+        return;
+    }
+#endif
+    k = row_factor(c, &t, id, factor);
     if (t.kind == (uint32_t)BN_INT8) {
         const int8_t *w = (const int8_t *)row;
         for (i = 0u; i < t.cols; i++) {
-            x[i] = bn_times(w[i], k);
+            WRITE(w[i]);
         }
     } else {
         const bn_i16 *w = (const bn_i16 *)(const void *)row;
         for (i = 0u; i < t.cols; i++) {
-            x[i] = bn_times(w[i], k);
+            WRITE(w[i]);
         }
     }
-    dst->length = t.cols;
+}
+
+void bn_embed(bitnet_ctx *c, const uint32_t *op, uint32_t id)
+{
+    bitnet_register *dst = &c->reg[op[OP_DST]];
+    put_row(c, op, id, bn_vec(c, dst), (const bn_i32 *)0);
+    dst->length = c->d_model;
     dst->scale.m = 0x40000000u;
     dst->scale.e = -30 - (int32_t)c->frac_bits;
 }
+
+#if BITNET_OP_POSITION
+
+void bn_position(bitnet_ctx *c, const uint32_t *op)
+{
+    bn_i32 *x = bn_vec(c, &c->reg[op[OP_DST]]);
+    put_row(c, op, c->position, x, x);
+}
+
+#endif
+
+#if BITNET_OP_STORE
+
+void bn_store(bitnet_ctx *c, const uint32_t *op)
+{
+    const bitnet_register *src = &c->reg[op[OP_A]];
+    const bn_i32 *s = bn_vec(c, src);
+    bn_i32 *x = bn_vec(c, &c->reg[op[OP_DST]]);
+    bn_factor k = bn_factor_of(src->scale, (int32_t)c->frac_bits);
+    uint32_t i;
+    for (i = 0u; i < src->length; i++) {
+        x[i] = bn_times(s[i], k);
+    }
+}
+
+#endif
+
+/* the scale of src, times the factor if there is one */
+static bitnet_scale with_factor(const bitnet_register *src, const uint32_t *factor)
+{
+#if BITNET_WITH_FACTORS
+    if (factor[0] != 0u) {
+        return bn_mul_scale(src->scale, bn_scale_at(factor));
+    }
+#else
+    (void)factor;
+#endif
+    return src->scale;
+}
+
+void bn_add(bitnet_ctx *c, const uint32_t *op)
+{
+    const bitnet_register *src = &c->reg[op[OP_A]];
+    bn_i32 *x = bn_vec(c, &c->reg[op[OP_DST]]);
+    const bn_i32 *s = bn_vec(c, src);
+    bn_factor k = bn_factor_of(with_factor(src, op + OP_P0), (int32_t)c->frac_bits);
+    uint32_t i;
+    for (i = 0u; i < src->length; i++) {
+        int32_t v = bn_sat((int64_t)x[i] + bn_times(s[i], k));
+        x[i] = v;
+        if (v == BN_LIMIT || v == -BN_LIMIT) {
+            c->saturated += 1u;
+        }
+    }
+}
+
+/* ---- norm, codes, gates --------------------------------------------------------- */
+
+#if BITNET_OP_RMSNORM
 
 void bn_rmsnorm(bitnet_ctx *c, const uint32_t *op)
 {
@@ -83,8 +211,7 @@ void bn_rmsnorm(bitnet_ctx *c, const uint32_t *op)
     const bn_i32 *gamma;
     bn_tensor_get(c, op[OP_T0], &g);
     gamma = (const bn_i32 *)(const void *)g.data;
-    eps.m = op[OP_P0];
-    eps.e = (int32_t)op[OP_P0 + 1];
+    eps = bn_scale_at(op + OP_P0);
     for (i = 0u; i < n; i++) {
         int32_t v = bn_rsr(x[i], s);
         int64_t w = bn_mul(x[i], gamma[i]);
@@ -106,6 +233,8 @@ void bn_rmsnorm(bitnet_ctx *c, const uint32_t *op)
     dst->length = n;
     dst->scale = r;
 }
+
+#endif
 
 static int32_t clamp(int32_t v, int32_t lo, int32_t hi)
 {
@@ -144,8 +273,7 @@ void bn_quantize(bitnet_ctx *c, const uint32_t *op)
     uint32_t a = bn_max_abs(x, n);
     bitnet_scale floor_scale;
     bitnet_scale iq = bn_inv(bn_norm(q, 0));
-    floor_scale.m = op[OP_P0 + 3];
-    floor_scale.e = (int32_t)op[OP_P0 + 4];
+    floor_scale = bn_scale_at(op + OP_P0 + 3);
     dst->length = n;
     dst->qmax = (int32_t)q;
     dst->lo = lo;
@@ -199,21 +327,7 @@ void bn_quantize(bitnet_ctx *c, const uint32_t *op)
     }
 }
 
-void bn_add(bitnet_ctx *c, const uint32_t *op)
-{
-    const bitnet_register *src = &c->reg[op[OP_A]];
-    bn_i32 *x = bn_vec(c, &c->reg[op[OP_DST]]);
-    const bn_i32 *s = bn_vec(c, src);
-    bn_factor k = bn_factor_of(src->scale, (int32_t)c->frac_bits);
-    uint32_t i;
-    for (i = 0u; i < src->length; i++) {
-        int32_t v = bn_sat((int64_t)x[i] + bn_times(s[i], k));
-        x[i] = v;
-        if (v == BN_LIMIT || v == -BN_LIMIT) {
-            c->saturated += 1u;
-        }
-    }
-}
+#if BITNET_OP_RELU2MUL
 
 void bn_relu2mul(bitnet_ctx *c, const uint32_t *op)
 {
@@ -249,6 +363,10 @@ void bn_relu2mul(bitnet_ctx *c, const uint32_t *op)
     dst->scale = bn_exp_add(s, (int32_t)(s2 + k));
 }
 
+#endif
+
+#if BITNET_OP_SILUMUL
+
 void bn_silumul(bitnet_ctx *c, const uint32_t *op)
 {
     const bitnet_register *g = &c->reg[op[OP_A]];
@@ -263,12 +381,9 @@ void bn_silumul(bitnet_ctx *c, const uint32_t *op)
     uint32_t up = n < 30u ? 30u - n : 0u;
     uint32_t down = n > 30u ? n - 30u : 0u;
     uint32_t i;
-    bitnet_scale log2e;
     bn_factor f;
     bitnet_scale s = bn_mul_scale(g->scale, u->scale);
-    log2e.m = 1549082005u;
-    log2e.e = -30;
-    f = bn_factor_of(bn_mul_scale(g->scale, log2e), 20);
+    f = bn_factor_of(bn_mul_scale(g->scale, bn_log2e()), 20);
     for (i = 0u; i < len; i++) {
         int32_t v = gv[i];
         uint32_t e = bn_exp2n(c->exp2_table, bn_abs(bn_times(v, f)));
@@ -283,13 +398,81 @@ void bn_silumul(bitnet_ctx *c, const uint32_t *op)
     dst->scale = bn_exp_add(s, (int32_t)k + (int32_t)n - 30);
 }
 
+#endif
+
+/* ---- results --------------------------------------------------------------------- */
+
+#if BITNET_OP_LOGITS
+
 void bn_logits(const bitnet_ctx *c, const uint32_t *op, int32_t *logits)
 {
     const bitnet_register *src = &c->reg[op[OP_A]];
     const bn_i32 *x = bn_vec(c, src);
-    bn_factor k = bn_factor_of(src->scale, 16);
+    bitnet_scale s = with_factor(src, op + OP_P0);
+    bn_factor k = bn_factor_of(s, 16);
     uint32_t i;
+#if BITNET_WITH_CAPS
+    if (op[OP_P0 + 2] != 0u) {
+        k = bn_factor_of(s, 20);
+        for (i = 0u; i < src->length; i++) {
+            logits[i] = bn_softcap(c, bn_times(x[i], k), bn_scale_at(op + OP_P0 + 2), 16);
+        }
+        return;
+    }
+#endif
     for (i = 0u; i < src->length; i++) {
         logits[i] = bn_times(x[i], k);
     }
 }
+
+#endif
+
+#if BITNET_OP_EMBEDDING
+
+/* v brought to 30 bits */
+static int32_t thirty_bits(int64_t v, int32_t t)
+{
+    return t >= 0 ? (int32_t)bn_rsr64(v, (uint32_t)t) : (int32_t)((uint32_t)bn_lo((uint64_t)v) << (uint32_t)-t);
+}
+
+/* the residual register is that of the token whose vector is wanted; pool 1: the sums are in the arena */
+void bn_embedding(bitnet_ctx *c, const uint32_t *op, int32_t *out)
+{
+    const bitnet_register *src = &c->reg[op[OP_A]];
+    const bn_i32 *x = bn_vec(c, src);
+    const int64_t *sums = (const int64_t *)(const void *)bn_at(c, c->pool_sums);
+    uint32_t mean = (uint32_t)(BITNET_WITH_ENCODER && op[OP_P0] == (uint32_t)BN_POOL_MEAN);
+    uint32_t n = src->length;
+    bitnet_scale s = src->scale;
+    uint64_t top = 0u;
+    uint64_t q = 0u;
+    int32_t t;
+    uint32_t i;
+    bn_factor k;
+    for (i = 0u; i < n; i++) {
+        top |= mean != 0u ? bn_abs64(sums[i]) : bn_abs(x[i]);
+    }
+    t = (int32_t)bn_bitlen64(top) - 30;
+    for (i = 0u; i < n; i++) {
+        int32_t u = top == 0u ? 0 : thirty_bits(mean != 0u ? sums[i] : x[i], t);
+        int32_t small = bn_rsr(u, 6u);
+        q += (uint64_t)bn_mul(small, small);
+        out[i] = u;
+    }
+    if (top == 0u) {
+        return;
+    }
+    if (op[OP_P0 + 1] != 0u) {
+        k = bn_factor_of(bn_inv(bn_sqrt(bn_norm(q, 12))), 30);
+    } else {
+        if (mean != 0u) {
+            s = bn_mul_scale(s, bn_inv(bn_norm(c->tokens, 0)));
+        }
+        k = bn_factor_of(bn_exp_add(s, t), 16);
+    }
+    for (i = 0u; i < n; i++) {
+        out[i] = bn_times(out[i], k);
+    }
+}
+
+#endif

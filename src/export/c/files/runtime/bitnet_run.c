@@ -1,13 +1,13 @@
 /*
- * bitnet_run.c - runs the program for tokens, the self-test, the choice of a
- * token (docs/semantics.md sections 5 to 7).
+ * bitnet_run.c - runs the program for tokens or for a text, the self-test
+ * (docs/semantics.md sections 5 and 7).
  */
 #include "bitnet_internal.h"
 #include "bitnet_poison.h"
 
 /* ---- checksums ------------------------------------------------------------------ */
 
-static uint32_t op_checksum(const bitnet_ctx *c, const uint32_t *op, const int32_t *logits)
+static uint32_t op_checksum(const bitnet_ctx *c, const uint32_t *op, const int32_t *results)
 {
     uint32_t code = op[OP_CODE] & 0xFFu;
     const bitnet_register *r;
@@ -16,10 +16,11 @@ static uint32_t op_checksum(const bitnet_ctx *c, const uint32_t *op, const int32
     if (code == (uint32_t)BN_KVWRITE) {
         return bn_kv_checksum(c, op[OP_CODE] >> 8);
     }
-    if (code == (uint32_t)BN_LOGITS) {
+    if (code == (uint32_t)BN_LOGITS || code == (uint32_t)BN_EMBEDDING) {
+        uint32_t n = c->embeds != 0u ? c->d_model : c->vocab;
         crc = bn_crc_word(bn_crc_word(crc, 0x40000000u), (uint32_t)-30);
-        for (i = 0u; i < c->vocab; i++) {
-            crc = bn_crc_word(crc, (uint32_t)logits[i]);
+        for (i = 0u; i < n; i++) {
+            crc = bn_crc_word(crc, (uint32_t)results[i]);
         }
         return bn_crc_end(crc);
     }
@@ -48,11 +49,11 @@ static void end_chain(bitnet_ctx *c)
     }
 }
 
-static void check_result(bitnet_ctx *c, uint32_t index, const int32_t *logits)
+static void check_result(bitnet_ctx *c, uint32_t index, const int32_t *results)
 {
     const uint32_t *op = bn_op(c, index);
     uint32_t layer = op[OP_CODE] >> 8;
-    uint32_t crc = op_checksum(c, op, logits);
+    uint32_t crc = op_checksum(c, op, results);
 #if defined(BITNET_TRACE)
     if (c->trace != (bitnet_trace_fn)0) {
         c->trace(c->trace_user, c->position, index, layer, crc);
@@ -71,12 +72,14 @@ static void check_result(bitnet_ctx *c, uint32_t index, const int32_t *logits)
 
 /* ---- one token --------------------------------------------------------------------- */
 
-static void run_op(bitnet_ctx *c, const uint32_t *op, uint32_t id, int32_t *logits)
+static void run_op(bitnet_ctx *c, const uint32_t *op, uint32_t id, int32_t *results)
 {
     uint32_t layer = op[OP_CODE] >> 8;
     switch (op[OP_CODE] & 0xFFu) {
     case BN_EMBED: bn_embed(c, op, id); break;
+#if BITNET_OP_RMSNORM
     case BN_RMSNORM: bn_rmsnorm(c, op); break;
+#endif
     case BN_QUANTIZE: bn_quantize(c, op); break;
     case BN_LINEAR: {
         bn_tensor w;
@@ -87,28 +90,67 @@ static void run_op(bitnet_ctx *c, const uint32_t *op, uint32_t id, int32_t *logi
     case BN_ADD: bn_add(c, op); break;
     case BN_KVWRITE: bn_kvwrite(c, op, layer); break;
     case BN_ATTEND: bn_attend(c, op, layer); break;
+#if BITNET_OP_RELU2MUL
     case BN_RELU2MUL: bn_relu2mul(c, op); break;
+#endif
+#if BITNET_OP_SILUMUL
     case BN_SILUMUL: bn_silumul(c, op); break;
-    default: bn_logits(c, op, logits); break;
+#endif
+#if BITNET_OP_LOGITS
+    case BN_LOGITS: bn_logits(c, op, results); break;
+#endif
+#if BITNET_OP_NORM
+    case BN_NORM: bn_norm_groups(c, op); break;
+#endif
+#if BITNET_OP_BIAS
+    case BN_BIAS: bn_bias(c, op); break;
+#endif
+#if BITNET_OP_GAIN
+    case BN_GAIN: bn_gain(c, op); break;
+#endif
+#if BITNET_OP_ACT
+    case BN_ACT: bn_act(c, op); break;
+#endif
+#if BITNET_OP_GATE
+    case BN_GATE: bn_gate(c, op); break;
+#endif
+#if BITNET_OP_STORE
+    case BN_STORE: bn_store(c, op); break;
+#endif
+#if BITNET_OP_POSITION
+    case BN_POSITION: bn_position(c, op); break;
+#endif
+#if BITNET_OP_ROPE
+    case BN_ROPE: bn_rope(c, op); break;
+#endif
+#if BITNET_OP_EMBEDDING
+    case BN_EMBEDDING: bn_embedding(c, op, results); break;
+#endif
+    default: break; /* refused by the check */
     }
 }
 
-static void run_token(bitnet_ctx *c, uint32_t id, int32_t *logits)
+/* the operations first ..< end for the token at c->position */
+static void run_ops(bitnet_ctx *c, uint32_t first, uint32_t end, uint32_t id, int32_t *results)
 {
-    uint32_t end = logits != (int32_t *)0 ? c->n_ops : c->head_op;
     uint32_t checked = (uint32_t)(c->expected != (const uint32_t *)0);
     uint32_t i;
 #if defined(BITNET_TRACE)
     checked |= (uint32_t)(c->trace != (bitnet_trace_fn)0);
 #endif
-    c->chain = BN_CRC_START;
-    c->chain_slot = 0u;
-    for (i = 0u; i < end; i++) {
-        run_op(c, bn_op(c, i), id, logits);
+    for (i = first; i < end; i++) {
+        run_op(c, bn_op(c, i), id, results);
         if (checked != 0u) {
-            check_result(c, i, logits);
+            check_result(c, i, results);
         }
     }
+}
+
+static void run_token(bitnet_ctx *c, uint32_t id, int32_t *results)
+{
+    c->chain = BN_CRC_START;
+    c->chain_slot = 0u;
+    run_ops(c, 0u, results != (int32_t *)0 ? c->n_ops : c->head_op, id, results);
     if (c->expected != (const uint32_t *)0) {
         end_chain(c);
     }
@@ -121,8 +163,25 @@ static void run_token(bitnet_ctx *c, uint32_t id, int32_t *logits)
     }
 }
 
+/* ids, and n more tokens */
+static bitnet_status check_ids(const bitnet_ctx *c, const uint32_t *ids, uint32_t n, uint32_t position)
+{
+    uint32_t most = bitnet_max_tokens(c);
+    uint32_t i;
+    if (n == 0u) {
+        return BITNET_E_TOKEN;
+    }
+    for (i = 0u; i < n; i++) {
+        if (ids[i] >= c->vocab) {
+            return BITNET_E_TOKEN;
+        }
+    }
+    return most != 0u && (position >= most || n > most - position) ? BITNET_E_CONTEXT : BITNET_OK;
+}
+
 bitnet_status bitnet_run(bitnet_ctx *ctx, const uint32_t *ids, uint32_t n, int32_t *logits)
 {
+    bitnet_status st;
     uint32_t i;
     if (ctx == (bitnet_ctx *)0 || ids == (const uint32_t *)0) {
         return BITNET_E_NULL;
@@ -130,21 +189,128 @@ bitnet_status bitnet_run(bitnet_ctx *ctx, const uint32_t *ids, uint32_t n, int32
     if (ctx->state != BITNET_READY) {
         return BITNET_E_STATE;
     }
-    if (n == 0u) {
-        return BITNET_E_TOKEN;
+    if (ctx->embeds != 0u) {
+        return BITNET_E_RESULT;
     }
-    for (i = 0u; i < n; i++) {
-        if (ids[i] >= ctx->vocab) {
-            return BITNET_E_TOKEN;
-        }
-    }
-    if (ctx->streaming == 0u && (ctx->position >= ctx->window || n > ctx->window - ctx->position)) {
-        return BITNET_E_CONTEXT;
-    }
-    for (i = 0u; i < n; i++) {
+    st = check_ids(ctx, ids, n, ctx->position);
+    for (i = 0u; i < n && st == BITNET_OK; i++) {
         run_token(ctx, ids[i], i + 1u == n ? logits : (int32_t *)0);
     }
-    return BITNET_OK;
+    return st;
+}
+
+/* ---- a text ------------------------------------------------------------------------- */
+
+#if BITNET_OP_EMBEDDING
+
+#if BITNET_WITH_ENCODER
+
+static void add_residual(const bitnet_ctx *c, const bitnet_register *r)
+{
+    int64_t *sums = (int64_t *)bn_at(c, c->pool_sums);
+    const bn_i32 *x = bn_vec(c, r);
+    uint32_t i;
+    for (i = 0u; i < c->d_model; i++) {
+        sums[i] = c->position == 0u ? x[i] : sums[i] + x[i];
+    }
+}
+
+/* All tokens from one KVWRITE to the next, so that ATTEND finds every one of them in the cache.  The residual register
+ * lies where the token has its residual.  Returns the token at which a checksum differed, n if none did. */
+static uint32_t run_encoder(bitnet_ctx *c, const uint32_t *ids, uint32_t n, const uint32_t *expected, int32_t *out)
+{
+    bitnet_register *residual = &c->reg[bn_op(c, 0u)[OP_DST]];
+    uint32_t home = residual->offset;
+    uint32_t row = 4u * c->d_model;
+    bn_word *chains = (bn_word *)bn_at(c, c->chains);
+    uint32_t slot = 0u; /* part of the golden trace in which the pass starts */
+    uint32_t first = 0u;
+    uint32_t p = 0u;
+    c->tokens = n;
+    while (first < c->head_op && c->mismatch == 0u) {
+        uint32_t end = first;
+        uint32_t next = slot;
+        while (end < c->head_op && next == slot) {
+            const uint32_t *op = bn_op(c, end);
+            end += 1u;
+            if ((op[OP_CODE] & 0xFFu) == (uint32_t)BN_KVWRITE) {
+                next = (op[OP_CODE] >> 8) + 1u;
+            }
+        }
+        for (p = 0u; p < n && c->mismatch == 0u; p++) {
+            c->position = p;
+            c->slot = p;
+            residual->offset = c->texts + p * row;
+            c->expected = expected != (const uint32_t *)0 ? expected + p * (c->layers + 2u) : expected;
+            c->chain = first == 0u ? BN_CRC_START : chains[p];
+            c->chain_slot = slot;
+            run_ops(c, first, end, ids[p], out);
+            chains[p] = c->chain;
+            if (end == c->head_op) {
+                if (c->pool == (uint32_t)BN_POOL_MEAN) {
+                    add_residual(c, residual);
+                }
+                if (expected != (const uint32_t *)0) {
+                    end_chain(c);
+                }
+            }
+        }
+        slot = next;
+        first = end;
+    }
+    if (c->mismatch == 0u) { /* p is n: the result belongs to the last token */
+        residual->offset = c->texts + (c->pool == (uint32_t)BN_POOL_FIRST ? 0u : (n - 1u) * row);
+        run_ops(c, first, c->n_ops, 0u, out);
+        if (expected != (const uint32_t *)0) {
+            end_chain(c);
+        }
+    }
+    residual->offset = home;
+    c->position = n;
+    c->slot = n;
+    return c->mismatch != 0u ? p - 1u : n;
+}
+
+#endif
+
+/* as run_encoder, for any program that gives an embedding */
+static uint32_t run_text(bitnet_ctx *c, const uint32_t *ids, uint32_t n, const uint32_t *expected, int32_t *out)
+{
+    uint32_t i;
+    (void)bitnet_reset(c);
+#if BITNET_WITH_ENCODER
+    if (c->encoder != 0u) {
+        return run_encoder(c, ids, n, expected, out);
+    }
+#endif
+    for (i = 0u; i < n && c->mismatch == 0u; i++) {
+        c->expected = expected != (const uint32_t *)0 ? expected + i * (c->layers + 2u) : expected;
+        run_token(c, ids[i], i + 1u == n ? out : (int32_t *)0);
+    }
+    return c->mismatch != 0u ? i - 1u : n;
+}
+
+#endif
+
+bitnet_status bitnet_embed(bitnet_ctx *ctx, const uint32_t *ids, uint32_t n, int32_t *out)
+{
+    bitnet_status st;
+    if (ctx == (bitnet_ctx *)0 || ids == (const uint32_t *)0 || out == (int32_t *)0) {
+        return BITNET_E_NULL;
+    }
+    if (ctx->state != BITNET_READY) {
+        return BITNET_E_STATE;
+    }
+    if (ctx->embeds == 0u) {
+        return BITNET_E_RESULT;
+    }
+    st = check_ids(ctx, ids, n, 0u);
+#if BITNET_OP_EMBEDDING
+    if (st == BITNET_OK) {
+        (void)run_text(ctx, ids, n, (const uint32_t *)0, out);
+    }
+#endif
+    return st;
 }
 
 bitnet_status bitnet_set_trace(bitnet_ctx *ctx, bitnet_trace_fn trace, void *user)
@@ -165,19 +331,29 @@ bitnet_status bitnet_set_trace(bitnet_ctx *ctx, bitnet_trace_fn trace, void *use
 /* ---- self-test ------------------------------------------------------------------------ */
 
 /* one golden prompt; 0: all equal */
-static uint32_t test_prompt(bitnet_ctx *c, uint32_t prompt, int32_t *logits)
+static uint32_t test_prompt(bitnet_ctx *c, uint32_t prompt, int32_t *results)
 {
     const uint32_t *ids = (const uint32_t *)0;
     uint32_t p = 0u;
     uint32_t total = 0u;
     uint32_t t;
     (void)bitnet_golden(c, prompt, &ids, &p, &total);
+#if BITNET_OP_EMBEDDING
+    if (c->embeds != 0u) {
+        t = run_text(c, ids, total, ids + total, results);
+        if (c->mismatch != 0u) {
+            c->failed_prompt = prompt;
+            c->failed_token = t;
+        }
+        return c->mismatch;
+    }
+#endif
     (void)bitnet_reset(c);
     for (t = 0u; t < total; t++) {
         uint32_t head = (uint32_t)(t + 1u >= p);
         c->expected = ids + total + t * (c->layers + 2u);
-        run_token(c, ids[t], head != 0u ? logits : (int32_t *)0);
-        if (c->mismatch == 0u && head != 0u && t + 1u < total && argmax(logits, c->vocab) != ids[t + 1u]) {
+        run_token(c, ids[t], head != 0u ? results : (int32_t *)0);
+        if (c->mismatch == 0u && head != 0u && t + 1u < total && argmax(results, c->vocab) != ids[t + 1u]) {
             c->mismatch = 1u;
             c->failed_layer = c->layers + 2u;
         }
@@ -190,11 +366,11 @@ static uint32_t test_prompt(bitnet_ctx *c, uint32_t prompt, int32_t *logits)
     return 0u;
 }
 
-bitnet_status bitnet_selftest(bitnet_ctx *ctx, int32_t *logits)
+bitnet_status bitnet_selftest(bitnet_ctx *ctx, int32_t *results)
 {
     uint32_t i;
     uint32_t failed = 0u;
-    if (ctx == (bitnet_ctx *)0 || logits == (int32_t *)0) {
+    if (ctx == (bitnet_ctx *)0 || results == (int32_t *)0) {
         return BITNET_E_NULL;
     }
     if (ctx->state != BITNET_READY || ctx->golden == (const uint32_t *)0) {
@@ -204,7 +380,7 @@ bitnet_status bitnet_selftest(bitnet_ctx *ctx, int32_t *logits)
         return BITNET_E_CONFIG;
     }
     for (i = 0u; i < ctx->golden[1] && failed == 0u; i++) {
-        failed = test_prompt(ctx, i, logits);
+        failed = test_prompt(ctx, i, results);
     }
     (void)bitnet_reset(ctx);
     return failed != 0u ? BITNET_E_SELFTEST : BITNET_OK;
@@ -218,101 +394,5 @@ bitnet_status bitnet_failure(const bitnet_ctx *ctx, uint32_t *prompt, uint32_t *
     *prompt = ctx->failed_prompt;
     *token = ctx->failed_token;
     *layer = ctx->failed_layer;
-    return BITNET_OK;
-}
-
-/* ---- choosing a token ------------------------------------------------------------------ */
-
-uint32_t argmax(const int32_t *logits, uint32_t n)
-{
-    uint32_t best = 0u;
-    uint32_t i;
-    if (logits == (const int32_t *)0) {
-        return 0u;
-    }
-    for (i = 1u; i < n; i++) {
-        if (logits[i] > logits[best]) {
-            best = i;
-        }
-    }
-    return best;
-}
-
-bitnet_status bitnet_temperature(uint32_t numerator, uint32_t denominator, bitnet_scale *inverse_temperature)
-{
-    bitnet_scale log2e;
-    bitnet_scale r;
-    if (inverse_temperature == (bitnet_scale *)0) {
-        return BITNET_E_NULL;
-    }
-    if (numerator == 0u || denominator == 0u) {
-        return BITNET_E_CONFIG;
-    }
-    log2e.m = 1549082005u;
-    log2e.e = -30 - 16;
-    r = bn_mul_scale(bn_norm(denominator, 0), bn_inv(bn_norm(numerator, 0)));
-    *inverse_temperature = bn_mul_scale(log2e, r);
-    return BITNET_OK;
-}
-
-bitnet_status bitnet_sample(const bitnet_ctx *ctx, const int32_t *logits, uint32_t n, const bitnet_sampling *how,
-                            uint32_t *state, uint32_t *id)
-{
-    int32_t best[BITNET_MAX_TOP_K];
-    uint32_t ids[BITNET_MAX_TOP_K];
-    uint32_t count = 0u;
-    uint32_t i;
-    uint32_t k;
-    uint32_t x;
-    uint64_t sum = 0u;
-    uint64_t y;
-    int32_t top;
-    bn_factor f;
-    if (ctx == (const bitnet_ctx *)0 || logits == (const int32_t *)0 || how == (const bitnet_sampling *)0 ||
-        state == (uint32_t *)0 || id == (uint32_t *)0) {
-        return BITNET_E_NULL;
-    }
-    if (ctx->state != BITNET_READY) {
-        return BITNET_E_STATE;
-    }
-    if (n == 0u || how->top_k < 1u || how->top_k > BITNET_MAX_TOP_K || how->inverse_temperature.m < 0x40000000u ||
-        how->inverse_temperature.m > 0x7FFFFFFFu || how->inverse_temperature.e < -1048576 ||
-        how->inverse_temperature.e > 1048576) {
-        return BITNET_E_CONFIG;
-    }
-    for (i = 0u; i < n; i++) { /* logit descending, id ascending */
-        if (count < how->top_k || logits[i] > best[count - 1u]) {
-            if (count < how->top_k) {
-                count += 1u;
-            }
-            for (k = count - 1u; k > 0u && logits[i] > best[k - 1u]; k--) {
-                best[k] = best[k - 1u];
-                ids[k] = ids[k - 1u];
-            }
-            best[k] = logits[i];
-            ids[k] = i;
-        }
-    }
-    f = bn_factor_of(how->inverse_temperature, 20);
-    top = bn_times(best[0], f);
-    for (k = 0u; k < count; k++) {
-        uint32_t e = bn_exp2n(ctx->exp2_table, (uint32_t)top - (uint32_t)bn_times(best[k], f));
-        best[k] = (int32_t)e;
-        sum += e;
-    }
-    x = *state == 0u ? 1u : *state;
-    x ^= x << 13;
-    x ^= x >> 17;
-    x ^= x << 5;
-    *state = x;
-    y = bn_mulu(x, bn_hi(sum)) + (bn_mulu(x, bn_lo(sum)) >> 32); /* x * sum / 2^32, up to 68 bits before */
-    sum = 0u;
-    for (k = 0u; k < count; k++) {
-        sum += (uint32_t)best[k];
-        if (sum > y) {
-            break;
-        }
-    }
-    *id = ids[k < count ? k : count - 1u];
     return BITNET_OK;
 }

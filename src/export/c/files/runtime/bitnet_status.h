@@ -16,7 +16,9 @@ typedef enum {
     BITNET_E_CAPACITY = 10, /* output buffer too small */
     BITNET_E_SELFTEST = 11, /* golden vector differs */
     BITNET_E_CONFIG = 12,   /* configuration not possible */
-    BITNET_E_STATE = 13     /* called before it was opened */
+    BITNET_E_STATE = 13,    /* called before it was opened */
+    BITNET_E_FEATURE = 14,  /* the model needs a part that was not compiled (bitnet_features.h) */
+    BITNET_E_RESULT = 15    /* the model gives an embedding instead of logits, or the reverse */
 } bitnet_status;
 
 #endif

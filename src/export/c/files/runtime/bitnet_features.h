@@ -1,0 +1,79 @@
+/*
+ * bitnet_features.h - what is compiled: 1 or 0 for each part that a model may
+ * do without.  model.h of an exported folder says what its model needs, and
+ * the Makefile includes it before every source; without it, everything is
+ * compiled.  bitnet_init answers BITNET_E_FEATURE to a model that needs more.
+ */
+#ifndef BITNET_FEATURES_H
+#define BITNET_FEATURES_H
+
+/* operations */
+#ifndef BITNET_OP_RMSNORM
+#define BITNET_OP_RMSNORM 1
+#endif
+#ifndef BITNET_OP_RELU2MUL
+#define BITNET_OP_RELU2MUL 1
+#endif
+#ifndef BITNET_OP_SILUMUL
+#define BITNET_OP_SILUMUL 1
+#endif
+#ifndef BITNET_OP_LOGITS
+#define BITNET_OP_LOGITS 1
+#endif
+#ifndef BITNET_OP_NORM
+#define BITNET_OP_NORM 1
+#endif
+#ifndef BITNET_OP_BIAS
+#define BITNET_OP_BIAS 1
+#endif
+#ifndef BITNET_OP_GAIN
+#define BITNET_OP_GAIN 1
+#endif
+#ifndef BITNET_OP_ACT
+#define BITNET_OP_ACT 1
+#endif
+#ifndef BITNET_OP_GATE
+#define BITNET_OP_GATE 1
+#endif
+#ifndef BITNET_OP_STORE
+#define BITNET_OP_STORE 1
+#endif
+#ifndef BITNET_OP_POSITION
+#define BITNET_OP_POSITION 1
+#endif
+#ifndef BITNET_OP_ROPE
+#define BITNET_OP_ROPE 1
+#endif
+#ifndef BITNET_OP_EMBEDDING
+#define BITNET_OP_EMBEDDING 1
+#endif
+
+/* kinds of ACT and GATE: bit 1 relu ... bit 6 tanh */
+#ifndef BITNET_KINDS
+#define BITNET_KINDS 0x7Eu
+#endif
+
+/* options of operations */
+#ifndef BITNET_WITH_ENCODER /* every token sees every token */
+#define BITNET_WITH_ENCODER 1
+#endif
+#ifndef BITNET_WITH_TABLES /* EMBED, POSITION: other matrices than int8 or int16 with row scales */
+#define BITNET_WITH_TABLES 1
+#endif
+#ifndef BITNET_WITH_FACTORS /* EMBED, ADD, LOGITS with a factor */
+#define BITNET_WITH_FACTORS 1
+#endif
+#ifndef BITNET_WITH_CAPS /* ATTEND, LOGITS with a cap */
+#define BITNET_WITH_CAPS 1
+#endif
+#ifndef BITNET_WITH_SLOPES /* ATTEND with slopes */
+#define BITNET_WITH_SLOPES 1
+#endif
+#ifndef BITNET_WITH_WINDOWS /* ATTEND with a window of its own */
+#define BITNET_WITH_WINDOWS 1
+#endif
+#ifndef BITNET_WITH_PARTIAL /* heads that are rotated in part or not at all */
+#define BITNET_WITH_PARTIAL 1
+#endif
+
+#endif
