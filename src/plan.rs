@@ -4,6 +4,7 @@
 use crate::error::{Error, Kind, Result};
 use crate::format::packed;
 use crate::kernels::tables::TABLES_BYTES;
+use crate::kernels::vector::Pool;
 use crate::program::{codec, golden::Golden, KernelHint, OpKind, Program, TensorKind};
 use crate::target::{Role, Target};
 use serde::Serialize;
@@ -140,6 +141,8 @@ pub fn arena_parts(p: &Program, window: usize) -> Vec<Part> {
         _ => None,
     });
     let planes = planes.max().map_or(0, |cols| up(8 * cols.div_ceil(32)));
+    let text = if p.encoder { up(4 * window * p.d_model) + up(4 * window) } else { 0 };
+    let sums = if matches!(p.embedding(), Some((Pool::Mean, _))) { up(8 * p.d_model) } else { 0 };
     vec![
         part(
             "kv cache",
@@ -150,6 +153,7 @@ pub fn arena_parts(p: &Program, window: usize) -> Vec<Part> {
         part("attention", "angles, queries, scores", attention),
         part("bit planes", "", planes),
         part("lookup tables", "", up(p.lut_bytes)),
+        part("text", "residuals, checksums, sums of an encoder", text + sums),
     ]
 }
 
@@ -175,7 +179,8 @@ pub fn plan(p: &Program, extras: &Extras, target: &Target, heading: &Heading) ->
             flash.push(part("runtime", "code, budget", b.runtime_flash));
             usage.push(Usage::new("flash", flash, Some(target.bytes(Role::Flash))));
             let mut ram = arena;
-            ram.push(part("logits", format!("i32[{}]", p.vocab), 4 * p.vocab as u64));
+            let result = if p.embedding().is_some() { "embedding" } else { "logits" };
+            ram.push(part(result, format!("i32[{}]", p.result_len()), 4 * p.result_len() as u64));
             ram.push(part("stack", "", b.stack));
             ram.push(part("application", "buffers of the example main", b.application_ram));
             let largest = target.memory.iter().filter(|m| m.role == Role::Ram).map(|m| m.bytes).max().unwrap_or(0);

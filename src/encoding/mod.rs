@@ -1,4 +1,5 @@
-//! How numbers are held: fixed point and scales ([`fixed`]), low-bit weights ([`lowbit`]), their planes from floats ([`planes`]).
+//! How numbers are held: fixed point and scales ([`fixed`]), low-bit weights ([`lowbit`]) and their planes from floats ([`planes`]), blocks of
+//! quantized values ([`blocks`]).
 
 pub mod blocks;
 pub mod fixed;

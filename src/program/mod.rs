@@ -333,6 +333,15 @@ impl Program {
         }
     }
 
+    /// Elements of the result: of the logits, or of the embedding.
+    pub fn result_len(&self) -> usize {
+        if self.embedding().is_some() {
+            self.d_model
+        } else {
+            self.vocab
+        }
+    }
+
     /// Most tokens that a text may have; None: any number.
     pub fn longest(&self) -> Option<usize> {
         match (self.encoder, self.positions) {

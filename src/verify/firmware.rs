@@ -109,7 +109,8 @@ fn qemu(elf: &Path, arguments: &[&str]) -> Result<Output> {
     run(&mut command, RUN_LIMIT)
 }
 
-/// Reads the lines `T prompt position id checksums…` and `G prompt position choice`, closed by `OK`.
+/// Reads the lines `T prompt position id checksums…` and `G prompt position choice`, closed by `OK`. An encoder runs in passes over its
+/// text and prints a line for each token and pass.
 fn parse(output: &Output) -> Result<Vec<PromptTrace>, CFailure> {
     let broke = |what: String| Err(CFailure::Broke(what));
     if !output.status.success() {
@@ -122,7 +123,7 @@ fn parse(output: &Output) -> Result<Vec<PromptTrace>, CFailure> {
         let mut number = || words.next().and_then(|w| w.parse::<usize>().ok());
         match kind {
             Some("T") => {
-                let (Some(prompt), Some(_), Some(_)) = (number(), number(), number()) else {
+                let (Some(prompt), Some(position), Some(_)) = (number(), number(), number()) else {
                     return broke(format!("unreadable line `{line}`"));
                 };
                 if prompt > traces.len() {
@@ -132,7 +133,14 @@ fn parse(output: &Output) -> Result<Vec<PromptTrace>, CFailure> {
                     traces.push(PromptTrace::default());
                 }
                 match words.map(|w| u32::from_str_radix(w, 16)).collect::<Result<Vec<u32>, _>>() {
-                    Ok(sums) => traces[prompt].tokens.push(sums),
+                    Ok(sums) => {
+                        let tokens = &mut traces[prompt].tokens;
+                        match position {
+                            p if p < tokens.len() => tokens[p].extend(sums),
+                            p if p == tokens.len() => tokens.push(sums),
+                            p => return broke(format!("prompt {prompt}: token {p} came before its predecessor")),
+                        }
+                    }
                     Err(_) => return broke("a checksum cannot be read".into()),
                 }
             }

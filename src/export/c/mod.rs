@@ -2,10 +2,13 @@
 //!
 //! The runtime is fixed; everything about a model is in `model.bin`, which is a packed file, so the firmware, `inspect` and `verify` read the same bytes.
 
+mod parts;
+
 use super::packed::{Prepared, Written};
 use crate::error::{Error, Result};
 use crate::fsio::AtomicDir;
-use crate::plan::group;
+use crate::plan::{self, group};
+use crate::program::Program;
 use crate::progress::Progress;
 use crate::target::Target;
 use std::fmt::Write;
@@ -24,6 +27,9 @@ pub enum Embed {
 /// A folder that holds this file is an earlier export and may be replaced.
 const MARKER: &str = "model.bin";
 
+/// An arena that surely lies beside stack and context in the fast memory of a board.
+const SMALL_ARENA: u64 = 65_536;
+
 /// Bytes of the longest prompt that the example main takes.
 pub const MAX_PROMPT: usize = 512;
 
@@ -34,8 +40,11 @@ macro_rules! files {
 const FILES: &[(&str, &str)] = &files![
     "Makefile",
     "runtime/bitnet.h",
+    "runtime/bitnet_act.c",
     "runtime/bitnet_attend.c",
     "runtime/bitnet_check.c",
+    "runtime/bitnet_features.h",
+    "runtime/bitnet_follow.c",
     "runtime/bitnet_internal.h",
     "runtime/bitnet_kernels.c",
     "runtime/bitnet_kernels.h",
@@ -43,9 +52,11 @@ const FILES: &[(&str, &str)] = &files![
     "runtime/bitnet_math.c",
     "runtime/bitnet_math.h",
     "runtime/bitnet_model.c",
+    "runtime/bitnet_norm.c",
     "runtime/bitnet_ops.c",
     "runtime/bitnet_poison.h",
     "runtime/bitnet_run.c",
+    "runtime/bitnet_sample.c",
     "runtime/bitnet_status.h",
     "runtime/bitnet_tokenizer.c",
     "runtime/bitnet_tokenizer.h",
@@ -65,7 +76,18 @@ struct Sizes<'a> {
     arena: u64,
     arena_in_dtcm: bool,
     vocab: usize,
+    /// Elements of the logits or of the embedding.
+    results: usize,
+    /// Switches for what the model does without; empty: everything is compiled.
+    parts: String,
     prompts: &'a [String],
+}
+
+impl<'a> Sizes<'a> {
+    fn of(program: &Program, arena: u64, arena_in_dtcm: bool, prompts: &'a [String]) -> Self {
+        let (vocab, results) = (program.vocab, program.result_len());
+        Sizes { arena, arena_in_dtcm, vocab, results, parts: parts::defines(program), prompts }
+    }
 }
 
 /// Writes the folder: it appears complete or not at all.
@@ -83,12 +105,8 @@ pub fn write(
     let dir = AtomicDir::create(out, MARKER)?;
     let model = dir.path().join("model.bin");
     let written = prepared.write(&model, progress)?;
-    let sizes = Sizes {
-        arena: prepared.plan.arena_bytes,
-        arena_in_dtcm: prepared.plan.arena_in_fast_ram,
-        vocab: prepared.program().vocab,
-        prompts,
-    };
+    let plan = &prepared.plan;
+    let sizes = Sizes::of(prepared.program(), plan.arena_bytes, plan.arena_in_fast_ram, prompts);
     write_sources(dir.path(), &sizes)?;
     if embed == Embed::Array {
         let bytes = fs::read(&model).map_err(|e| Error::io("read", &model, &e))?;
@@ -102,7 +120,15 @@ pub fn write(
 
 /// The runtime without a model, to be run on the host with any packed file.
 pub fn write_runtime(dir: &Path) -> Result<()> {
-    write_sources(dir, &Sizes { arena: 16, arena_in_dtcm: true, vocab: 1, prompts: &[] })?;
+    let sizes = Sizes { arena: 16, arena_in_dtcm: true, vocab: 1, results: 1, parts: String::new(), prompts: &[] };
+    write_sources(dir, &sizes)?;
+    put(dir, "embed.mk", "EMBED ?= incbin\n")
+}
+
+/// The runtime for a packed file that lies in `dir` as `model.bin` already, with the parts that its program needs and no prompts.
+pub fn write_runtime_for(dir: &Path, program: &Program) -> Result<()> {
+    let arena = plan::arena_parts(program, program.attention.window).iter().map(|p| p.bytes).sum();
+    write_sources(dir, &Sizes::of(program, arena, arena <= SMALL_ARENA, &[]))?;
     put(dir, "embed.mk", "EMBED ?= incbin\n")
 }
 
@@ -132,10 +158,14 @@ fn model_header(s: &Sizes) -> String {
          #define BITNET_ARENA_BYTES {}u /* as planned; bitnet_init refuses less than the model needs */\n\
          #define BITNET_ARENA_IN_DTCM {} /* 1: beside the stack in the memory without wait states */\n\
          #define BITNET_VOCAB {}u\n\
-         #define BITNET_PROMPT_IDS {MAX_PROMPT}u /* longest prompt of the example main, in bytes of text */\n\n#endif\n",
+         #define BITNET_RESULTS {}u /* logits, or values of the embedding */\n\
+         #define BITNET_PROMPT_IDS {MAX_PROMPT}u /* longest prompt of the example main, in bytes of text */\n\n\
+         /* what of the runtime this model needs, see runtime/bitnet_features.h */\n{}\n#endif\n",
         s.arena,
         u8::from(s.arena_in_dtcm),
-        s.vocab
+        s.vocab,
+        s.results,
+        s.parts
     )
 }
 

@@ -76,8 +76,9 @@ pub fn refuse_folder(dir: &Path) -> Result<()> {
 /// `Unsupported` with the reason.
 pub fn refuse(c: &Checkpoint) -> Result<()> {
     let cfg = &c.config;
-    if let Some(key) =
-        cfg.has_any(&["hadamard", "hadamard_config", "quantization.hadamard", "quantization_config.hadamard"])
+    if let Some(key) = ["hadamard", "hadamard_config", "quantization.hadamard", "quantization_config.hadamard"]
+        .into_iter()
+        .find(|k| cfg.get(k).is_some())
     {
         return Err(Error::unsupported(format!("`{key}`: {ROTATED}")).at_file(&cfg.path));
     }

@@ -580,7 +580,9 @@ void bn_attend(bitnet_ctx *c, const uint32_t *op, uint32_t layer)
             score(c, op, &s, qs, &keys, &sk, kv, 0u, from);
             if (c->static_keys != 0u) {
                 for (i = 0u; i < from; i++) {
-                    t[i] = bn_sat((int64_t)t[i] + s.bias - a.bias);
+                    if (t[i] != HIDDEN) {
+                        t[i] = bn_sat((int64_t)t[i] + s.bias - a.bias);
+                    }
                 }
             }
         }
