@@ -56,7 +56,7 @@ impl Mapped {
         }
         // SAFETY: the mapping is read-only and of a file: dropped pages come back with the same bytes.
         #[cfg(unix)]
-        let _ = unsafe { m.unchecked_advise_range(memmap2::UncheckedAdvise::DontNeed, at, part.len()) };
+        let _ = unsafe { m.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, at, part.len()) };
     }
 }
 

@@ -6,7 +6,7 @@ mod scales;
 
 use super::{Fit, Form, Matrix, Model, RowOrder, Source, Unit};
 use crate::error::{Error, Result};
-use crate::tensor::{DType, TensorView};
+use crate::tensor::{self, DType, TensorView};
 use scales::Scales;
 use std::ops::Range;
 
@@ -68,7 +68,7 @@ impl<'a> RowReader<'a> {
     pub fn stored_bytes(&self, r: usize) -> Option<(&'a [u8], DType)> {
         let size = self.view.dtype.size().filter(|_| !self.matrix.transposed && self.view.dtype.is_float())?;
         let len = self.matrix.cols * size;
-        let at = self.matrix.order.stored(r) * len;
+        let at = self.view.rows.stored(self.matrix.order.stored(r)) * len;
         Some((self.view.data.get(at..at + len)?, self.view.dtype))
     }
 
@@ -83,7 +83,8 @@ impl<'a> RowReader<'a> {
     /// Says that these rows are not needed soon; see [`crate::fsio::Mapped::release`]. Rows that are not stored in order are kept.
     pub fn release(&self, rows: Range<usize>) {
         let stored = self.view.shape.first().copied().unwrap_or(0);
-        if self.matrix.order != RowOrder::Stored || self.matrix.transposed || stored != self.matrix.rows {
+        let in_order = self.matrix.order == RowOrder::Stored && self.view.rows == tensor::RowOrder::Stored;
+        if !in_order || self.matrix.transposed || stored != self.matrix.rows {
             return;
         }
         let stride = self.view.data.len() / stored.max(1);
