@@ -288,3 +288,50 @@ fn softmax(row: &mut [f32]) {
     let sum = row.iter().map(|s| f64::from(*s)).sum::<f64>() as f32;
     row.iter_mut().for_each(|s| *s /= sum);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slopes_positions_and_products_are_rounded_to_bf16() {
+        let mask = [vec![true; 6], vec![true, false, true, true, true, true]].concat();
+        let c = Context {
+            texts: 2,
+            len: 6,
+            past: 0,
+            mask: Some(&mask),
+            causal: true,
+            head_dim: 2,
+            rotations: Vec::new(),
+            alibi: None,
+            memory: None,
+        };
+        let bias = Bias::new(&[0.3, 0.5], &c, 6);
+        // 0.3 becomes 77/256; 5 times that is 385/256, which needs nine bits.
+        assert_eq!((bias.of(0, 0, 3), bias.of(0, 0, 5)), (231.0 / 256.0, 1.5));
+        // Positions count what is no padding.
+        assert_eq!((bias.of(1, 1, 1), bias.of(1, 1, 2), bias.of(1, 1, 5)), (0.0, 0.5, 2.0));
+    }
+
+    #[test]
+    fn weights_of_a_row_that_sees_nothing_are_zeros() {
+        let mut row = [f32::NEG_INFINITY; 3];
+        softmax(&mut row);
+        assert_eq!(row, [0.0; 3]);
+        let mut row = [1000.0, f32::NEG_INFINITY, 1000.0];
+        softmax(&mut row);
+        assert_eq!(row, [0.5, 0.0, 0.5]);
+    }
+
+    #[test]
+    fn only_the_first_channels_of_a_head_turn() {
+        // A quarter turn a position for one pair, in heads of three channels.
+        let rope = Rope::plain(vec![std::f64::consts::FRAC_PI_2]);
+        let mut x = Rows::new(6, vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0].repeat(2));
+        Rotation::new(&rope, 2).apply(&mut x, 3, 0, 2);
+        assert_eq!(x.data[..6], [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let want = [-2.0, 1.0, 3.0, -5.0, 4.0, 6.0];
+        assert!(x.data[6..].iter().zip(want).all(|(g, w): (&f32, f32)| (g - w).abs() < 1e-6), "{:?}", x.data);
+    }
+}
