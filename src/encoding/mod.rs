@@ -1,4 +1,4 @@
-//! How numbers are held: fixed point and scales ([`fixed`]), low-bit weights ([`lowbit`]).
+//! How numbers are held: fixed point and scales ([`fixed`]), low-bit weights ([`lowbit`]), blocks of quantized values ([`blocks`]).
 
 pub mod blocks;
 pub mod fixed;

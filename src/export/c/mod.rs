@@ -7,7 +7,8 @@ mod parts;
 use super::packed::{Prepared, Written};
 use crate::error::{Error, Result};
 use crate::fsio::AtomicDir;
-use crate::plan::group;
+use crate::plan::{self, group};
+use crate::program::Program;
 use crate::progress::Progress;
 use crate::target::Target;
 use std::fmt::Write;
@@ -25,6 +26,9 @@ pub enum Embed {
 
 /// A folder that holds this file is an earlier export and may be replaced.
 const MARKER: &str = "model.bin";
+
+/// An arena that surely lies beside stack and context in the fast memory of a board.
+const SMALL_ARENA: u64 = 65_536;
 
 /// Bytes of the longest prompt that the example main takes.
 pub const MAX_PROMPT: usize = 512;
@@ -79,6 +83,13 @@ struct Sizes<'a> {
     prompts: &'a [String],
 }
 
+impl<'a> Sizes<'a> {
+    fn of(program: &Program, arena: u64, arena_in_dtcm: bool, prompts: &'a [String]) -> Self {
+        let (vocab, results) = (program.vocab, program.result_len());
+        Sizes { arena, arena_in_dtcm, vocab, results, parts: parts::defines(program), prompts }
+    }
+}
+
 /// Writes the folder: it appears complete or not at all.
 ///
 /// # Errors
@@ -94,15 +105,8 @@ pub fn write(
     let dir = AtomicDir::create(out, MARKER)?;
     let model = dir.path().join("model.bin");
     let written = prepared.write(&model, progress)?;
-    let program = prepared.program();
-    let sizes = Sizes {
-        arena: prepared.plan.arena_bytes,
-        arena_in_dtcm: prepared.plan.arena_in_fast_ram,
-        vocab: program.vocab,
-        results: program.result_len(),
-        parts: parts::defines(program),
-        prompts,
-    };
+    let plan = &prepared.plan;
+    let sizes = Sizes::of(prepared.program(), plan.arena_bytes, plan.arena_in_fast_ram, prompts);
     write_sources(dir.path(), &sizes)?;
     if embed == Embed::Array {
         let bytes = fs::read(&model).map_err(|e| Error::io("read", &model, &e))?;
@@ -118,6 +122,13 @@ pub fn write(
 pub fn write_runtime(dir: &Path) -> Result<()> {
     let sizes = Sizes { arena: 16, arena_in_dtcm: true, vocab: 1, results: 1, parts: String::new(), prompts: &[] };
     write_sources(dir, &sizes)?;
+    put(dir, "embed.mk", "EMBED ?= incbin\n")
+}
+
+/// The runtime for a packed file that lies in `dir` as `model.bin` already, with the parts that its program needs and no prompts.
+pub fn write_runtime_for(dir: &Path, program: &Program) -> Result<()> {
+    let arena = plan::arena_parts(program, program.attention.window).iter().map(|p| p.bytes).sum();
+    write_sources(dir, &Sizes::of(program, arena, arena <= SMALL_ARENA, &[]))?;
     put(dir, "embed.mk", "EMBED ?= incbin\n")
 }
 

@@ -77,7 +77,7 @@ impl<'a> RowReader<'a> {
 
     /// A row of values that are stored one by one.
     fn stored(&self, r: usize, out: &mut [f32]) -> Result<()> {
-        let row = self.matrix.order.stored(r);
+        let row = self.view.rows.stored(self.matrix.order.stored(r));
         if !self.matrix.transposed {
             return self.view.read_f32(row * self.matrix.cols, out);
         }

@@ -142,8 +142,8 @@ static int32_t activate(const bitnet_ctx *c, const activation *a, int32_t x)
     case BN_RELU2: return x > 0 ? bn_narrow(bn_mul(x, x), a->s2) : 0;
 #endif
 #if KINDS & 0x40u
-    case BN_TANH:
-        z = tanh30(c, bn_abs(z));
+    case BN_TANH: /* of |x|: rounding is not the same on both sides of 0 */
+        z = tanh30(c, (uint32_t)bn_times((int32_t)bn_abs(x), a->f));
         return x < 0 ? -z : z;
 #endif
 #if KINDS & 0x08u
