@@ -60,6 +60,9 @@
 #ifndef BITNET_WITH_TABLES /* EMBED, POSITION: other matrices than int8 or int16 with row scales */
 #define BITNET_WITH_TABLES 1
 #endif
+#ifndef BITNET_WITH_WIDE /* LINEAR with sums beyond 30 bits: long rows of int8 or int16 and codes i16 */
+#define BITNET_WITH_WIDE 1
+#endif
 #ifndef BITNET_WITH_FACTORS /* EMBED, ADD, LOGITS with a factor */
 #define BITNET_WITH_FACTORS 1
 #endif
