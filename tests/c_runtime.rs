@@ -245,7 +245,7 @@ fn a_runtime_with_only_what_a_model_needs_computes_it() {
         return;
     }
     let dir = tempfile::tempdir().expect("a temporary folder");
-    let seeds = [1001, 1002, 1004, 1005, 1008, 1011];
+    let seeds = [1003, 1001, 1002, 1004, 1005, 1008]; // the first one is plain
     let folders: Vec<PathBuf> = seeds.iter().map(|s| dir.path().join(s.to_string())).collect();
     for (seed, folder) in seeds.iter().zip(&folders) {
         std::fs::create_dir(folder).expect("a folder");

@@ -52,6 +52,9 @@
 #ifndef BITNET_KINDS
 #define BITNET_KINDS 0x7Eu
 #endif
+#if (BITNET_OP_ACT || BITNET_OP_GATE) && (BITNET_KINDS & 0x7Eu) == 0u
+#error "ACT and GATE need at least one of their kinds"
+#endif
 
 /* options of operations */
 #ifndef BITNET_WITH_ENCODER /* every token sees every token */
