@@ -1,4 +1,4 @@
-//! The float reference against outputs of transformers: every folder of fixtures/golden, and of the folder in BITNET_GOLDEN, is matched within
+//! The float reference against outputs of transformers: every folder that `common::golden_folders` finds is matched within
 //! the tolerance of its meta.json, or refused with a message that this file names.
 
 #![cfg(feature = "reference")]
@@ -10,8 +10,7 @@ use bitnet_convert::import::import;
 use bitnet_convert::model::{Beyond, Kind, Layer, Linear, Model, Pool};
 use bitnet_convert::reference::{pool, unit, Array, Input, Output, Reference};
 use bitnet_convert::{Error, Result};
-use common::fixture;
-use std::collections::BTreeMap;
+use common::{fixture, golden_folders};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Mutex;
@@ -21,20 +20,6 @@ const REFUSED: [(&str, &str); 0] = [];
 
 /// Relative L2 distance of `long_logits`: there activations lie next to rounding ties, and a code may fall to the other side.
 const LONG: f64 = 0.05;
-
-fn cases() -> Vec<PathBuf> {
-    let more = std::env::var_os("BITNET_GOLDEN").map(PathBuf::from);
-    let mut found = BTreeMap::new();
-    for folder in [Some(fixture("golden")), more].into_iter().flatten() {
-        for entry in std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display())) {
-            let path = entry.unwrap().path();
-            if path.join("golden.safetensors").is_file() {
-                found.entry(path.file_name().unwrap().to_owned()).or_insert(path);
-            }
-        }
-    }
-    found.into_values().collect()
-}
 
 struct Golden {
     file: File,
@@ -210,7 +195,7 @@ fn verdict(case: &Path) -> Option<String> {
 
 #[test]
 fn every_case_is_matched_or_refused_by_name() {
-    let cases = cases();
+    let cases = golden_folders();
     assert!(cases.len() > 5, "the golden checkpoints were not found");
     let (next, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|s| {

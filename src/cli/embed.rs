@@ -1,6 +1,9 @@
 use super::{float, Printer};
 use crate::error::{Error, Result};
 use crate::format::packed::MAGIC;
+use crate::kernels::DotKernel;
+use crate::runtime::Artifact;
+use crate::tokenizer::TextCodec;
 use clap::Args;
 use serde::Serialize;
 use std::io::Read;
@@ -13,7 +16,7 @@ use std::path::{Path, PathBuf};
 #[derive(Args)]
 #[command(after_help = "Example:\n  bitnet-convert embed DIR --text \"a cat\" --text \"a kitten\"")]
 pub struct Embed {
-    /// A checkpoint
+    /// A checkpoint, computed in float32, or a packed model or exported folder
     #[arg(value_name = "DIR|ARTIFACT")]
     pub(super) model: PathBuf,
     /// A text; may be given several times
@@ -39,10 +42,34 @@ struct Output {
 impl Embed {
     pub fn run(&self, printer: &Printer) -> Result<u8> {
         if is_artifact(&self.model) {
-            let e = Error::unsupported("embeddings of an artifact are not supported yet").at_file(&self.model);
-            return Err(e.hint("give the checkpoint; it is computed in float32"));
+            return self.artifact(printer);
         }
         float::embed(self, printer)
+    }
+
+    /// The vectors of the integer program, by the host runtime.
+    fn artifact(&self, printer: &Printer) -> Result<u8> {
+        let artifact = Artifact::open(&self.model)?;
+        let Some((_, unit)) = artifact.program.embedding() else {
+            let e = Error::usage("this model gives logits, not embeddings").at_file(&self.model);
+            return Err(e.hint("use `bitnet-convert run ARTIFACT --prompt TEXT`"));
+        };
+        // docs/semantics.md, EMBEDDING
+        let one = if unit { f64::from(1 << 30) } else { 65_536.0 };
+        let codec = TextCodec::of(&artifact.packed)?;
+        let mut session = artifact.session(DotKernel::best());
+        let mut embeddings = Vec::new();
+        for text in &self.text {
+            let input_ids = codec.encode(text)?;
+            if input_ids.is_empty() {
+                return Err(Error::usage(format!("{text:?} has no tokens")).hint("give some text with `--text`"));
+            }
+            session.reset();
+            let v = session.run(&input_ids)?.unwrap_or_default();
+            let embedding = v.iter().map(|x| (f64::from(*x) / one) as f32).collect();
+            embeddings.push(Embedding { text: text.clone(), input_ids, embedding });
+        }
+        print(embeddings, printer)
     }
 }
 
