@@ -128,6 +128,11 @@ impl File {
         self.entries.is_empty()
     }
 
+    /// See [`Mapped::release`].
+    pub fn release(&self, part: &[u8]) {
+        self.map.release(part);
+    }
+
     /// The whole file, for its digest.
     pub fn bytes(&self) -> &[u8] {
         &self.map

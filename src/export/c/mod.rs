@@ -2,13 +2,11 @@
 //!
 //! The runtime is fixed; everything about a model is in `model.bin`, which is a packed file, so the firmware, `inspect` and `verify` read the same bytes.
 
-mod parts;
-
 use super::packed::{Prepared, Written};
 use crate::error::{Error, Result};
 use crate::fsio::AtomicDir;
 use crate::plan::{self, group};
-use crate::program::Program;
+use crate::program::{parts, Program};
 use crate::progress::Progress;
 use crate::target::Target;
 use std::fmt::Write;
@@ -86,7 +84,7 @@ struct Sizes<'a> {
 impl<'a> Sizes<'a> {
     fn of(program: &Program, arena: u64, arena_in_dtcm: bool, prompts: &'a [String]) -> Self {
         let (vocab, results) = (program.vocab, program.result_len());
-        Sizes { arena, arena_in_dtcm, vocab, results, parts: parts::defines(program), prompts }
+        Sizes { arena, arena_in_dtcm, vocab, results, parts: switches(&parts::needs(program)), prompts }
     }
 }
 
@@ -149,6 +147,12 @@ fn put(dir: &Path, name: &str, text: &str) -> Result<()> {
         fs::write(&path, text)
     };
     write().map_err(|e| Error::io("write", &path, &e))
+}
+
+/// The lines of `model.h` that leave out what the program does without.
+fn switches(needs: &parts::Needs) -> String {
+    let on = |p: &&str| format!("#define BITNET_{p} {}\n", u8::from(needs.has(p)));
+    parts::PARTS.iter().map(on).collect::<String>() + &format!("#define BITNET_KINDS {:#x}u\n", needs.kinds)
 }
 
 fn model_header(s: &Sizes) -> String {
@@ -235,4 +239,24 @@ fn readme(prepared: &Prepared, target: &Target) -> String {
         .replace("{{TARGET}}", &target.title)
         .replace("{{MEMORY}}", memory.trim_end())
         .replace("{{ARENA}}", &group(prepared.plan.arena_bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{parts::PARTS, switches};
+
+    /// A switch that the C side does not know would silently compile everything; one that nobody sets, too.
+    #[test]
+    fn the_switches_are_those_of_the_c_header() {
+        let header = include_str!("files/runtime/bitnet_features.h");
+        let mut theirs: Vec<&str> = header.lines().filter_map(|l| l.strip_prefix("#ifndef BITNET_")).collect();
+        theirs = theirs.iter().filter_map(|l| l.split(' ').next()).filter(|n| *n != "FEATURES_H").collect();
+        let text = switches(&Default::default());
+        let mut ours: Vec<&str> =
+            text.lines().filter_map(|l| l.strip_prefix("#define BITNET_")?.split(' ').next()).collect();
+        assert_eq!(ours.len(), PARTS.len() + 1);
+        theirs.sort_unstable();
+        ours.sort_unstable();
+        assert_eq!(theirs, ours);
+    }
 }
