@@ -54,6 +54,11 @@ impl Golden {
     }
 }
 
+/// A NaN is not within anything.
+fn within(distance: f64, limit: f64) -> bool {
+    distance <= limit
+}
+
 /// The largest difference, in units of the tolerance at that magnitude; padding is left out.
 fn distance(got: &Array, want: &Array, mask: Option<&[bool]>, tolerance: f64) -> f64 {
     assert_eq!(got.shape, want.shape);
@@ -63,7 +68,7 @@ fn distance(got: &Array, want: &Array, mask: Option<&[bool]>, tolerance: f64) ->
     let seen = rows.filter(|(i, _)| mask.is_none_or(|m| m.len() * width != want.data.len() || m[*i]));
     let worst = seen.flat_map(|(_, (g, w))| g.iter().zip(w)).map(|(g, w)| f64::from((g - w).abs()));
     // NaN must not pass as small.
-    worst.fold(0.0, |m: f64, d| if d <= m { m } else { d }) / (tolerance * f64::from(largest))
+    worst.fold(0.0, |m: f64, d| if m.is_nan() || d <= m { m } else { d }) / (tolerance * f64::from(largest))
 }
 
 fn relative(got: &Array, want: &Array) -> f64 {
@@ -92,8 +97,7 @@ fn compare(golden: &Golden, got: &Output, mask: Option<&[bool]>) -> Vec<String> 
         };
         compared += 1;
         let d = distance(got, &want, mask, golden.tolerance);
-        // Comparison with the maximum, so that a NaN is no match.
-        if !(d <= 1.0) {
+        if !within(d, 1.0) {
             wrong.push(format!("{name} is off by {d:.1} tolerances"));
         }
     }
@@ -146,7 +150,7 @@ fn check(case: &Path) -> Result<Vec<String>> {
             vectors.iter_mut().for_each(|v| unit(v));
             let got = Array { shape: want.shape.clone(), data: vectors.concat() };
             let d = distance(&got, &want, None, golden.tolerance);
-            if !(d <= 1.0) {
+            if !within(d, 1.0) {
                 wrong.push(format!("{name} is off by {d:.1} tolerances"));
             }
         }
@@ -163,7 +167,7 @@ fn check(case: &Path) -> Result<Vec<String>> {
     if let (Some(input), Some(want)) = (golden.input("long_input_ids"), golden.floats("long_logits")) {
         let got = reference.forward(&input)?.logits.expect("logits");
         let off = relative(&got, &want);
-        if !(off <= LONG) {
+        if !within(off, LONG) {
             wrong.push(format!("long_logits are off by {off:.4} in relative L2"));
         }
     }
@@ -172,7 +176,7 @@ fn check(case: &Path) -> Result<Vec<String>> {
         layers.for_each(|l| l.activation = None);
         let got = Reference::load(&model)?.forward(&input)?.logits.expect("logits");
         let d = distance(&got, &want, None, golden.tolerance);
-        if !(d <= 1.0) {
+        if !within(d, 1.0) {
             wrong.push(format!("logits_w_only are off by {d:.1} tolerances"));
         }
     }

@@ -1,8 +1,9 @@
 //! `--float`: commands that compute a checkpoint by the float reference.
 
-use super::embed::{self, Embed, Embedding};
+use super::embed::Embed;
 use super::logits::Logits;
 use super::run::{self, Run};
+use super::vectors::{self, Embedding};
 use super::{parse_ids, Printer};
 use crate::error::{Error, Result};
 use crate::format::{safetensors, File};
@@ -255,5 +256,5 @@ pub fn embed(e: &Embed, printer: &Printer) -> Result<u8> {
         let embedding = vectors(&output, None, pooling).pop().unwrap_or_default();
         out.push(Embedding { text: text.clone(), input_ids: ids, embedding });
     }
-    embed::print(out, printer)
+    vectors::print(out, printer)
 }

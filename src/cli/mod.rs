@@ -12,6 +12,8 @@ mod inspect;
 mod logits;
 mod run;
 mod targets;
+#[cfg(feature = "reference")]
+mod vectors;
 mod verify;
 
 use crate::error::{printable, Error, Result};

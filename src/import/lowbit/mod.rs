@@ -175,7 +175,8 @@ impl LowBit {
 
     /// How the input of a head is rounded whose weight is the embedding.
     pub fn tied_activation(&self) -> Option<ActivationRule> {
-        self.native.filter(|n| n.int8_embedding).and_then(|n| n.activation)
+        // Eight bits also where the projections take fewer.
+        self.native.filter(|n| n.int8_embedding).map(|_| ActivationRule::Absmax8)
     }
 }
 
