@@ -110,7 +110,7 @@ fn most(model: &Model, all: &[&Matrix], shards: usize) -> Result<Option<Vec<Opti
 /// Units to try, coarsest first.
 fn units(cols: usize, shards: usize) -> Vec<Unit> {
     let mut groups: Vec<usize> = vec![256, 128, 64, 32];
-    groups.extend([shards, 2, 3, 4, 6, 8].iter().filter(|s| cols % **s == 0).map(|s| cols / s));
+    groups.extend([shards, 2, 3, 4, 6, 8].iter().filter(|s| cols.is_multiple_of(**s)).map(|s| cols / s));
     groups.retain(|g| *g < cols && *g >= LEAST_UNIT);
     groups.sort_unstable_by(|a, b| b.cmp(a));
     groups.dedup();
