@@ -166,16 +166,20 @@ impl LowBit {
             (Role::Embedding | Role::Head, Some(n)) if n.int8_embedding => Source::Int8Rows,
             _ => Source::Float,
         };
-        let low_bit = source != Source::Float && w.role != Role::Embedding;
+        let activation = match (&source, w.role) {
+            (Source::Float, _) | (_, Role::Embedding) => None,
+            (Source::Int8Rows, _) => self.tied_activation(),
+            _ => self.native.and_then(|n| n.activation),
+        };
         let mut found = Found::of(w, weight, source);
-        found.activation = self.native.and_then(|n| n.activation).filter(|_| low_bit);
+        found.activation = activation;
         self.bitnet.add_input_norm(c, w, &mut found)?;
         Ok(found)
     }
 
     /// How the input of a head is rounded whose weight is the embedding.
     pub fn tied_activation(&self) -> Option<ActivationRule> {
-        // Eight bits also where the projections take fewer.
+        // An int8 head has an int8 input, whatever the blocks were trained with.
         self.native.filter(|n| n.int8_embedding).map(|_| ActivationRule::Absmax8)
     }
 }
@@ -185,7 +189,7 @@ fn blocks(w: &Wanted, weight: TensorRef, view: &TensorView, block: Block, native
     let elements = view.elements();
     let unit = match block.scale_unit(elements) {
         Some(u) if u == elements => Some(Unit::Tensor),
-        Some(u) if w.cols % u == 0 => Some(Unit::Group(u)),
+        Some(u) if w.cols.is_multiple_of(u) => Some(Unit::Group(u)),
         _ => None,
     };
     let positive = |unit: &Unit| {
