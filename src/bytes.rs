@@ -46,6 +46,11 @@ impl<'a> Reader<'a> {
         Ok(s)
     }
 
+    /// The next `n` bytes without passing them, or what is left.
+    pub fn peek(&self, n: usize) -> &'a [u8] {
+        &self.data[self.pos..self.pos + n.min(self.remaining())]
+    }
+
     pub fn u32(&mut self) -> Result<u32> {
         let b = self.take(4)?;
         Ok(u32::from_le_bytes([b[0], b[1], b[2], b[3]]))

@@ -4,6 +4,7 @@ use crate::error::Result;
 use crate::format::packed::{Kind, MAGIC};
 use crate::format::File;
 use crate::import;
+use crate::model::{Form, Matrix, Model, Unit};
 use crate::plan::group;
 use crate::program::{self, TensorKind};
 use crate::runtime::Artifact;
@@ -110,7 +111,73 @@ struct ModelInfo {
     context: usize,
     hidden_activation: &'static str,
     projections: u64,
+    /// How the weights of most projections are stored, with the unit that shares a scale.
+    format: String,
+    /// Of all matrices as they lie in the files, without scales.
+    bits_per_weight: f64,
+    tensors: Vec<Encoded>,
     warnings: Vec<String>,
+}
+
+/// A matrix of a checkpoint.
+#[derive(Serialize)]
+struct Encoded {
+    name: String,
+    tensor: String,
+    rows: usize,
+    cols: usize,
+    source: &'static str,
+    /// What shares a scale: `tensor`, `row` or a number of columns; absent for floats.
+    unit: Option<String>,
+    /// Stored bits of a weight.
+    bits: f64,
+}
+
+impl Encoded {
+    fn of(m: &Model, name: &str, w: &Matrix) -> Encoded {
+        let view = m.tensor(&w.tensor);
+        let of_type = || 8.0 * view.data.len() as f64 / view.elements().max(1) as f64;
+        let unit = match w.source.form() {
+            Form::Float => None,
+            Form::Codes { unit: Unit::Tensor, .. } => Some("tensor".to_string()),
+            Form::Codes { unit: Unit::Row, .. } => Some("row".to_string()),
+            Form::Codes { unit: Unit::Group(g), .. } => Some(g.to_string()),
+        };
+        Encoded {
+            name: name.to_string(),
+            tensor: w.tensor.name.clone(),
+            rows: w.rows,
+            cols: w.cols,
+            source: w.source.name(),
+            unit,
+            bits: w.source.bits().map_or_else(of_type, f64::from),
+        }
+    }
+
+    fn label(&self) -> String {
+        match self.unit.as_deref() {
+            None => format!("{}, {:.2} bits a weight", self.source, self.bits),
+            Some("tensor") => format!("{}, one scale for each matrix", self.source),
+            Some("row") => format!("{}, a scale for each row", self.source),
+            Some(g) => format!("{}, a scale for each {g} columns", self.source),
+        }
+    }
+}
+
+/// All matrices by their names in the network, each once.
+fn encoded(m: &Model) -> Vec<Encoded> {
+    let ends = [("embedding", Some(&m.embedding)), ("head", m.head.as_ref().filter(|_| !m.tied()).map(|h| &h.weight))];
+    let ends = ends.into_iter().filter_map(|(n, w)| Some(Encoded::of(m, n, w?)));
+    m.projections().map(|l| Encoded::of(m, &l.name, &l.weight)).chain(ends).collect()
+}
+
+/// The label that most weights of the projections have.
+fn most_common(tensors: &[Encoded]) -> String {
+    let mut weights: BTreeMap<String, usize> = BTreeMap::new();
+    for t in tensors.iter().filter(|t| !["embedding", "head"].contains(&t.name.as_str())) {
+        *weights.entry(t.label()).or_default() += t.rows * t.cols;
+    }
+    weights.into_iter().max_by_key(|(_, n)| *n).map(|(l, _)| l).unwrap_or_default()
 }
 
 impl Inspect {
@@ -160,6 +227,9 @@ impl Inspect {
 
     fn checkpoint(&self, printer: &Printer) -> Result<u8> {
         let m = import::open(&self.path, &printer.progress())?;
+        let tensors = encoded(&m);
+        let weights: f64 = tensors.iter().map(|t| (t.rows * t.cols) as f64).sum();
+        let bits: f64 = tensors.iter().map(|t| t.bits * (t.rows * t.cols) as f64).sum();
         let info = ModelInfo {
             folder: self.path.display().to_string(),
             model: m.name.clone(),
@@ -175,6 +245,9 @@ impl Inspect {
             context: m.context,
             hidden_activation: m.layers[0].mlp.activation.name(),
             projections: m.projections().map(|l| (l.weight.rows * l.weight.cols) as u64).sum(),
+            format: most_common(&tensors),
+            bits_per_weight: bits / weights.max(1.0),
+            tensors,
             warnings: m.warnings.clone(),
         };
         printer.result(&info, |out| {
@@ -191,6 +264,10 @@ impl Inspect {
                 info.layers, info.d_model, info.ffn, info.heads, info.kv_heads, info.head_dim, info.vocab, info.context
             )?;
             writeln!(out, "  {} weights in projections, {}", group(info.projections), info.hidden_activation)?;
+            writeln!(out, "  stored as {}; all matrices {:.2} bits a weight", info.format, info.bits_per_weight)?;
+            for t in info.tensors.iter().filter(|t| t.label() != info.format) {
+                writeln!(out, "  {:16} {}", t.name, t.label())?;
+            }
             info.warnings.iter().try_for_each(|w| writeln!(out, "  warning: {w}"))
         })?;
         Ok(0)

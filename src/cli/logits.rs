@@ -1,4 +1,4 @@
-use super::{parse_ids, Printer};
+use super::{float, parse_ids, Printer};
 use crate::error::{Error, Result};
 use crate::kernels::dot::DotKernel;
 use crate::runtime::{sample::argmax, Artifact};
@@ -6,17 +6,27 @@ use clap::Args;
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// Print the integer logits of every position
+/// Print the logits of every position
 ///
-/// A logit's value is the integer divided by 65,536.
+/// Those of an artifact are integers: the value is the integer divided by 65,536. With `--float` a checkpoint is computed in float32.
 #[derive(Args)]
-#[command(after_help = "Example:\n  bitnet-convert logits model.bitnet --input-ids 3,17,5 --json")]
+#[command(after_help = "Examples:
+  bitnet-convert logits model.bitnet --input-ids 3,17,5 --json
+  bitnet-convert logits DIR --float --input-ids 3,17,5 --json
+  bitnet-convert logits DIR --float --input-ids batch.safetensors:input_ids -o out.safetensors")]
 pub struct Logits {
-    /// A packed model, or an exported folder
-    artifact: PathBuf,
-    /// Token ids with commas
+    /// A packed model, or an exported folder; with `--float` a checkpoint
+    pub(super) artifact: PathBuf,
+    /// Token ids with commas; with `--float` also FILE.safetensors:TENSOR, whose `attention_mask`, `token_type_ids` and `input_features`
+    /// are used where they are there
     #[arg(long, value_name = "IDS")]
-    input_ids: String,
+    pub(super) input_ids: String,
+    /// Compute a checkpoint in float32 instead of running an artifact
+    #[arg(long)]
+    pub(super) float: bool,
+    /// Write the result as tensors: `logits`, `last_hidden_state`, `pooler_output`, ...
+    #[arg(long, short, value_name = "FILE", requires = "float")]
+    pub(super) output: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -31,6 +41,9 @@ struct Output {
 
 impl Logits {
     pub fn run(&self, printer: &Printer) -> Result<u8> {
+        if self.float {
+            return float::logits(self, printer);
+        }
         let ids = parse_ids(&self.input_ids)?;
         let artifact = Artifact::open(&self.artifact)?;
         artifact.need_logits()?;

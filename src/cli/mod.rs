@@ -3,8 +3,11 @@
 
 mod bar;
 mod completions;
+mod embed;
 mod eval;
 mod export;
+#[cfg_attr(not(feature = "reference"), path = "no_float.rs")]
+mod float;
 mod inspect;
 mod logits;
 mod run;
@@ -46,6 +49,7 @@ enum Command {
     Inspect(inspect::Inspect),
     Run(run::Run),
     Logits(logits::Logits),
+    Embed(embed::Embed),
     Verify(verify::Verify),
     Eval(eval::Eval),
     Targets(targets::Targets),
@@ -172,6 +176,7 @@ fn dispatch(command: &Command, printer: &Printer) -> Result<u8> {
         Command::Inspect(c) => c.run(printer),
         Command::Run(c) => c.run(printer),
         Command::Logits(c) => c.run(printer),
+        Command::Embed(c) => c.run(printer),
         Command::Verify(c) => c.run(printer),
         Command::Eval(c) => c.run(printer),
         Command::Targets(c) => c.run(printer),

@@ -1,4 +1,4 @@
-use super::Printer;
+use super::{float, Printer};
 use crate::error::{Error, Result};
 use crate::kernels::dot::DotKernel;
 use crate::runtime::sample::{Choice, Sampler, MAX_TOP_K};
@@ -18,14 +18,17 @@ use std::time::Instant;
     after_help = "Example:\n  bitnet-convert run model.bitnet --prompt \"Once upon a time\" --temperature 0.8 --seed 7"
 )]
 pub struct Run {
-    /// A packed model, or an exported folder
-    artifact: PathBuf,
+    /// A packed model, or an exported folder; with `--float` a checkpoint
+    pub(super) artifact: PathBuf,
     /// Text to continue; special tokens in it are recognised
     #[arg(long)]
-    prompt: String,
+    pub(super) prompt: String,
     /// Stop after so many tokens at the latest
     #[arg(long, value_name = "N", default_value_t = 128)]
-    max_new_tokens: usize,
+    pub(super) max_new_tokens: usize,
+    /// Compute a checkpoint in float32 instead of running an artifact; always takes the most likely token
+    #[arg(long, conflicts_with_all = ["temperature", "top_k"])]
+    float: bool,
     /// Always take the most likely token
     #[arg(long, conflicts_with_all = ["temperature", "top_k"])]
     greedy: bool,
@@ -41,16 +44,19 @@ pub struct Run {
 }
 
 #[derive(Serialize)]
-struct Output {
-    prompt_ids: Vec<u32>,
-    generated_ids: Vec<u32>,
-    text: String,
+pub(super) struct Output {
+    pub prompt_ids: Vec<u32>,
+    pub generated_ids: Vec<u32>,
+    pub text: String,
     /// Whether an end id stopped it.
-    finished: bool,
+    pub finished: bool,
 }
 
 impl Run {
     pub fn run(&self, printer: &Printer) -> Result<u8> {
+        if self.float {
+            return float::run(self, printer);
+        }
         let artifact = Artifact::open(&self.artifact)?;
         artifact.need_logits()?;
         let codec = TextCodec::of(&artifact.packed)?;

@@ -1,8 +1,10 @@
-//! The header of safetensors files. It is checked by the `safetensors` crate: ranges in bounds, contiguous, no overlap, sizes as the shapes say.
+//! Safetensors files. Headers are checked by the `safetensors` crate: ranges in bounds, contiguous, no overlap, sizes as the shapes say.
 
 use super::file::{Bytes, Entries, Entry};
 use crate::error::{Error, Result};
+use crate::fsio::AtomicFile;
 use crate::tensor::DType;
+use std::path::Path;
 
 fn dtype(d: safetensors::Dtype) -> DType {
     use safetensors::Dtype as D;
@@ -53,4 +55,22 @@ pub fn parse(file: &[u8]) -> Result<Entries> {
         entries.insert(name, entry);
     }
     Ok(entries)
+}
+
+/// Writes float tensors, each with its name, shape and row-major values.
+///
+/// # Errors
+/// `Io` if the file cannot be written, `Input` if a shape does not fit its values.
+pub fn write(target: &Path, tensors: &[(&str, &[usize], &[f32])]) -> Result<()> {
+    let bytes: Vec<Vec<u8>> =
+        tensors.iter().map(|(_, _, values)| values.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
+    let bad = |e: safetensors::SafeTensorError| Error::input(format!("cannot be written: {e}")).at_file(target);
+    let mut views = Vec::new();
+    for ((name, shape, _), data) in tensors.iter().zip(&bytes) {
+        let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.to_vec(), data);
+        views.push((*name, view.map_err(bad)?));
+    }
+    let mut file = AtomicFile::create(target)?;
+    file.write(&safetensors::serialize(views, None).map_err(bad)?)?;
+    file.commit()
 }

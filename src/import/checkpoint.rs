@@ -1,12 +1,14 @@
 //! The files of a checkpoint: weights, configuration, tokenizer. No meaning yet.
 
 use super::config::Config;
+use super::{gguf, pooling};
 use crate::digest::sha256;
 use crate::error::{Error, Result};
+use crate::format::file::Alias;
 use crate::format::File;
 use crate::fsio::read_capped;
 use crate::limits::{MAX_JSON_BYTES, MAX_TOKENIZER_BYTES};
-use crate::model::TensorRef;
+use crate::model::{Pooling, TensorRef};
 use crate::tensor::TensorView;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -17,14 +19,21 @@ pub struct Checkpoint {
     pub generation: Option<Config>,
     pub tokenizer_json: Option<Vec<u8>>,
     pub chat_template: String,
+    /// From `modules.json` and the folder of the pooling.
+    pub pooling: Option<Pooling>,
     pub files: Vec<File>,
     /// Tensor name without the prefixes that uploads differ in → where it is.
     index: BTreeMap<String, TensorRef>,
     pub sources: Vec<(String, u64, [u8; 32])>,
+    /// What a person should know about the reading.
+    pub warnings: Vec<String>,
 }
 
 impl Checkpoint {
     pub fn open(path: &Path) -> Result<Checkpoint> {
+        if let Some(file) = gguf_file(path)? {
+            return Checkpoint::from_gguf(&file);
+        }
         let dir = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new(".")) };
         let mut sources = Vec::new();
         let mut side = |name: &str, cap: u64| -> Result<Option<(PathBuf, Vec<u8>)>> {
@@ -50,18 +59,79 @@ impl Checkpoint {
             side("chat_template.jinja", MAX_JSON_BYTES)?.map(|(_, d)| String::from_utf8_lossy(&d).into_owned());
         let tokenizer_config = parse(side("tokenizer_config.json", MAX_JSON_BYTES)?)?;
         let in_config = tokenizer_config.and_then(|c| c.str("chat_template").map(str::to_string));
+        let modules = match side("modules.json", MAX_JSON_BYTES)? {
+            Some((p, d)) => pooling::modules(&p, &d)?,
+            None => None,
+        };
+        let pooling = match modules {
+            None => None,
+            Some(m) => match parse(side(&format!("{}/config.json", m.pooling), MAX_JSON_BYTES)?)? {
+                Some(cfg) => Some(pooling::pooling(&cfg, m.normalize)?),
+                None => {
+                    let e = Error::input(format!("`modules.json` names `{}`, which has no `config.json`", m.pooling));
+                    return Err(e.at_file(dir));
+                }
+            },
+        };
         let files = weight_files(path, dir, index.as_ref())?;
         sources.sort();
         let full = dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf());
         let name = full.file_name().map_or("model".into(), |n| n.to_string_lossy().into_owned());
         let index = index_tensors(&files)?;
         let chat_template = template.or(in_config).unwrap_or_default();
-        Ok(Checkpoint { name, config, generation, tokenizer_json, chat_template, files, index, sources })
+        Ok(Checkpoint {
+            name,
+            config,
+            generation,
+            tokenizer_json,
+            chat_template,
+            pooling,
+            files,
+            index,
+            sources,
+            warnings: Vec::new(),
+        })
+    }
+
+    /// A GGUF file holds everything: weights, configuration and tokenizer.
+    fn from_gguf(path: &Path) -> Result<Checkpoint> {
+        let mut files = gguf::open(path)?;
+        let g = gguf::GgufCheckpoint::read(&files)?;
+        let mut names: Vec<BTreeMap<String, Alias>> = vec![BTreeMap::new(); files.len()];
+        for (name, r) in g.names {
+            let alias = Alias { tensor: r.tensor, shape: r.shape, first: r.first, rows: r.rows };
+            names[r.file].insert(name, alias);
+        }
+        files.iter_mut().zip(names).for_each(|(f, n)| f.set_names(n));
+        let index = index_tensors(&files)?;
+        let name = path.file_stem().map_or("model".into(), |n| n.to_string_lossy().into_owned());
+        Ok(Checkpoint {
+            name,
+            config: Config::from_value(path, g.config),
+            generation: None,
+            tokenizer_json: g.tokenizer_json,
+            chat_template: g.chat_template,
+            pooling: None,
+            files,
+            index,
+            sources: Vec::new(),
+            warnings: g.warnings,
+        })
     }
 
     /// A tensor by its name in the `model.` dialect.
     pub fn find(&self, name: &str) -> Option<&TensorRef> {
         self.index.get(name)
+    }
+
+    /// All tensors that are no buffers, by their name in the `model.` dialect.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, &TensorRef)> {
+        self.index.iter().map(|(name, r)| (name.as_str(), r))
+    }
+
+    /// Whether the class is that of a network without a head.
+    pub fn is_base_model(&self) -> bool {
+        self.config.class().is_some_and(|c| c.ends_with("Model") && !c.ends_with("HeadModel"))
     }
 
     pub fn view(&self, r: &TensorRef) -> TensorView<'_> {
@@ -99,6 +169,30 @@ impl Checkpoint {
     /// Names that nobody asked for, so that nothing is dropped silently.
     pub fn unused(&self, used: &BTreeSet<String>) -> Vec<String> {
         self.index.values().filter(|r| !used.contains(&r.name)).map(|r| r.name.clone()).collect()
+    }
+}
+
+/// The GGUF file that a path means: itself, or the only one of a folder without other weights.
+fn gguf_file(path: &Path) -> Result<Option<PathBuf>> {
+    let is_gguf = |p: &Path| p.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
+    if path.is_file() {
+        return Ok(is_gguf(path).then(|| path.to_path_buf()));
+    }
+    if path.join("config.json").is_file() {
+        return Ok(None);
+    }
+    let entries = std::fs::read_dir(path).map_err(|e| Error::io("list the folder", path, &e))?;
+    let mut found: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| is_gguf(p)).collect();
+    found.sort();
+    let parts = |p: &PathBuf| p.to_string_lossy().contains("-of-");
+    match found.len() {
+        0 => Ok(None),
+        n if n == 1 || found.iter().all(parts) => Ok(found.into_iter().next()),
+        n => {
+            let names: Vec<_> = found.iter().filter_map(|p| p.file_name()).map(|n| n.to_string_lossy()).collect();
+            let e = Error::usage(format!("the folder holds {n} GGUF files: {}", names.join(", "))).at_file(path);
+            Err(e.hint("name one of them"))
+        }
     }
 }
 
@@ -153,26 +247,50 @@ fn shards(dir: &Path, index: &Config) -> Result<Vec<File>> {
     Ok(files)
 }
 
-/// Brings the prefixes that uploads differ in to one form: `model.` before everything but the head.
+/// Brings the names that uploads differ in to one form: decoders have `model.` before everything but the head, gpt2 and its kin `transformer.`,
+/// encoders nothing. None: a buffer, no weight.
 fn canonical(name: &str) -> Option<String> {
-    if name.ends_with(".rotary_emb.inv_freq") || name.ends_with(".attention.masked_bias") {
-        return None; // buffers, not weights
+    const BUFFERS: [&str; 6] = [
+        ".rotary_emb.inv_freq",
+        ".attn.bias",
+        ".attn.masked_bias",
+        ".attention.bias",
+        ".attention.masked_bias",
+        "embeddings.position_ids",
+    ];
+    if BUFFERS.iter().any(|b| name.ends_with(b)) {
+        return None;
     }
     for (from, to) in [
         ("model.language_model.", "model."),
         ("language_model.model.", "model."),
         ("language_model.lm_head", "lm_head"),
         ("model.model.", "model."),
+        ("bert.", ""),
+        ("roberta.", ""),
+        ("distilbert.", ""),
     ] {
         if let Some(rest) = name.strip_prefix(from) {
-            return Some(format!("{to}{rest}"));
+            return Some(format!("{to}{}", layer_norm(rest)));
         }
     }
-    Some(match name {
-        n if n.starts_with("model.") || n.starts_with("lm_head") => n.to_string(),
-        n if ["embed_tokens.", "layers.", "norm."].iter().any(|p| n.starts_with(p)) => format!("model.{n}"),
-        n => n.to_string(),
+    let starts = |prefixes: &[&str]| prefixes.iter().any(|p| name.starts_with(p));
+    Some(if starts(&["embed_tokens.", "layers.", "norm.", "final_layernorm."]) {
+        format!("model.{name}")
+    } else if starts(&["wte.", "wpe.", "h.", "ln_f.", "word_embeddings."]) {
+        format!("transformer.{name}")
+    } else {
+        layer_norm(name)
     })
+}
+
+/// Old checkpoints of the bert family call gain and bias gamma and beta.
+fn layer_norm(name: &str) -> String {
+    match name.rsplit_once('.') {
+        Some((module, "gamma")) if module.ends_with("LayerNorm") => format!("{module}.weight"),
+        Some((module, "beta")) if module.ends_with("LayerNorm") => format!("{module}.bias"),
+        _ => name.to_string(),
+    }
 }
 
 fn index_tensors(files: &[File]) -> Result<BTreeMap<String, TensorRef>> {

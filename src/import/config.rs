@@ -1,6 +1,7 @@
 //! `config.json` in both dialects, with checked access.
 
 use crate::error::{Error, Result};
+use crate::model::Activation;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -20,9 +21,29 @@ impl Config {
         Ok(Config { path: path.to_path_buf(), root })
     }
 
-    /// A value by a dotted path; JSON null counts as absent.
+    /// A configuration that another file implies; `path` is that file.
+    pub fn from_value(path: &Path, root: Value) -> Config {
+        Config { path: path.to_path_buf(), root }
+    }
+
+    /// A value by a dotted path; JSON null counts as absent. Models with several parts keep the language model under `text_config`, which wins.
     pub fn get(&self, key: &str) -> Option<&Value> {
-        key.split('.').try_fold(&self.root, |v, k| v.get(k)).filter(|v| !v.is_null())
+        let from = |root| key.split('.').try_fold(root, |v: &Value, k| v.get(k)).filter(|v| !v.is_null());
+        self.root.get("text_config").and_then(from).or_else(|| from(&self.root))
+    }
+
+    /// Class that wrote the checkpoint: `architectures[0]`, of the whole and not of its text part.
+    pub fn class(&self) -> Option<&str> {
+        self.root.get("architectures").and_then(|a| a.get(0)).and_then(Value::as_str)
+    }
+
+    /// Whether a key is there with the value null, which switches some features off that are on by default.
+    pub fn is_null(&self, key: &str) -> bool {
+        [self.root.get("text_config"), Some(&self.root)]
+            .into_iter()
+            .flatten()
+            .find_map(|r| r.get(key))
+            .is_some_and(Value::is_null)
     }
 
     pub fn error(&self, message: impl Into<String>) -> Error {
@@ -69,6 +90,55 @@ impl Config {
         self.usize(key, range)?.ok_or_else(|| self.error(format!("`{key}` is missing")))
     }
 
+    /// A list of finite numbers.
+    pub fn numbers(&self, key: &str) -> Result<Option<Vec<f64>>> {
+        let Some(v) = self.get(key) else { return Ok(None) };
+        let list = v.as_array().and_then(|a| a.iter().map(|n| n.as_f64().filter(|f| f.is_finite())).collect());
+        list.map(Some).ok_or_else(|| self.error(format!("`{key}` must be a list of numbers")))
+    }
+
+    /// A list of strings.
+    pub fn strings(&self, key: &str) -> Result<Option<Vec<&str>>> {
+        let Some(v) = self.get(key) else { return Ok(None) };
+        let list = v.as_array().and_then(|a| a.iter().map(Value::as_str).collect());
+        list.map(Some).ok_or_else(|| self.error(format!("`{key}` must be a list of strings")))
+    }
+
+    /// The eps of a norm.
+    pub fn eps(&self, key: &str, default: f64) -> Result<f64> {
+        let eps = self.f64(key)?.unwrap_or(default);
+        if !(1e-30..=1.0).contains(&eps) {
+            return Err(self.error(format!("`{key}` is {eps}, a small positive number is expected")));
+        }
+        Ok(eps)
+    }
+
+    /// A factor: positive and finite.
+    pub fn factor(&self, key: &str, default: f64) -> Result<f64> {
+        let v = self.f64(key)?.unwrap_or(default);
+        if !(1e-9..=1e9).contains(&v) {
+            return Err(self.error(format!("`{key}` is {v}, a positive number is expected")));
+        }
+        Ok(v)
+    }
+
+    /// A non-linearity by its name in a configuration.
+    pub fn activation(&self, key: &str, default: Activation) -> Result<Activation> {
+        let Some(v) = self.get(key) else { return Ok(default) };
+        Ok(match v.as_str() {
+            Some("relu") => Activation::Relu,
+            Some("relu2") => Activation::Relu2,
+            Some("silu" | "swish") => Activation::Silu,
+            Some("gelu" | "gelu_python") => Activation::Gelu,
+            Some("gelu_new" | "gelu_pytorch_tanh" | "gelu_fast") => Activation::GeluTanh,
+            _ => {
+                let known = "relu, relu2, silu, gelu, gelu_new, gelu_pytorch_tanh and gelu_fast";
+                let what = format!("`{key}` is {v}, which is not supported, supported are {known}");
+                return Err(Error::unsupported(what).at_file(&self.path));
+            }
+        })
+    }
+
     /// A token id, or a list of ids.
     pub fn ids(&self, key: &str, vocab: usize) -> Result<Vec<u32>> {
         let Some(v) = self.get(key) else { return Ok(Vec::new()) };
@@ -82,6 +152,7 @@ impl Config {
         }
     }
 
+    /// The first of these keys that is there.
     pub fn has_any(&self, keys: &[&str]) -> Option<String> {
         keys.iter().find(|k| self.get(k).is_some()).map(|k| (*k).to_string())
     }

@@ -29,6 +29,16 @@ impl RowReader<'_> {
                 let s = self.one_scale(s, r)?;
                 scales.push(if s == 0.0 { 0.0 } else { inverse(s, *multiplies) });
             }
+            (Source::Blocks { .. }, _) => {
+                let DType::Block(block) = self.view.dtype else {
+                    return Err(self.view.error("holds no blocks"));
+                };
+                let start = self.view.rows.stored(self.matrix.order.stored(r)) * self.matrix.cols;
+                block.codes(self.view.data, start, out);
+                let unit = block.scale_unit(self.view.elements()).unwrap_or(1);
+                let units = start / unit..(start + self.matrix.cols).div_ceil(unit);
+                scales.extend(units.map(|u| f64::from(block.scale(self.view.data, u))));
+            }
             (Source::Grid { unit, .. }, s) => self.grid(r, *unit, s, out, scales)?,
             (Source::Affine { bits, group, low_bit: Some(binary), .. }, Scales::Groups { scales: from, .. }) => {
                 let stored = self.matrix.order.stored(r);
