@@ -10,6 +10,7 @@ mod block;
 mod linear;
 mod pool;
 mod rows;
+mod subset;
 
 use crate::error::{Error, Result};
 use crate::model::{Activation, HeadTransform, Kind, Model, Rope};
@@ -21,6 +22,7 @@ use linear::{Linear, Norm};
 use rows::{failed, Rows};
 
 pub use pool::{pool, unit};
+pub use subset::States;
 
 /// Values of a shape, row-major.
 #[derive(Debug, Clone, PartialEq)]

@@ -120,8 +120,12 @@ mod tests {
     fn the_switches_are_those_of_the_c_header() {
         let header = include_str!("files/runtime/bitnet_features.h");
         let guards: Vec<&str> = header.lines().filter_map(|l| l.strip_prefix("#ifndef BITNET_")).collect();
-        let ours: Vec<&str> =
-            ["FEATURES_H"].into_iter().chain(SWITCHES[..13].iter().copied()).chain(["KINDS"]).chain(SWITCHES[13..].iter().copied()).collect();
+        let ours: Vec<&str> = ["FEATURES_H"]
+            .into_iter()
+            .chain(SWITCHES[..13].iter().copied())
+            .chain(["KINDS"])
+            .chain(SWITCHES[13..].iter().copied())
+            .collect();
         assert_eq!(guards.iter().map(|g| g.split(' ').next().unwrap_or(g)).collect::<Vec<_>>(), ours);
     }
 }
