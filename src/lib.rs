@@ -4,13 +4,13 @@
 //!
 //! | floor | rooms | know |
 //! |---|---|---|
-//! | 0 | [`error`], [`limits`], [`bytes`], [`digest`], [`fsio`], [`parallel`], [`progress`] | bytes and offsets |
+//! | 0 | [`error`], [`limits`], [`bytes`], [`digest`], [`fsio`], [`parallel`], [`progress`], [`calibration`] | bytes and offsets |
 //! | 1 | [`tensor`], [`encoding`], [`kernels`] | arrays and integer arithmetic |
 //! | 2 | [`format`] | one wire format each |
 //! | 3 | [`model`], [`program`] | what a network is |
 //! | 4 | [`import`], [`transform`], [`lower`], [`target`], [`tokenizer`] | a step of the way in |
 //! | 5 | [`plan`], [`reference`], [`runtime`], [`export`] | a step of the way out |
-//! | 6 | [`verify`], [`eval`], [`report`] | all below |
+//! | 6 | [`verify`], [`eval`], [`prune`], [`report`] | all below |
 //! | 7 | [`cli`] | the terminal |
 
 pub mod error;
@@ -18,6 +18,7 @@ pub mod limits;
 pub mod progress;
 
 pub mod bytes;
+pub mod calibration;
 pub mod digest;
 pub mod fsio;
 pub mod parallel;
@@ -44,6 +45,7 @@ pub mod reference;
 pub mod runtime;
 
 pub mod eval;
+pub mod prune;
 pub mod report;
 pub mod verify;
 

@@ -10,6 +10,7 @@ mod export;
 mod float;
 mod inspect;
 mod logits;
+mod prune;
 mod run;
 mod targets;
 #[cfg(feature = "reference")]
@@ -54,6 +55,7 @@ enum Command {
     Embed(embed::Embed),
     Verify(verify::Verify),
     Eval(eval::Eval),
+    Prune(prune::Prune),
     Targets(targets::Targets),
     Completions(completions::Completions),
 }
@@ -181,6 +183,7 @@ fn dispatch(command: &Command, printer: &Printer) -> Result<u8> {
         Command::Embed(c) => c.run(printer),
         Command::Verify(c) => c.run(printer),
         Command::Eval(c) => c.run(printer),
+        Command::Prune(c) => c.run(printer),
         Command::Targets(c) => c.run(printer),
         Command::Completions(c) => c.run(),
     }

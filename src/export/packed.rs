@@ -1,6 +1,7 @@
 //! Model to packed file, in one pass over the weights: lower, quantize row by row into the file, calibrate and record the golden trace on the
 //! mapped result, write the small sections, then the header. A tensor lives from its read to its write.
 
+use crate::calibration::{scattered_ids, PARAGRAPH};
 use crate::digest;
 use crate::error::{Error, Result};
 use crate::format::manifest::{Manifest, SamplingDefaults, SourceFile, Transform};
@@ -31,12 +32,6 @@ const GOLDEN_TEXTS: [&str; 3] = [
     "What is the temperature in the kitchen?",
     "Turn off the lights, please. It is 7:45 p.m.",
 ];
-/// Shows calibration what ordinary text does, where the user gives none.
-const CALIBRATION_TEXT: &str = "The sensor in the kitchen shows 21.5 degrees, and it is raining outside. Please turn on the lights at seven \
-o'clock, then read me the news. Once upon a time there was an old king who lived in a castle by the sea; he said to his daughter: \"Go, and do \
-not come back before you have found the golden bird!\" In 1998, about 3,400 people were asked how they travel to work. Most of them (62 %) \
-answered that they walk, ride a bicycle or take the bus. What would you do if you could start again?";
-
 /// Everything that an export needs to know.
 pub struct Request<'a> {
     pub model: &'a Model,
@@ -73,18 +68,6 @@ pub struct Written {
     pub weights_seconds: f64,
 }
 
-/// A fixed sequence of ids that visits the whole vocabulary; for prompts without a tokenizer and for ranges.
-fn scattered_ids(n: usize, vocab: usize) -> Vec<u32> {
-    let mut state = 0x2545_F491u32;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 17;
-        state ^= state << 5;
-        state
-    };
-    (0..n).map(|_| ((u64::from(next()) * vocab as u64) >> 32) as u32).collect()
-}
-
 pub fn prepare(request: Request<'_>) -> Result<Prepared<'_>> {
     let model = request.model;
     let lowered = lower::lower(model, &request.options)?;
@@ -117,7 +100,7 @@ pub fn prepare(request: Request<'_>) -> Result<Prepared<'_>> {
         }
     }
     golden_prompts.push(scattered_ids(long.min(most), p.vocab));
-    let mut calibration_ids = encode(request.calibration.unwrap_or(CALIBRATION_TEXT))?;
+    let mut calibration_ids = encode(request.calibration.unwrap_or(PARAGRAPH))?;
     calibration_ids.truncate(p.longest().unwrap_or(4096).min(4096));
     let full = request.target.kind == TargetKind::Host;
     let manifest = manifest(&request, &lowered);

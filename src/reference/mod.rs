@@ -10,6 +10,7 @@ mod block;
 mod linear;
 mod pool;
 mod rows;
+mod subset;
 
 use crate::error::{Error, Result};
 use crate::model::{Activation, HeadTransform, Kind, Model, Rope};
@@ -22,6 +23,7 @@ use rows::{failed, Rows};
 use std::ops::Range;
 
 pub use pool::{pool, unit};
+pub use subset::States;
 
 /// Values of a shape, row-major.
 #[derive(Debug, Clone, PartialEq)]

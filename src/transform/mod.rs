@@ -1,3 +1,4 @@
 //! What changes a model on its way to integers.
 
+pub mod prune;
 pub mod quantize;
