@@ -96,7 +96,10 @@ fn keeping_all_layers_keeps_all_bytes() {
         tool(&format!("prune --model {{}} --layers {total} -q -o {{}}"), &[&dir, &out]).ok();
         assert_eq!(tensors(&out), tensors(&dir), "{}", dir.display());
         assert_eq!(config(&out), config(&dir));
-        assert_eq!(listing(&out).iter().filter(|n| *n == "tokenizer.json").count(), usize::from(dir.join("tokenizer.json").exists()));
+        assert_eq!(
+            listing(&out).iter().filter(|n| *n == "tokenizer.json").count(),
+            usize::from(dir.join("tokenizer.json").exists())
+        );
     }
 }
 

@@ -1,4 +1,4 @@
-use super::{float, Printer};
+use super::{float, vectors, Printer};
 use crate::error::{Error, Result};
 use crate::format::packed::MAGIC;
 use crate::kernels::DotKernel;
@@ -51,9 +51,9 @@ impl Embed {
             session.reset();
             let v = session.run(&input_ids)?.unwrap_or_default();
             let embedding = v.iter().map(|x| (f64::from(*x) / one) as f32).collect();
-            embeddings.push(Embedding { text: text.clone(), input_ids, embedding });
+            embeddings.push(vectors::Embedding { text: text.clone(), input_ids, embedding });
         }
-        print(embeddings, printer)
+        vectors::print(embeddings, printer)
     }
 }
 

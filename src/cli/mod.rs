@@ -13,7 +13,6 @@ mod logits;
 mod prune;
 mod run;
 mod targets;
-#[cfg(feature = "reference")]
 mod vectors;
 mod verify;
 
