@@ -6,8 +6,10 @@ mod common;
 
 use bitnet_convert::format::{safetensors, File};
 use bitnet_convert::import::import;
+use bitnet_convert::model::Model;
 use bitnet_convert::reference::{Input, Reference};
 use bitnet_convert::tensor::DType;
+use bitnet_convert::tokenizer::host::HostTokenizer;
 use common::{fixture, listing, tool};
 use serde_json::{json, Value};
 use std::collections::BTreeMap;
@@ -223,11 +225,30 @@ fn a_model_with_the_tokens_of_its_task_answers_as_before() {
     assert_eq!(o["vocabulary"]["tokens_before"], o["vocabulary"]["tokens_after"]);
     assert_eq!(config(&out)["vocab_size"], json!(size));
     assert_eq!(tensors(&out)["model.embed_tokens.weight"].1, [size as usize, 128]);
-    assert_eq!(answers(&out, &tasks, tmp.path()), answers(&fixture(INTENT), &tasks, tmp.path()));
-    // Rows are those of the kept tokens: the float logits of a prompt are the old ones at their places.
+    let misses = |model: &Path| -> Vec<String> {
+        let o = answers(model, &tasks, tmp.path());
+        o["misses"].as_array().unwrap().iter().map(|m| m["prompt"].to_string()).collect()
+    };
+    // An answer whose tokens are gone was wrong before; what was right stays right.
+    let before = misses(&fixture(INTENT));
+    assert!(before.len() < 8 && misses(&out).iter().all(|m| before.contains(m)));
     let (old, new) = (import(&fixture(INTENT)).unwrap(), import(&out).unwrap());
     assert_eq!(new.eos, old.eos);
     assert!(new.tied());
+    // Rows are those of the kept tokens: logits of a prompt are the old ones, under the new ids.
+    let encode = |m: &Model, text: &str| {
+        HostTokenizer::from_json(m.tokenizer_json.as_deref().unwrap()).unwrap().encode(text).unwrap()
+    };
+    let prompt = "<|system|>You are a sensor assistant.<|user|>Recalibrate the soil probe<|assistant|>";
+    let ids = [encode(&old, prompt), encode(&new, prompt)];
+    let logits =
+        |m: &Model, ids: &[u32]| Reference::load(m).unwrap().forward(&Input::text(ids)).unwrap().logits.unwrap().data;
+    let (a, b) = (logits(&old, &ids[0]), logits(&new, &ids[1]));
+    assert_eq!(a.len() / 1024, b.len() / size as usize);
+    for (x, y) in a.chunks(1024).zip(b.chunks(size as usize)) {
+        let pairs = ids[0].iter().zip(&ids[1]).map(|(i, j)| (x[*i as usize], y[*j as usize]));
+        pairs.for_each(|(x, y)| assert!((x - y).abs() < 1e-4, "{x} {y}"));
+    }
 }
 
 #[test]
