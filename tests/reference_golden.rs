@@ -11,7 +11,7 @@ use bitnet_convert::model::{Beyond, Kind, Layer, Linear, Model, Pool};
 use bitnet_convert::reference::{pool, unit, Array, Input, Output, Reference};
 use bitnet_convert::{Error, Result};
 use common::{fixture, golden_folders};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Mutex;
 

@@ -1,4 +1,5 @@
 use super::Printer;
+use crate::calibration;
 use crate::error::{Error, Result};
 use crate::fsio::read_capped;
 use crate::import;
@@ -10,7 +11,6 @@ use crate::prune::{write, Measure, Measured, Method, Verdict};
 use crate::tokenizer::host::HostTokenizer;
 use crate::tokenizer::trim::Trimmed;
 use crate::transform::prune::choice;
-use crate::{calibration, Error as E};
 use clap::Args;
 use serde::Serialize;
 use std::io::{self, Write};
@@ -225,13 +225,13 @@ impl Prune {
             notes.push("the checkpoint has no tokenizer: layers are measured on ids without meaning, which says little about text".into());
             return Ok(calibration::scattered_ids(self.calibration_tokens.min(512), model.vocab));
         };
-        let at = |e: E| e.at_file(&model.files[0].path.with_file_name("tokenizer.json"));
+        let at = |e: Error| e.at_file(&model.files[0].path.with_file_name("tokenizer.json"));
         let tokenizer = HostTokenizer::from_json(json).map_err(at)?;
         let mut ids = tokenizer.encode(given.as_deref().unwrap_or(calibration::TEXT)).map_err(at)?;
         ids.truncate(self.calibration_tokens);
         match ids.iter().find(|id| **id as usize >= model.vocab) {
             Some(id) => {
-                Err(at(E::input(format!("tokenizer.json gives id {id}, the model has {} entries", model.vocab)))
+                Err(at(Error::input(format!("tokenizer.json gives id {id}, the model has {} entries", model.vocab)))
                     .hint("the tokenizer belongs to another model"))
             }
             None => Ok(ids),
