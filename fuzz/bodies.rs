@@ -7,8 +7,10 @@ mod torch;
 use bitnet_convert::format::packed;
 use bitnet_convert::format::File;
 use bitnet_convert::import::config::Config;
+use bitnet_convert::import::gguf::GgufCheckpoint;
 use bitnet_convert::kernels::DotKernel;
 use bitnet_convert::runtime::Artifact;
+use bitnet_convert::tensor::DType;
 use bitnet_convert::tokenizer::host::HostTokenizer;
 use bitnet_convert::tokenizer::trim::{trim, Choice, Keep};
 use std::path::Path;
@@ -47,6 +49,30 @@ pub fn torch_file(data: &[u8]) {
 /// The pickle of a checkpoint of torch, in an archive whose checksum is right.
 pub fn torch_pickle(data: &[u8]) {
     safetensors_file(&torch::checkpoint(data));
+}
+
+/// A GGUF file: every tensor can be read, and the model that it describes has only tensors and rows that are there.
+pub fn gguf_file(data: &[u8]) {
+    let Ok(f) = File::from_bytes(data.to_vec(), Path::new("fuzz")) else { return };
+    for name in f.names() {
+        if let Some(t) = f.get(name) {
+            let _ = t.to_f32();
+            if let DType::Block(b) = t.dtype {
+                let mut codes = vec![0; t.elements()];
+                b.codes(t.data, 0, &mut codes);
+                let _ = b.first_invalid(t.data);
+            }
+        }
+    }
+    let files = [f];
+    if let Ok(c) = GgufCheckpoint::read(&files) {
+        for r in c.names.values() {
+            let stored = files[r.file].get(&r.tensor).expect("a name of the file");
+            let rows = stored.shape.first().copied().unwrap_or(0);
+            let count = if r.shape.len() == stored.shape.len() { r.shape[0] } else { 1 };
+            assert!((0..count).all(|i| r.first + r.rows.stored(i) < rows), "{r:?}");
+        }
+    }
 }
 
 /// config.json.

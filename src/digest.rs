@@ -14,6 +14,20 @@ pub fn hex(d: &[u8]) -> String {
     d.iter().map(|b| format!("{b:02x}")).collect()
 }
 
+/// SHA-256 of a stream.
+#[derive(Default)]
+pub struct Sha(Sha256);
+
+impl Sha {
+    pub fn update(&mut self, data: &[u8]) {
+        self.0.update(data);
+    }
+
+    pub fn finish(self) -> [u8; 32] {
+        self.0.finalize().into()
+    }
+}
+
 /// Both digests of a stream.
 #[derive(Default)]
 pub struct Both {

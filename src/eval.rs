@@ -45,6 +45,7 @@ pub struct Miss {
 /// # Errors
 /// `Input` with the line that is not understood.
 pub fn tasks(artifact: &Artifact, codec: &TextCodec, file: &Path, progress: &dyn Progress) -> Result<Accuracy> {
+    artifact.need_logits()?;
     let data = read_capped(file, 256 << 20)?;
     let mut items = Vec::new();
     for (i, line) in data.split(|b| *b == b'\n').enumerate() {
@@ -117,6 +118,7 @@ pub struct Perplexity {
 }
 
 pub fn perplexity(artifact: &Artifact, codec: &TextCodec, file: &Path, progress: &dyn Progress) -> Result<Perplexity> {
+    artifact.need_logits()?;
     let data = read_capped(file, 256 << 20)?;
     let text =
         std::str::from_utf8(&data).map_err(|e| Error::input(format!("the text is not UTF-8: {e}")).at_file(file))?;
@@ -160,6 +162,7 @@ pub struct Fidelity {
 
 /// Compares with `input_ids*` and `logits*` of a safetensors file, position by position.
 pub fn fidelity(artifact: &Artifact, file: &Path) -> Result<Fidelity> {
+    artifact.need_logits()?;
     let golden = File::open(file)?;
     let vocab = artifact.program.vocab;
     let mut session = artifact.session(DotKernel::best());
@@ -205,6 +208,66 @@ pub fn fidelity(artifact: &Artifact, file: &Path) -> Result<Fidelity> {
     }
     f.mean_kl /= f.positions as f64;
     Ok(f)
+}
+
+/// Distance from the vectors that the float model gave for texts.
+#[derive(Debug, Serialize)]
+pub struct Closeness {
+    pub texts: usize,
+    /// Cosine between the float vector and the program's, of the text where it is smallest.
+    pub worst_cosine: f64,
+}
+
+/// Compares with `input_ids` (`attention_mask` leaves padding out) and `mean_pooled_l2` or `embedding` of a safetensors file, text by text.
+///
+/// # Errors
+/// `Input` for a file that holds something else.
+pub fn closeness(artifact: &Artifact, file: &Path) -> Result<Closeness> {
+    let golden = File::open(file)?;
+    let need =
+        |name: &str| golden.get(name).ok_or_else(|| Error::input(format!("there is no tensor `{name}`")).at_file(file));
+    let want = golden.get("mean_pooled_l2").map_or_else(|| need("embedding"), Ok)?;
+    let ids = need("input_ids")?;
+    let (texts, width) = match (ids.shape, want.shape) {
+        ([texts, length], [same, width]) if texts == same && *length > 0 => (*texts, *width),
+        _ => return Err(want.error("has another number of texts than `input_ids`").at_file(file)),
+    };
+    if width != artifact.program.d_model {
+        return Err(want
+            .error(format!("has vectors of {width}, the model of {}", artifact.program.d_model))
+            .at_file(file));
+    }
+    let ids = integers(&ids).map_err(|e| e.at_file(file))?;
+    let mask = match golden.get("attention_mask") {
+        Some(m) if m.shape.iter().product::<usize>() == ids.len() => integers(&m).map_err(|e| e.at_file(file))?,
+        Some(m) => return Err(m.error("has another shape than `input_ids`").at_file(file)),
+        None => vec![1; ids.len()],
+    };
+    let want = want.to_f32().map_err(|e| e.at_file(file))?;
+    let length = ids.len() / texts.max(1);
+    let mut session = artifact.session(DotKernel::best());
+    let mut worst = 1f64;
+    for t in 0..texts {
+        let of = t * length..(t + 1) * length;
+        let text: Vec<u32> = of.filter(|i| mask[*i] != 0).map(|i| ids[i]).collect();
+        session.reset();
+        let got = session.run(&text)?.unwrap_or_default();
+        let pairs = got.iter().zip(&want[t * width..(t + 1) * width]);
+        let (mut dot, mut a, mut b) = (0f64, 0f64, 0f64);
+        for (x, y) in pairs.map(|(x, y)| (f64::from(*x), f64::from(*y))) {
+            (dot, a, b) = (dot + x * y, a + x * x, b + y * y);
+        }
+        worst = worst.min(dot / (a * b).sqrt().max(1e-30));
+    }
+    Ok(Closeness { texts, worst_cosine: worst })
+}
+
+/// Values of an I64 tensor that are small and not negative.
+fn integers(t: &crate::tensor::TensorView) -> Result<Vec<u32>> {
+    if t.dtype != DType::I64 {
+        return Err(t.error(format!("holds {}, I64 is expected", t.dtype.name())));
+    }
+    Ok(t.data.as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b).clamp(0, i64::from(u32::MAX)) as u32).collect())
 }
 
 fn real(logits: &[i32]) -> Vec<f64> {

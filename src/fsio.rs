@@ -46,6 +46,20 @@ impl std::ops::Deref for Mapped {
     }
 }
 
+impl Mapped {
+    /// Says that a part of this mapping is not needed soon, so that its pages do not count as memory of this process. It can be read as before.
+    pub fn release(&self, part: &[u8]) {
+        let Mapped::Map(m) = self else { return };
+        let at = (part.as_ptr() as usize).wrapping_sub(m.as_ptr() as usize);
+        if at >= m.len() || part.len() > m.len() - at {
+            return; // bytes that live elsewhere
+        }
+        // SAFETY: the mapping is read-only and of a file: dropped pages come back with the same bytes.
+        #[cfg(unix)]
+        let _ = unsafe { m.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, at, part.len()) };
+    }
+}
+
 /// # Errors
 /// `Io` with the path.
 pub fn map(path: &Path) -> Result<Mapped> {

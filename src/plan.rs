@@ -5,7 +5,7 @@ use crate::error::{Error, Kind, Result};
 use crate::format::packed;
 use crate::kernels::tables::TABLES_BYTES;
 use crate::kernels::vector::Pool;
-use crate::program::{codec, golden::Golden, KernelHint, OpKind, Program, TensorKind};
+use crate::program::{codec, golden::Golden, parts, KernelHint, OpKind, Program, TensorKind};
 use crate::target::{Role, Target};
 use serde::Serialize;
 
@@ -176,7 +176,8 @@ pub fn plan(p: &Program, extras: &Extras, target: &Target, heading: &Heading) ->
         None => usage.push(Usage::new("file", file, None)),
         Some(b) => {
             let mut flash = file;
-            flash.push(part("runtime", "code, budget", b.runtime_flash));
+            let plain = parts::needs(p).is_plain();
+            flash.push(part("runtime", "code, budget", if plain { b.runtime_flash } else { b.runtime_flash_all }));
             usage.push(Usage::new("flash", flash, Some(target.bytes(Role::Flash))));
             let mut ram = arena;
             let result = if p.embedding().is_some() { "embedding" } else { "logits" };

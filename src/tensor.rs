@@ -60,14 +60,50 @@ impl DType {
     }
 }
 
+/// Where the rows of a tensor are in its data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RowOrder {
+    /// Row r is row r.
+    #[default]
+    Stored,
+    /// The halves of each head lie side by side: row `h*d + i*(d/2) + k` is stored row `h*d + 2*k + i`, for d = `head_dim`.
+    Interleaved { head_dim: usize },
+    /// All queries, all keys, all values, where the tensor has for each of `groups` key heads its `queries` query heads, its key head
+    /// and its value head, `head_dim` rows each.
+    Grouped { groups: usize, queries: usize, head_dim: usize },
+}
+
+impl RowOrder {
+    /// The stored row that holds row `r`. No overflow for rows within the tensor.
+    pub fn stored(self, r: usize) -> usize {
+        match self {
+            RowOrder::Stored => r,
+            RowOrder::Interleaved { head_dim: d } => {
+                let (head, within, half) = (r / d * d, r % d, d / 2);
+                head + 2 * (within % half) + within / half
+            }
+            RowOrder::Grouped { groups, queries, head_dim: d } => {
+                let (group, slot, i) = (r / ((queries + 2) * d), r / d % (queries + 2), r % d);
+                let head = match slot.checked_sub(queries) {
+                    None => group * queries + slot,
+                    Some(0) => groups * queries + group,
+                    Some(_) => groups * (queries + 1) + group,
+                };
+                head * d + i
+            }
+        }
+    }
+}
+
 /// A tensor in a mapped file.
 #[derive(Debug, Clone)]
 pub struct TensorView<'a> {
     pub name: &'a str,
     pub dtype: DType,
     pub shape: &'a [usize],
-    /// Row-major, `product(shape)` elements.
+    /// Row-major, `product(shape)` elements, rows in the order of `rows`.
     pub data: &'a [u8],
+    pub rows: RowOrder,
     /// Offset of `data` in its file, for messages.
     pub offset: u64,
 }
@@ -78,7 +114,7 @@ impl TensorView<'_> {
         self.shape.iter().product()
     }
 
-    /// Decodes elements `start .. start + out.len()` to f32 (exact for bf16 and f16; f64 is rounded).
+    /// Decodes stored elements `start .. start + out.len()` to f32 (exact for bf16 and f16; f64 is rounded).
     ///
     /// # Errors
     /// `Input` if the type is no float, if the range is outside, or at the first NaN or infinity.
@@ -115,7 +151,9 @@ impl TensorView<'_> {
             DType::Block(b) => b.read(self.data, start, out),
             _ => {}
         }
-        if let Some(i) = out.iter().position(|v| !v.is_finite()) {
+        // The exponent of all ones, as a loop without a way out: it is what most of the time of a conversion goes to.
+        let odd = out.iter().fold(false, |odd, v| odd | (v.to_bits() & 0x7F80_0000 == 0x7F80_0000));
+        if let Some(i) = out.iter().position(|v| odd && !v.is_finite()) {
             let e = Error::input(format!("element {} is {}, only finite weights can be converted", start + i, out[i]));
             return Err(e
                 .at_tensor(self.name)
@@ -125,10 +163,18 @@ impl TensorView<'_> {
         Ok(())
     }
 
-    /// All elements.
+    /// All elements, rows in their proper order.
     pub fn to_f32(&self) -> Result<Vec<f32>> {
         let mut v = vec![0.0; self.elements()];
-        self.read_f32(0, &mut v)?;
+        match (self.rows, self.shape.first()) {
+            (RowOrder::Stored, _) | (_, None | Some(0)) => self.read_f32(0, &mut v)?,
+            (order, Some(rows)) => {
+                let width = v.len() / rows;
+                for r in 0..*rows {
+                    self.read_f32(order.stored(r) * width, &mut v[r * width..(r + 1) * width])?;
+                }
+            }
+        }
         Ok(v)
     }
 
@@ -144,5 +190,34 @@ impl TensorView<'_> {
 
     pub fn error(&self, message: impl Into<String>) -> Error {
         Error::input(message).at_tensor(self.name).at_offset(self.offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_permutation(order: RowOrder, rows: usize) -> bool {
+        let mut seen: Vec<usize> = (0..rows).map(|r| order.stored(r)).collect();
+        seen.sort_unstable();
+        seen == (0..rows).collect::<Vec<_>>()
+    }
+
+    #[test]
+    fn halves_side_by_side() {
+        let order = RowOrder::Interleaved { head_dim: 4 };
+        assert_eq!((0..8).map(|r| order.stored(r)).collect::<Vec<_>>(), [0, 2, 1, 3, 4, 6, 5, 7]);
+        assert!(is_permutation(RowOrder::Interleaved { head_dim: 16 }, 48));
+    }
+
+    #[test]
+    fn one_head_at_a_time() {
+        // Two heads of one row: the checkpoint has q0 k0 v0 q1 k1 v1, the file q0 q1 k0 k1 v0 v1.
+        let order = RowOrder::Grouped { groups: 2, queries: 1, head_dim: 1 };
+        assert_eq!((0..6).map(|r| order.stored(r)).collect::<Vec<_>>(), [0, 2, 4, 1, 3, 5]);
+        assert!(is_permutation(RowOrder::Grouped { groups: 3, queries: 4, head_dim: 5 }, 3 * 6 * 5));
+        // One key head: both orders are the same.
+        let one = RowOrder::Grouped { groups: 1, queries: 7, head_dim: 2 };
+        assert!((0..18).all(|r| one.stored(r) == r));
     }
 }

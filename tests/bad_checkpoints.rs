@@ -289,12 +289,30 @@ fn layers_missing() {
 
 #[test]
 fn tensors_that_have_no_place() {
-    for name in
-        ["model.layers.0.self_attn.q_proj.bias", "model.layers.1.mlp.up_proj.weight", "vision_tower.patch.weight", "x"]
-    {
+    for name in [
+        "model.layers.0.self_attn.q_norm.weight",
+        "model.layers.1.mlp.up_proj.weight",
+        "vision_tower.patch.weight",
+        "x",
+    ] {
         let c = Checkpoint::with(|c| c.tensors.push(Raw::f32(name, &[HIDDEN], &[0.0; HIDDEN])));
         refused(&c, &["have no place in this architecture", name, FILE, "hint: "]);
     }
+}
+
+/// A bias that the configuration is silent about is read; one that it denies is a contradiction.
+#[test]
+fn a_bias_that_the_configuration_does_not_promise() {
+    const BIAS: &str = "model.layers.0.self_attn.q_proj.bias";
+    let with_bias = |c: &mut Checkpoint| c.tensors.push(Raw::f32(BIAS, &[HIDDEN], &[0.5; HIDDEN]));
+    Bench::new(&Checkpoint::with(with_bias)).export(&[]).ok();
+    let denied = Checkpoint::with(|c| {
+        with_bias(c);
+        c.config["attention_bias"] = false.into();
+    });
+    refused(&denied, &["the configuration says that there is none", BIAS, "config.json"]);
+    let long = Checkpoint::with(|c| c.tensors.push(Raw::f32(BIAS, &[HIDDEN + 1], &[0.5; HIDDEN + 1])));
+    refused(&long, &["has shape [33]", BIAS, FILE]);
 }
 
 #[test]

@@ -74,10 +74,40 @@ fn other_side_files_that_are_no_json() {
 
 #[test]
 fn architecture_unknown() {
-    for name in ["Qwen2ForCausalLM", "MambaForCausalLM", "bitnetforcausallm", ""] {
+    for name in ["XLNetLMHeadModel", "LlamaForCausalLMEagle", "bitnetforcausallm", ""] {
         let b = config("architectures", json!([name]));
-        b.refused(&["is not supported yet, supported are bitnet, llama", name, CONFIG]);
+        b.refused(&["is not supported yet, supported are bitnet, llama", "whisper", name, CONFIG]);
     }
+}
+
+/// What is known but not read is refused with the reason, whatever else the configuration says.
+#[test]
+fn architectures_that_are_refused_by_name() {
+    for (class, model_type, reason) in [
+        ("MixtralForCausalLM", "mixtral", "mixture of experts"),
+        ("Qwen3MoeForCausalLM", "qwen3_moe", "mixture of experts"),
+        ("GptOssForCausalLM", "gpt_oss", "mixture of experts"),
+        ("DeepseekV3ForCausalLM", "deepseek_v3", "mixture of experts"),
+        ("Qwen3_5ForConditionalGeneration", "qwen3_5", "linear attention"),
+        ("Qwen3NextForCausalLM", "qwen3_next", "linear attention"),
+        ("HGRNBitForCausalLM", "", "recurrent"),
+        ("HGRNBitForCausalLM", "hgrn_bit", "recurrent"),
+        ("MambaForCausalLM", "mamba", "recurrent"),
+        ("PrismHadamardForCausalLM", "prism_hadamard_qwen35", "rotated basis"),
+        ("OLMoForCausalLM", "olmo", "OLMo-Bitnet"),
+        ("MiniCPM3ForCausalLM", "minicpm3", "latent attention"),
+        ("Gemma3nForConditionalGeneration", "gemma3n", "embeddings for each layer"),
+        ("T5ForConditionalGeneration", "t5", "an encoder with a decoder"),
+        ("LlamaForSequenceClassification", "llama", "classes"),
+    ] {
+        let set = |c: &mut Checkpoint| {
+            c.config["architectures"] = json!([class]);
+            c.config["model_type"] = json!(model_type);
+        };
+        Bench::new(&Checkpoint::with(set)).refused(&["is not supported", reason, CONFIG]);
+    }
+    config("num_local_experts", json!(8)).refused(&["`num_local_experts`", "mixture of experts", CONFIG]);
+    config("num_experts", json!("many")).refused(&["`num_experts`", CONFIG]);
 }
 
 #[test]
@@ -187,10 +217,12 @@ fn numbers_out_of_range() {
 #[test]
 fn variants_that_are_not_supported() {
     for (key, value, reason) in [
-        ("hidden_act", json!("gelu"), "supported are relu2 and silu"),
-        ("attention_bias", json!(true), "bias"),
+        ("hidden_act", json!("quick_gelu"), "supported are relu, relu2, silu"),
+        ("hidden_act", json!(1), "`hidden_act`"),
+        ("attention_bias", json!(true), "q_proj.bias"),
+        ("mlp_bias", json!(true), "gate_proj.bias"),
         ("attention_bias", json!("yes"), "true or false is expected"),
-        ("quantization_config", json!({"quant_method": "gptq"}), "supported is bitnet"),
+        ("quantization_config", json!({"quant_method": "gptq"}), "not binary or ternary"),
         ("quantization_config", json!({"bits": 4}), "quant_method"),
         (
             "quantization_config",
@@ -202,11 +234,13 @@ fn variants_that_are_not_supported() {
             json!({"quant_method": "bitnet", "linear_class": "x", "quantization_mode": "online"}),
             "linear_class",
         ),
-        ("rope_scaling", json!({"rope_type": "yarn", "factor": 4}), "supported are default, linear and llama3"),
+        ("rope_scaling", json!({"rope_type": "yarn", "factor": -4}), "factor"),
+        ("rope_scaling", json!({"rope_type": "spiral"}), "supported are default, linear"),
         ("rope_scaling", json!({"rope_type": "linear"}), "factor"),
         ("rope_scaling", json!({"rope_type": "linear", "factor": -1}), "factor"),
         ("rope_scaling", json!({"rope_type": "llama3", "factor": 8}), "low_freq_factor"),
-        ("partial_rotary_factor", json!(0.5), "partial_rotary_factor"),
+        ("partial_rotary_factor", json!(1.5), "partial_rotary_factor"),
+        ("partial_rotary_factor", json!(0.3), "an even number"),
         ("qat_config", json!({"scheme": {"weight": "w3"}}), "qat_config.scheme.weight"),
         ("qat_config", json!({}), "qat_config.scheme.weight"),
     ] {

@@ -508,7 +508,7 @@ fn tensors_of_other_methods() {
 
 #[test]
 fn rotated_weights_and_recurrent_models() {
-    refused(&llama(|c| c.config["model_type"] = json!("prism_hadamard_qwen35")), &["rotated basis"]);
+    refused(&llama(|c| c.config["hadamard_config"] = json!({"block": 1024})), &["rotated basis", "config.json"]);
     refused(&llama(|c| c.config["model_type"] = json!("hgrn_bit")), &["recurrent"]);
     let dir = tempfile::tempdir().unwrap();
     llama(|_| {}).write(dir.path());

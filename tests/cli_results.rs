@@ -103,7 +103,7 @@ fn json_of_an_export_and_an_evaluation() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("m.bitnet");
     let v = tool("export --model {} -o {} --json", &[&intent(), &out]).ok().json();
-    has_keys(&v["written"], "path bytes residual_frac_bits saturated");
+    has_keys(&v["written"], "path bytes residual_frac_bits saturated weights_seconds");
     let v = tool("eval {} --golden {} --json", &[&out, &intent().join("golden.safetensors")]).ok().json();
     has_keys(&v["golden"], "positions mean_kl same_top1 different_not_near_tie worst_logit_difference");
     let v = tool("verify {} --target host-scalar,host-simd --json", &[&out]).ok().json();

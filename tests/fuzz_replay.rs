@@ -94,6 +94,21 @@ fn torch_files() {
 }
 
 #[test]
+fn gguf_files() {
+    let data = |name: &str| {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/gguf").join(name);
+        std::fs::read(path).expect("the file")
+    };
+    // Changes in keys and tensor headers, then in the blocks.
+    let model = data("tiny-llama.gguf");
+    replay(&model, 0..900, bodies::gguf_file);
+    replay(&model, 0..model.len().min(9000), bodies::gguf_file);
+    let blocks = data("blocks.gguf");
+    replay(&blocks, 0..1500, bodies::gguf_file);
+    replay(&blocks, 1500..blocks.len(), bodies::gguf_file);
+}
+
+#[test]
 fn configurations() {
     let file = std::fs::read(fixture("golden/bitnet_online_bf16/config.json")).expect("the file");
     replay(&file, 0..file.len(), bodies::config_json);

@@ -104,7 +104,13 @@ fn codes_and_scales_are_carried_over_exactly() {
                 for c in 0..m.cols {
                     let s = got[c / width];
                     if let Some((shape, scales)) = &scales {
-                        assert_eq!(s as f32, scale_at(shape, scales, m, name, r, c), "{at} row {r}, column {c}: scale");
+                        let want = scale_at(shape, scales, m, name, r, c);
+                        // The mean of masters depends on the order of the reference's sum in its last bit; other scales are stored.
+                        let rounding = if matches!(m.source, Source::Master(_)) { 2e-7 * want } else { 0.0 };
+                        assert!(
+                            (s as f32 - want).abs() <= rounding,
+                            "{at} row {r}, column {c}: scale {s}, {want} is right"
+                        );
                     }
                     // What the float reference computes with differs from code times scale by roundings at most.
                     let product = f64::from(codes[c]) * s;

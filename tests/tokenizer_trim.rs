@@ -120,7 +120,8 @@ fn reachable(old: &Tokenizer, t: &Trimmed) {
             seen += 1;
         }
     }
-    assert!(seen * 2 > t.kept.len().saturating_sub(300), "only {seen} of {} were tried", t.kept.len());
+    // Tokens of a part of a word are not, where a text gets a space in front.
+    assert!(seen * 3 > t.kept.len().saturating_sub(300), "only {seen} of {} were tried", t.kept.len());
 }
 
 fn train(mut t: Tokenizer, trainer: TrainerWrapper) -> Value {
@@ -514,4 +515,29 @@ fn a_token_as_long_as_the_file() {
     file["added_tokens"][1]["id"] = 9.into();
     file["post_processor"]["special_tokens"]["<e>"]["ids"] = json!([5]);
     assert_eq!(to_size(&bytes(&file), 9).kept, [0, 1, 2, 3, 4, 5, 6, 7, 9]);
+}
+
+// ---- tokenizers of others ----
+
+/// Those of `$BITNET_TOKENIZERS`; where a folder is missing, the test says so.
+#[test]
+fn real_tokenizers() {
+    let folder = std::env::var_os("BITNET_TOKENIZERS").map(std::path::PathBuf::from);
+    for (name, least_of_all) in [("gpt2", 256), ("smollm2", 252), ("llama2", 3 + 256 + 1), ("bert-uncased", 5)] {
+        let Some(json) = folder.as_ref().and_then(|f| std::fs::read(f.join(name).join("tokenizer.json")).ok()) else {
+            println!("not run: no tokenizer {name} in $BITNET_TOKENIZERS");
+            continue;
+        };
+        let old = load(&json);
+        assert_eq!(least(&json), least_of_all, "{name}");
+        as_before(&json, &[TALE, "set the thermostat to 21.5 °C, please!"]);
+        let t = to_size(&json, 4000);
+        assert_eq!(t.kept.len(), 4000, "{name}");
+        // WordPiece has no bytes to fall back to, and its pieces are not spelled as texts.
+        let pieces = name == "bert-uncased";
+        sound(&old, &t, if pieces { &[] } else { &TEXTS[1..] });
+        if !pieces {
+            reachable(&old, &t);
+        }
+    }
 }

@@ -123,7 +123,11 @@ fn a_stride_of_a_dimension_of_one_may_be_anything() {
 fn a_folder_with_a_torch_file_is_exported() {
     let model = root().join("fixtures/golden/llama_bin");
     let mut tool = Command::new(env!("CARGO_BIN_EXE_bitnet-convert"));
-    let run = tool.args(["export", "--dry-run", "--quantize-weight", "1.58", "--model"]).arg(&model).output().unwrap();
+    let run = tool
+        .args(["export", "--dry-run", "--quantize-weight", "1.58", "--quantize-activation", "8", "--model"])
+        .arg(&model)
+        .output()
+        .unwrap();
     assert_eq!(run.status.code(), Some(0), "{}", String::from_utf8_lossy(&run.stderr));
 }
 

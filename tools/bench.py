@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """The figures of docs/benchmarks.md: fidelity, accuracy, what each width of the cache costs, instructions on an emulated Cortex-M7, host speed.
 
-usage: bench.py BINARY [--quick] [PART ...]   parts: fidelity flips accuracy cache cortex_m7 kernels host
+usage: bench.py BINARY [--quick] [PART ...]   parts: fidelity flips accuracy cache cortex_m7 kernels host convert
 
 Prints Markdown.  Instruction counts are exact and the same on every machine; host speed is a ratio within one run.
 Data that may not be in the project (HWU64, the held-out tales) is looked for in $BITNET_SHARED, default ../shared; what is missing is a line "not run".
 """
-import json, os, platform, re, subprocess, sys, tempfile
+import hashlib, json, os, platform, re, shutil, subprocess, sys, tempfile, time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -198,12 +198,73 @@ def host():
     table(("kernel", "times scalar"), rows)
 
 
+def memory(pid):
+    """Peak resident set, and what of the present one is no page of a file, in MB."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return None
+    found = [re.search(rf"{k}:\s+(\d+) kB", status) for k in ("VmHWM", "RssAnon")]
+    return tuple(int(f.group(1)) / 1000 for f in found) if all(found) else None
+
+
+def convert():
+    print("## Conversion of a large checkpoint\n")
+    try:
+        import numpy  # noqa: F401
+    except ImportError:
+        print("not run: needs numpy\n")
+        return
+    size = 1 if QUICK else 4
+    if shutil.disk_usage(TMP.name).free < 1.5e9 * size:
+        print("not run: not enough space for temporary files\n")
+        return
+    folder = Path(TMP.name) / "big"
+    said = subprocess.run([sys.executable, ROOT / "tools/big_checkpoint.py", folder, str(size), "--layers", "1" if QUICK else "3"],
+                          capture_output=True, text=True, check=True).stdout.strip()
+    shards = sorted(folder.glob("*.safetensors"))
+    total = sum(s.stat().st_size for s in shards)
+
+    def cat():
+        began = time.monotonic()
+        with open(os.devnull, "wb") as null:
+            subprocess.run(["cat", *shards], stdout=null, check=True)
+        return total / 1e9 / (time.monotonic() - began)
+
+    cat()
+    reading = max(cat() for _ in range(3))
+    print(f"bf16 masters, {said}; the files are in the page cache, `cat` of them to /dev/null runs at {reading:.1f} GB/s. The weights stage reads all "
+          "weights twice, once for the scale of a tensor and once for its codes, and writes and hashes the result; peak memory is that of the "
+          "process until the stage ends, with the mapped pages of the checkpoint.\n")
+    rows, seen = [], set()
+    for threads in sorted({1, os.cpu_count()}):
+        out = Path(TMP.name) / "big.bitnet"
+        began = time.monotonic()
+        p = subprocess.Popen([BIN, "export", "-q", "--json", "--model", folder, "--format", "packed", "-o", out, "--kv-window", "64"],
+                             stdout=subprocess.PIPE, text=True, env={**os.environ, "BITNET_THREADS": str(threads)})
+        samples = []
+        while p.poll() is None:
+            samples.append((time.monotonic() - began, memory(p.pid)))
+            time.sleep(0.02)
+        wall = time.monotonic() - began
+        stage = json.loads(p.stdout.read())["written"]["weights_seconds"]
+        during = [m for at, m in samples if m and at < stage]
+        seen.add(hashlib.sha256(out.read_bytes()).hexdigest())
+        speed = total / 1e9 / stage
+        rows.append((threads, f"{speed:.2f} GB/s", f"{speed / reading:.2f}", f"{max(m[0] for m in during):.0f} MB", f"{max(m[1] for m in during):.0f} MB",
+                     f"{wall:.0f} s"))
+        out.unlink()
+    table(("threads", "weights stage", "of `cat`", "peak resident", "of it not file pages", "whole export with calibration and trace"), rows)
+    print("The files are the same, byte for byte.\n" if len(seen) == 1 else "**The files differ.**\n")
+    shutil.rmtree(folder)
+
+
 print("# Benchmarks\n")
 cpu = next((l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), platform.processor())
 print(f"Made by `make bench` on {cpu}, {os.cpu_count()} CPUs, {platform.system()} {platform.machine()}; "
       + subprocess.run(["arm-none-eabi-gcc", "--version"], capture_output=True, text=True).stdout.splitlines()[0]
       + "; " + subprocess.run(["qemu-system-arm", "--version"], capture_output=True, text=True).stdout.splitlines()[0] + ".\n")
-PARTS = (fidelity, flips, accuracy, cache, cortex_m7, kernels, host)
+PARTS = (fidelity, flips, accuracy, cache, cortex_m7, kernels, host, convert)
 WANTED = [a for a in sys.argv[2:] if not a.startswith("--")]
 for part in PARTS:
     if WANTED and part.__name__ not in WANTED:

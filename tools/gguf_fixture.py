@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Writes tests/data/gguf: a GGUF file with a tensor of every block layout that the Python package `gguf` decodes, metadata of every kind,
-and what the package decodes as f32 in a safetensors file. Needs `pip install gguf numpy`; deterministic.
+and what the package decodes as f32 in a safetensors file; and a tiny random llama with a byte-level tokenizer. Needs
+`pip install gguf numpy`; deterministic.
 
     python3 tools/gguf_fixture.py tests/data/gguf
 """
@@ -67,5 +68,63 @@ def main(out):
     (out / "blocks.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + b"".join(parts))
 
 
+def spelled():
+    """The characters that stand for the 256 bytes in byte-level vocabularies."""
+    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [b for b in range(256) if b not in plain]
+    return [chr(b) if b in plain else chr(256 + others.index(b)) for b in range(256)]
+
+
+def tiny_llama(out):
+    rng = np.random.default_rng(7)
+    width, heads, kv_heads, ffn, layers = 32, 4, 2, 64, 2
+    writer = gguf.GGUFWriter(out / "tiny-llama.gguf", "llama")
+    writer.add_block_count(layers)
+    writer.add_context_length(64)
+    writer.add_embedding_length(width)
+    writer.add_feed_forward_length(ffn)
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(kv_heads)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_freq_base(10000.0)
+    merges = ["t h", "th e", "\u0120 the", "i n"]
+    tokens = spelled() + [m.replace(" ", "") for m in merges] + ["<|end|>"]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    writer.add_token_list(tokens)
+    writer.add_token_types([1] * (len(tokens) - 1) + [3])
+    writer.add_token_merges(merges)
+    writer.add_bos_token_id(len(tokens) - 1)
+    writer.add_eos_token_id(len(tokens) - 1)
+    writer.add_add_bos_token(False)
+    writer.add_chat_template("{{ messages }}")
+
+    def matrix(name, rows, cols, kind=T.Q8_0):
+        x = rng.normal(0, 0.1, (rows, cols)).astype(np.float32)
+        writer.add_tensor(name, gguf.quants.quantize(x, kind), raw_dtype=kind)
+
+    def norm(name):
+        writer.add_tensor(name, np.ones(width, dtype=np.float32))
+
+    head = width // heads
+    matrix("token_embd.weight", len(tokens), width)
+    norm("output_norm.weight")
+    for i in range(layers):
+        norm(f"blk.{i}.attn_norm.weight")
+        norm(f"blk.{i}.ffn_norm.weight")
+        matrix(f"blk.{i}.attn_q.weight", heads * head, width, T.Q4_0)
+        matrix(f"blk.{i}.attn_k.weight", kv_heads * head, width, T.Q4_1)
+        matrix(f"blk.{i}.attn_v.weight", kv_heads * head, width, T.Q5_0)
+        matrix(f"blk.{i}.attn_output.weight", width, heads * head, T.Q5_1)
+        matrix(f"blk.{i}.ffn_gate.weight", ffn, width)
+        matrix(f"blk.{i}.ffn_up.weight", ffn, width, T.F16)
+        matrix(f"blk.{i}.ffn_down.weight", width, ffn, T.BF16)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
 if __name__ == "__main__":
     main(pathlib.Path(sys.argv[1]))
+    tiny_llama(pathlib.Path(sys.argv[1]))

@@ -1,6 +1,6 @@
 use super::Printer;
 use crate::error::{Error, Result};
-use crate::eval::{self, Accuracy, Fidelity, Perplexity};
+use crate::eval::{self, Accuracy, Closeness, Fidelity, Perplexity};
 use crate::runtime::Artifact;
 use crate::tokenizer::TextCodec;
 use clap::Args;
@@ -32,6 +32,7 @@ struct Output {
     tasks: Option<Accuracy>,
     text: Option<Perplexity>,
     golden: Option<Fidelity>,
+    embedding: Option<Closeness>,
 }
 
 impl Eval {
@@ -40,13 +41,24 @@ impl Eval {
             return Err(Error::usage("nothing to measure").hint("give `--tasks`, `--text` or `--golden`"));
         }
         let artifact = Artifact::open(&self.artifact)?;
-        artifact.need_logits()?;
+        let gives_vectors = artifact.program.embedding().is_some();
         let bar = printer.progress();
         let codec = || TextCodec::of(&artifact.packed);
         let output = Output {
             tasks: self.tasks.as_ref().map(|f| eval::tasks(&artifact, &codec()?, f, &bar)).transpose()?,
             text: self.text.as_ref().map(|f| eval::perplexity(&artifact, &codec()?, f, &bar)).transpose()?,
-            golden: self.golden.as_ref().map(|f| eval::fidelity(&artifact, f)).transpose()?,
+            golden: self
+                .golden
+                .as_ref()
+                .filter(|_| !gives_vectors)
+                .map(|f| eval::fidelity(&artifact, f))
+                .transpose()?,
+            embedding: self
+                .golden
+                .as_ref()
+                .filter(|_| gives_vectors)
+                .map(|f| eval::closeness(&artifact, f))
+                .transpose()?,
         };
         printer.result(&output, |out| {
             if let Some(a) = &output.tasks {
@@ -72,6 +84,9 @@ impl Eval {
                     f.same_top1, f.positions, f.different_not_near_tie
                 )?;
                 writeln!(out, "worst logit  {:.4} off", f.worst_logit_difference)?;
+            }
+            if let Some(c) = &output.embedding {
+                writeln!(out, "cosine       {:.9} at worst, of {} texts", c.worst_cosine, c.texts)?;
             }
             Ok(())
         })?;

@@ -129,6 +129,7 @@ struct WrittenOutput {
     bytes: u64,
     residual_frac_bits: u32,
     saturated: u64,
+    weights_seconds: f64,
 }
 
 impl Export {
@@ -196,6 +197,7 @@ impl Export {
             bytes: written.bytes,
             residual_frac_bits: written.residual_frac,
             saturated: written.saturated,
+            weights_seconds: written.weights_seconds,
         };
         let line = match format {
             Format::Packed => format!("wrote {} ({} bytes)", done.path, plan::group(done.bytes)),

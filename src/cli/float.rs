@@ -1,12 +1,13 @@
 //! `--float`: commands that compute a checkpoint by the float reference.
 
-use super::embed::{self, Embed, Embedding};
+use super::embed::Embed;
 use super::logits::Logits;
 use super::run::{self, Run};
+use super::vectors::{self, Embedding};
 use super::{parse_ids, Printer};
 use crate::error::{Error, Result};
 use crate::format::{safetensors, File};
-use crate::import::import;
+use crate::import;
 use crate::model::{Kind, Model, Pool, Pooling};
 use crate::reference::{pool, unit, Array, Input, Output, Reference};
 use crate::tensor::{DType, TensorView};
@@ -16,9 +17,14 @@ use serde::Serialize;
 use std::io::Write;
 use std::path::Path;
 
-fn load(path: &Path, printer: &Printer) -> Result<(Model, Reference)> {
-    let model = import(path)?;
+fn open(path: &Path, printer: &Printer) -> Result<Model> {
+    let model = import::open(path, &printer.progress())?;
     model.warnings.iter().for_each(|w| printer.warn(w));
+    Ok(model)
+}
+
+fn load(path: &Path, printer: &Printer) -> Result<(Model, Reference)> {
+    let model = open(path, printer)?;
     let reference = Reference::load(&model)?;
     Ok((model, reference))
 }
@@ -191,8 +197,7 @@ fn tokenizer(model: &Model, path: &Path) -> Result<HostTokenizer> {
 }
 
 pub fn run(r: &Run, printer: &Printer) -> Result<u8> {
-    let model = import(&r.artifact)?;
-    model.warnings.iter().for_each(|w| printer.warn(w));
+    let model = open(&r.artifact, printer)?;
     let codec = TextCodec::Host(Box::new(tokenizer(&model, &r.artifact)?));
     let prompt_ids = codec.encode(&r.prompt)?;
     if prompt_ids.is_empty() {
@@ -229,8 +234,7 @@ pub fn run(r: &Run, printer: &Printer) -> Result<u8> {
 }
 
 pub fn embed(e: &Embed, printer: &Printer) -> Result<u8> {
-    let model = import(&e.model)?;
-    model.warnings.iter().for_each(|w| printer.warn(w));
+    let model = open(&e.model, printer)?;
     if model.audio.is_some() {
         return Err(Error::unsupported("a speech model gives no embedding of a text").at_file(&e.model));
     }
@@ -252,5 +256,5 @@ pub fn embed(e: &Embed, printer: &Printer) -> Result<u8> {
         let embedding = vectors(&output, None, pooling).pop().unwrap_or_default();
         out.push(Embedding { text: text.clone(), input_ids: ids, embedding });
     }
-    embed::print(out, printer)
+    vectors::print(out, printer)
 }

@@ -13,6 +13,7 @@ mod logits;
 mod prune;
 mod run;
 mod targets;
+mod vectors;
 mod verify;
 
 use crate::error::{printable, Error, Result};

@@ -19,6 +19,9 @@ use crate::target::{Kind as TargetKind, Target};
 use crate::tokenizer::host::HostTokenizer;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::ScopedJoinHandle;
+use std::time::Instant;
 
 /// Greedy tokens recorded after each golden prompt.
 const GOLDEN_CONTINUATION: usize = 8;
@@ -61,6 +64,8 @@ pub struct Written {
     pub residual_frac: u32,
     /// Residual elements that reached the limit while the golden trace was recorded.
     pub saturated: u64,
+    /// How long converting the weights took, without calibration and trace.
+    pub weights_seconds: f64,
 }
 
 pub fn prepare(request: Request<'_>) -> Result<Prepared<'_>> {
@@ -134,7 +139,7 @@ impl Prepared<'_> {
         w.begin(Kind::Weights)?;
         progress.stage("converting weights", self.lowered.program.weights_len());
         let mut at = 0;
-        let calibrated = |k: TensorKind| k == TensorKind::StaticKeys;
+        let started = Instant::now();
         for i in 0..self.lowered.program.tensors.len() {
             if calibrated(self.lowered.program.tensors[i].kind) {
                 continue;
@@ -155,6 +160,27 @@ impl Prepared<'_> {
             self.lowered.program.tensors[i].scale = made.scale;
         }
         progress.done();
+        let weights_seconds = started.elapsed().as_secs_f64();
+        // Digests of the source are computed beside the stages that need one core only.
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let digests = self.full.then(|| scope.spawn(|| source_digests(model, &stop)));
+            let done = self.finish(w, at, digests, out, progress);
+            stop.store(true, Ordering::Relaxed);
+            done.map(|w| Written { weights_seconds, ..w })
+        })
+    }
+
+    /// Everything after the weights.
+    fn finish(
+        &mut self,
+        mut w: Writer,
+        mut at: u64,
+        digests: Option<ScopedJoinHandle<Vec<[u8; 32]>>>,
+        out: &Path,
+        progress: &dyn Progress,
+    ) -> Result<Written> {
+        let model = self.request.model;
         progress.stage("calibrating", 0);
         let part = w.map_open_section()?;
         let ranges = calibrate(&mut self.lowered.program, &part, &self.calibration_ids)?;
@@ -189,16 +215,12 @@ impl Prepared<'_> {
             w.section(Kind::Tokenizer, t)?;
         }
         w.section(Kind::Golden, &golden.encode())?;
-        if self.full {
-            progress.stage("hashing the source", model.files.iter().map(|f| f.len()).sum());
+        if let Some(digests) = digests {
+            progress.stage("hashing the source", 0);
+            let digests = digests.join().map_err(|_| Error::tool("the digests of the source were not computed"))?;
             let first = self.manifest.sources.len() - model.files.len();
-            for (f, s) in model.files.iter().zip(&mut self.manifest.sources[first..]) {
-                let mut sha = digest::Both::default();
-                for part in f.bytes().chunks(16 << 20) {
-                    sha.update(part);
-                    progress.advance(part.len() as u64);
-                }
-                s.sha256 = sha.finish().1.to_vec();
+            for (s, sha) in self.manifest.sources[first..].iter_mut().zip(digests) {
+                s.sha256 = sha.to_vec();
             }
             progress.done();
             w.section(Kind::Manifest, &self.manifest.to_bytes())?;
@@ -213,13 +235,34 @@ impl Prepared<'_> {
                 Error::input(format!("{bytes} bytes were written, {} were planned", self.plan.file_bytes)).at_file(out)
             );
         }
-        Ok(Written { bytes, residual_frac, saturated })
+        Ok(Written { bytes, residual_frac, saturated, weights_seconds: 0.0 })
     }
 
     fn layer_of_keys(&self, tensor: usize) -> usize {
         let uses = |op: &&crate::program::Op| matches!(op.kind, OpKind::KvWrite { keys: Some(k), .. } if k == tensor);
         self.lowered.program.ops.iter().find(uses).and_then(|o| o.layer).unwrap_or(0)
     }
+}
+
+/// Whether a tensor is made by calibration, not from weights.
+fn calibrated(k: TensorKind) -> bool {
+    k == TensorKind::StaticKeys
+}
+
+/// SHA-256 of every weight file; zeros if it was told to stop.
+fn source_digests(model: &Model, stop: &AtomicBool) -> Vec<[u8; 32]> {
+    let digest = |f: &crate::format::File| {
+        let mut sha = digest::Sha::default();
+        for part in f.bytes().chunks(4 << 20) {
+            if stop.load(Ordering::Relaxed) {
+                return [0; 32];
+            }
+            sha.update(part);
+            f.release(part);
+        }
+        sha.finish()
+    };
+    model.files.iter().map(digest).collect()
 }
 
 fn pad(w: &mut Writer, at: &mut u64, to: u64) -> Result<()> {

@@ -4,7 +4,7 @@ use super::gguf::{self, Metadata};
 use super::{safetensors, torch_bin};
 use crate::error::{Error, Result};
 use crate::fsio::{self, Mapped};
-use crate::tensor::{DType, TensorView};
+use crate::tensor::{DType, RowOrder, TensorView};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -29,12 +29,25 @@ pub enum Bytes {
     Owned(Vec<u8>),
 }
 
+/// Another name for a tensor or for a run of its rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alias {
+    /// Name in the file.
+    pub tensor: String,
+    pub shape: Vec<usize>,
+    /// Row of the stored tensor that it begins with.
+    pub first: usize,
+    pub rows: RowOrder,
+}
+
 /// A mapped file of tensors.
 pub struct File {
     pub path: PathBuf,
     map: Mapped,
     entries: Entries,
     metadata: Option<Metadata>,
+    /// Names in place of those of the file.
+    aliases: Option<BTreeMap<String, Alias>>,
 }
 
 impl File {
@@ -63,7 +76,7 @@ impl File {
             f => safetensors::parse(f),
         };
         let entries = entries.map_err(|e: Error| e.at_file(path))?;
-        Ok(File { path: path.to_path_buf(), map, entries, metadata })
+        Ok(File { path: path.to_path_buf(), map, entries, metadata, aliases: None })
     }
 
     /// The key-value part of a GGUF file.
@@ -71,17 +84,40 @@ impl File {
         self.metadata.as_ref()
     }
 
+    /// Gives the tensors other names; those of the file are not found any more.
+    pub fn set_names(&mut self, aliases: BTreeMap<String, Alias>) {
+        self.aliases = Some(aliases);
+    }
+
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.entries.keys().map(String::as_str)
+        let own = self.entries.keys().filter(|_| self.aliases.is_none());
+        own.chain(self.aliases.iter().flat_map(|a| a.keys())).map(String::as_str)
     }
 
     pub fn get(&self, name: &str) -> Option<TensorView<'_>> {
+        let Some(aliases) = &self.aliases else { return self.stored(name) };
+        let (name, alias) = aliases.get_key_value(name)?;
+        let whole = self.stored(&alias.tensor)?;
+        let stored_rows = whole.shape.first().copied().unwrap_or(1).max(1);
+        let (row, row_bytes) = (whole.elements() / stored_rows, whole.data.len() / stored_rows);
+        let rows = alias.shape.iter().product::<usize>() / row.max(1);
+        // The whole tensor may have more bytes than its rows: one scale behind all of them.
+        let (first, len) = match rows == stored_rows {
+            true => (0, whole.data.len()),
+            false => (alias.first.checked_mul(row_bytes)?, rows.checked_mul(row_bytes)?),
+        };
+        let data = whole.data.get(first..first.checked_add(len)?)?;
+        let offset = whole.offset + first as u64;
+        Some(TensorView { name, shape: &alias.shape, data, offset, rows: alias.rows, ..whole })
+    }
+
+    fn stored(&self, name: &str) -> Option<TensorView<'_>> {
         let (name, e) = self.entries.get_key_value(name)?;
         let (data, offset) = match &e.data {
             Bytes::At(r) => (&self.map[r.clone()], r.start as u64),
             Bytes::Owned(v) => (&v[..], 0),
         };
-        Some(TensorView { name, dtype: e.dtype, shape: &e.shape, data, offset })
+        Some(TensorView { name, dtype: e.dtype, shape: &e.shape, data, rows: RowOrder::Stored, offset })
     }
 
     pub fn len(&self) -> u64 {
@@ -90,6 +126,11 @@ impl File {
 
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// See [`Mapped::release`].
+    pub fn release(&self, part: &[u8]) {
+        self.map.release(part);
     }
 
     /// The whole file, for its digest.

@@ -92,7 +92,6 @@ pub struct Draft {
     pub logits_scale: f64,
     pub logits_softcap: Option<f64>,
     pub pooler: Option<Linear>,
-    pub pooling: Option<Pooling>,
     pub audio: Option<Audio>,
 }
 
@@ -115,7 +114,6 @@ impl Draft {
             logits_scale: 1.0,
             logits_softcap: None,
             pooler: None,
-            pooling: None,
             audio: None,
         }
     }
@@ -226,7 +224,7 @@ impl Builder {
     }
 
     /// How the states become one vector: as `modules.json` says; embedding models of the BitNet family take the last token, to unit length.
-    pub fn pooling(&self) -> Option<Pooling> {
+    fn pooling(&self) -> Option<Pooling> {
         let bitnet = self.c.is_base_model() && self.has("model.layers.0.self_attn.q_proj.norm.weight");
         self.c.pooling.or(bitnet.then_some(Pooling { pool: Pool::Last, normalize: true }))
     }
@@ -291,6 +289,7 @@ impl Builder {
         }
         let tokens = super::tokens::Tokens::read(&self.c, draft.kind, d.vocab)?;
         let architecture = self.cfg().str("model_type").or(self.cfg().class()).unwrap_or("bert").to_string();
+        let pooling = if draft.head.is_none() || draft.kind == Kind::Encoder { self.pooling() } else { None };
         let c = self.c;
         Ok(Model {
             name: c.name,
@@ -318,7 +317,7 @@ impl Builder {
             logits_scale: draft.logits_scale,
             logits_softcap: draft.logits_softcap,
             pooler: draft.pooler,
-            pooling: draft.pooling,
+            pooling,
             audio: draft.audio,
             bos: tokens.bos,
             eos: tokens.eos,

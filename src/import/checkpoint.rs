@@ -1,9 +1,10 @@
 //! The files of a checkpoint: weights, configuration, tokenizer. No meaning yet.
 
 use super::config::Config;
-use super::pooling;
+use super::{gguf, pooling};
 use crate::digest::sha256;
 use crate::error::{Error, Result};
+use crate::format::file::Alias;
 use crate::format::File;
 use crate::fsio::read_capped;
 use crate::limits::{MAX_JSON_BYTES, MAX_TOKENIZER_BYTES};
@@ -24,10 +25,15 @@ pub struct Checkpoint {
     /// Tensor name without the prefixes that uploads differ in → where it is.
     index: BTreeMap<String, TensorRef>,
     pub sources: Vec<(String, u64, [u8; 32])>,
+    /// What a person should know about the reading.
+    pub warnings: Vec<String>,
 }
 
 impl Checkpoint {
     pub fn open(path: &Path) -> Result<Checkpoint> {
+        if let Some(file) = gguf_file(path)? {
+            return Checkpoint::from_gguf(&file);
+        }
         let dir = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new(".")) };
         let mut sources = Vec::new();
         let mut side = |name: &str, cap: u64| -> Result<Option<(PathBuf, Vec<u8>)>> {
@@ -73,7 +79,44 @@ impl Checkpoint {
         let name = full.file_name().map_or("model".into(), |n| n.to_string_lossy().into_owned());
         let index = index_tensors(&files)?;
         let chat_template = template.or(in_config).unwrap_or_default();
-        Ok(Checkpoint { name, config, generation, tokenizer_json, chat_template, pooling, files, index, sources })
+        Ok(Checkpoint {
+            name,
+            config,
+            generation,
+            tokenizer_json,
+            chat_template,
+            pooling,
+            files,
+            index,
+            sources,
+            warnings: Vec::new(),
+        })
+    }
+
+    /// A GGUF file holds everything: weights, configuration and tokenizer.
+    fn from_gguf(path: &Path) -> Result<Checkpoint> {
+        let mut files = gguf::open(path)?;
+        let g = gguf::GgufCheckpoint::read(&files)?;
+        let mut names: Vec<BTreeMap<String, Alias>> = vec![BTreeMap::new(); files.len()];
+        for (name, r) in g.names {
+            let alias = Alias { tensor: r.tensor, shape: r.shape, first: r.first, rows: r.rows };
+            names[r.file].insert(name, alias);
+        }
+        files.iter_mut().zip(names).for_each(|(f, n)| f.set_names(n));
+        let index = index_tensors(&files)?;
+        let name = path.file_stem().map_or("model".into(), |n| n.to_string_lossy().into_owned());
+        Ok(Checkpoint {
+            name,
+            config: Config::from_value(path, g.config),
+            generation: None,
+            tokenizer_json: g.tokenizer_json,
+            chat_template: g.chat_template,
+            pooling: None,
+            files,
+            index,
+            sources: Vec::new(),
+            warnings: g.warnings,
+        })
     }
 
     /// A tensor by its name in the `model.` dialect.
@@ -126,6 +169,30 @@ impl Checkpoint {
     /// Names that nobody asked for, so that nothing is dropped silently.
     pub fn unused(&self, used: &BTreeSet<String>) -> Vec<String> {
         self.index.values().filter(|r| !used.contains(&r.name)).map(|r| r.name.clone()).collect()
+    }
+}
+
+/// The GGUF file that a path means: itself, or the only one of a folder without other weights.
+fn gguf_file(path: &Path) -> Result<Option<PathBuf>> {
+    let is_gguf = |p: &Path| p.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
+    if path.is_file() {
+        return Ok(is_gguf(path).then(|| path.to_path_buf()));
+    }
+    if path.join("config.json").is_file() {
+        return Ok(None);
+    }
+    let entries = std::fs::read_dir(path).map_err(|e| Error::io("list the folder", path, &e))?;
+    let mut found: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| is_gguf(p)).collect();
+    found.sort();
+    let parts = |p: &PathBuf| p.to_string_lossy().contains("-of-");
+    match found.len() {
+        0 => Ok(None),
+        n if n == 1 || found.iter().all(parts) => Ok(found.into_iter().next()),
+        n => {
+            let names: Vec<_> = found.iter().filter_map(|p| p.file_name()).map(|n| n.to_string_lossy()).collect();
+            let e = Error::usage(format!("the folder holds {n} GGUF files: {}", names.join(", "))).at_file(path);
+            Err(e.hint("name one of them"))
+        }
     }
 }
 

@@ -21,6 +21,11 @@ impl Config {
         Ok(Config { path: path.to_path_buf(), root })
     }
 
+    /// A configuration that another file implies; `path` is that file.
+    pub fn from_value(path: &Path, root: Value) -> Config {
+        Config { path: path.to_path_buf(), root }
+    }
+
     /// A value by a dotted path; JSON null counts as absent. Models with several parts keep the language model under `text_config`, which wins.
     pub fn get(&self, key: &str) -> Option<&Value> {
         let from = |root| key.split('.').try_fold(root, |v: &Value, k| v.get(k)).filter(|v| !v.is_null());
@@ -145,5 +150,10 @@ impl Config {
             Value::Array(a) => a.iter().map(one).collect(),
             v => Ok(vec![one(v)?]),
         }
+    }
+
+    /// The first of these keys that is there.
+    pub fn has_any(&self, keys: &[&str]) -> Option<String> {
+        keys.iter().find(|k| self.get(k).is_some()).map(|k| (*k).to_string())
     }
 }

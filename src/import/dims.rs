@@ -93,6 +93,18 @@ impl Dims {
         Ok(Dims { vocab, d_model, ffn, layers, heads, kv_heads, head_dim, context })
     }
 
+    /// For architectures without shared keys, whose heads fill the width exactly, whatever other keys say.
+    ///
+    /// # Errors
+    /// `Input` if they do not.
+    pub fn full_heads(self, cfg: &Config) -> Result<Dims> {
+        if self.q() != self.d_model {
+            let what = format!("{} heads of {} do not fill the width of {}", self.heads, self.head_dim, self.d_model);
+            return Err(cfg.error(what));
+        }
+        Ok(Dims { kv_heads: self.heads, ..self })
+    }
+
     /// Width of all queries, and of the attention result.
     pub fn q(&self) -> usize {
         self.heads * self.head_dim

@@ -49,7 +49,7 @@ pub fn is_remote(spec: &Path) -> bool {
     }
 }
 
-/// Reads a checkpoint folder (or a `.safetensors` or `.bin` file with its `config.json` beside it).
+/// Reads a checkpoint folder, a `.safetensors` or `.bin` file with its `config.json` beside it, or a `.gguf` file.
 ///
 /// # Errors
 /// `Input` for damaged or contradictory files, `Unsupported` with the list of what is supported.
@@ -58,7 +58,7 @@ pub fn import(path: &Path) -> Result<Model> {
         let looks_like_hub = path.is_relative()
             && path.components().count() == 2
             // `bitnet-b1.58-2B-4T` has an extension, too.
-            && path.extension().is_none_or(|e| e != "safetensors" && e != "bin");
+            && path.extension().is_none_or(|e| e != "safetensors" && e != "bin" && e != "gguf");
         let e = Error::usage("there is no such folder or file").at_file(path);
         return Err(if looks_like_hub && cfg!(not(feature = "hub")) {
             e.hint("models are read from local folders in this version; fetch it first, e.g. with `hf download`")
@@ -70,7 +70,9 @@ pub fn import(path: &Path) -> Result<Model> {
     let checkpoint = checkpoint::Checkpoint::open(path)?;
     lowbit::refuse(&checkpoint)?;
     let hints = lowbit::Hints::of(&checkpoint)?;
+    let warnings = checkpoint.warnings.clone();
     let mut model = arch::read(checkpoint)?;
+    model.warnings.extend(warnings);
     lowbit::finish(&mut model, &hints)?;
     Ok(model)
 }

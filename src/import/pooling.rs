@@ -67,3 +67,55 @@ pub fn pooling(cfg: &Config, normalize: bool) -> Result<Pooling> {
     };
     Ok(Pooling { pool, normalize })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listed(json: &str) -> Result<Option<Modules>> {
+        modules(Path::new("modules.json"), json.as_bytes())
+    }
+
+    #[test]
+    fn modules_of_a_usual_model() {
+        let list = r#"[{"type": "sentence_transformers.models.Transformer", "path": ""},
+            {"type": "sentence_transformers.models.Pooling", "path": "1_Pooling"},
+            {"type": "sentence_transformers.models.Normalize", "path": "2_Normalize"}]"#;
+        let m = listed(list).unwrap().unwrap();
+        assert_eq!((m.pooling.as_str(), m.normalize), ("1_Pooling", true));
+        assert!(listed("[]").unwrap().is_none());
+    }
+
+    #[test]
+    fn modules_that_are_refused() {
+        for (json, reason) in [
+            ("{", "no valid JSON"),
+            ("{}", "a list of modules"),
+            ("[1]", "no `type`"),
+            (r#"[{"type": "x.Dense", "path": "2_Dense"}]"#, "`Dense`"),
+            (r#"[{"type": "x.Pooling", "path": "../secret"}]"#, "no folder of a module"),
+            (r#"[{"type": "x.Pooling", "path": ".."}]"#, "no folder of a module"),
+            (r#"[{"type": "x.Pooling"}]"#, "no folder of a module"),
+        ] {
+            let said = listed(json).err().expect(json).to_string();
+            assert!(said.contains(reason) && said.contains("modules.json"), "{json}: {said}");
+        }
+    }
+
+    #[test]
+    fn exactly_one_way_to_pool() {
+        let of = |json: &str| pooling(&Config::parse(Path::new("config.json"), json.as_bytes()).unwrap(), true);
+        let pool = |json| of(json).unwrap().pool;
+        assert_eq!(pool(r#"{"pooling_mode_mean_tokens": true, "pooling_mode_cls_token": false}"#), Pool::Mean);
+        assert_eq!(pool(r#"{"pooling_mode_cls_token": true}"#), Pool::First);
+        assert_eq!(pool(r#"{"pooling_mode": "lasttoken"}"#), Pool::Last);
+        for json in [
+            "{}",
+            r#"{"pooling_mode_max_tokens": true}"#,
+            r#"{"pooling_mode_mean_tokens": true, "pooling_mode_cls_token": true}"#,
+            r#"{"pooling_mode_mean_tokens": 1}"#,
+        ] {
+            assert!(of(json).is_err(), "{json}");
+        }
+    }
+}

@@ -4,11 +4,14 @@ use super::{Constants, Lowered, Origin};
 use crate::bytes::put_u32;
 use crate::encoding::fixed::Scale;
 use crate::encoding::lowbit::Encoding;
+use crate::encoding::planes::{planes, Width};
 use crate::error::{Error, Result};
-use crate::model::{Form, Matrix, Model, TensorRef, WeightRule};
+use crate::model::{Form, Matrix, Model, RowReader, Source, TensorRef, WeightRule};
+use crate::parallel;
 use crate::program::{ScaleMode, Tensor, TensorKind};
 use crate::tensor::DType;
 use crate::transform::quantize::{absmax_row, power_row, Fit, MeanAbs};
+use std::ops::Range;
 
 /// Receives bytes in order.
 pub type Sink<'a> = dyn FnMut(&[u8]) -> Result<()> + 'a;
@@ -86,34 +89,85 @@ fn encoding(t: &Tensor) -> (Encoding, ScaleMode) {
     }
 }
 
+/// Weights that are converted at once: enough to be worth a hand-over, little enough to stay in a cache.
+const PART: usize = 1 << 19;
+
+/// Packed rows with their scales.
+type Part = (Vec<u8>, Vec<f64>);
+
+/// Makes all rows of a tensor on all cores, in parts that do not depend on their number, and hands the bytes over in order. Returns all scales.
+fn by_parts(
+    t: &Tensor,
+    reader: &RowReader,
+    make: impl Fn(Range<usize>, &mut Part) -> Result<()> + Sync,
+    sink: &mut Sink,
+) -> Result<Vec<f64>> {
+    let (enc, mode) = encoding(t);
+    let step = (PART / t.cols.max(1)).max(1);
+    let mut scales = Vec::new();
+    let part = |i: usize| {
+        let rows = i * step..t.rows.min((i + 1) * step);
+        let mut part = (vec![0; rows.len() * enc.stride(t.cols)], Vec::new());
+        make(rows.clone(), &mut part)?;
+        reader.release(rows);
+        Ok(part)
+    };
+    parallel::in_order(t.rows.div_ceil(step), part, |(bytes, more): Part| {
+        sink(&bytes)?;
+        scales.extend(more);
+        if mode == ScaleMode::One {
+            scales.truncate(1);
+        }
+        Ok(())
+    })?;
+    reader.release_all();
+    Ok(scales)
+}
+
+/// Scales as the tensor holds them: one, or one for each unit.
+fn produced(t: &Tensor, scales: &[f64], r: &TensorRef) -> Result<Produced> {
+    let scales: Vec<Scale> = scales.iter().map(|s| scale(*s, r)).collect::<Result<_>>()?;
+    match (encoding(t).1, scales.first()) {
+        (ScaleMode::One, Some(one)) => Ok(Produced { scale: *one, scales: Vec::new() }),
+        _ => {
+            let (scale, scales) = relative(&scales);
+            Ok(Produced { scale, scales })
+        }
+    }
+}
+
 fn rows(model: &Model, m: &Matrix, plus: Option<&Matrix>, t: &Tensor, sink: &mut Sink) -> Result<Produced> {
     let (enc, _) = encoding(t);
     let dtype = model.tensor(&m.tensor).dtype;
     let reader = model.rows(m)?;
-    let mut row = vec![0f32; t.cols];
     let mut added = vec![0f32; t.cols];
     if let Some(p) = plus {
         model.rows(p)?.read(0, &mut added)?;
     }
-    let mut codes = vec![0; t.cols];
-    let mut packed = vec![0; enc.stride(t.cols)];
-    let mut scales = Vec::with_capacity(t.rows);
-    for i in 0..t.rows {
-        reader.read(i, &mut row)?;
-        row.iter_mut().zip(&added).for_each(|(w, a)| *w += a);
-        let s = match enc {
-            // f32 has more bits than 16 in any case; there the absolute maximum uses them best.
-            Encoding::Int16 if dtype == DType::F32 => absmax_row(&row, 32_767.0, &mut codes),
-            Encoding::Int16 => power_row(&row, &mut codes),
-            _ => absmax_row(&row, 127.0, &mut codes),
-        };
-        scales.push(positive(s, &m.tensor)?);
-        packed.fill(0);
-        enc.pack_row(&codes, &mut packed);
-        sink(&packed)?;
-    }
-    let (scale, scales) = relative(&scales);
-    Ok(Produced { scale, scales })
+    let make = |rows: Range<usize>, (bytes, scales): &mut Part| {
+        let (mut row, mut codes) = (vec![0f32; t.cols], vec![0; t.cols]);
+        for (i, packed) in rows.zip(bytes.chunks_mut(enc.stride(t.cols))) {
+            reader.read(i, &mut row)?;
+            if plus.is_some() {
+                row.iter_mut().zip(&added).for_each(|(w, a)| *w += a);
+            }
+            scales.push(match enc {
+                // f32 has more bits than 16 in any case; there the absolute maximum uses them best.
+                Encoding::Int16 if dtype == DType::F32 => absmax_row(&row, 32_767.0, &mut codes),
+                Encoding::Int16 => power_row(&row, &mut codes),
+                _ => absmax_row(&row, 127.0, &mut codes),
+            });
+            enc.pack_row(&codes, packed);
+        }
+        Ok(())
+    };
+    let scales = by_parts(t, &reader, make, sink)?;
+    produced(t, &scales, &m.tensor)
+}
+
+/// A scale of the checkpoint; a unit of zeros may have scale 0, where any other does as well.
+fn scale(v: f64, r: &TensorRef) -> Result<Scale> {
+    positive(if v == 0.0 { f64::MIN_POSITIVE.sqrt() } else { v }, r)
 }
 
 fn positive(v: f64, r: &TensorRef) -> Result<Scale> {
@@ -124,75 +178,118 @@ fn positive(v: f64, r: &TensorRef) -> Result<Scale> {
 fn low_bit(model: &Model, weight: &Matrix, rule: Option<WeightRule>, t: &Tensor, sink: &mut Sink) -> Result<Produced> {
     let (enc, mode) = encoding(t);
     let reader = model.rows(weight)?;
-    let mut packed = vec![0; enc.stride(t.cols)];
-    let mut codes = vec![0; t.cols];
-    let Some(rule) = rule else {
-        if weight.source.form() == Form::Float {
+    let fit = match rule {
+        None if weight.source.form() == Form::Float => {
             let e = Error::input("holds float weights where stored codes were announced");
             return Err(e.at_tensor(&weight.tensor.name));
         }
-        let mut stored = vec![0i8; t.cols];
-        let mut scales = Vec::new();
-        for r in 0..t.rows {
-            let before = scales.len();
-            reader.read_codes(r, &mut stored, &mut scales)?;
-            if mode == ScaleMode::One {
-                scales.truncate(1);
-            }
-            debug_assert!(mode == ScaleMode::One || scales.len() > before);
-            codes.iter_mut().zip(&stored).for_each(|(c, s)| *c = i32::from(*s));
-            packed.fill(0);
-            enc.pack_row(&codes, &mut packed);
-            sink(&packed)?;
-        }
-        let scales: Vec<Scale> = scales.into_iter().map(|s| positive(s, &weight.tensor)).collect::<Result<_>>()?;
-        if mode == ScaleMode::One {
-            return Ok(Produced { scale: scales[0], scales: Vec::new() });
-        }
-        let (scale, scales) = relative(&scales);
-        return Ok(Produced { scale, scales });
+        None => reader.fit(),
+        Some(rule) if mode == ScaleMode::One => Some(one_fit(&reader, rule, t)?),
+        Some(_) => None,
     };
-    let mut row = vec![0f32; t.cols];
-    let one = match mode {
-        ScaleMode::One => {
+    // Values that are stored one by one, in an encoding that has exactly the codes of the rule.
+    let raw = matches!(weight.source, Source::Float | Source::Master(_));
+    let by_bits = |fit: &Fit| {
+        let known = reader.stored_bytes(0).is_some_and(|(_, d)| matches!(d, DType::Bf16 | DType::F16 | DType::F32));
+        raw && known && fit.is_binary() == (enc == Encoding::Binary1)
+    };
+    if let Some(fit) = fit.filter(by_bits) {
+        let scales = by_parts(t, &reader, |rows, part| by_threshold(&reader, &fit, enc, t.cols, rows, part), sink)?;
+        return produced(t, &scales, &weight.tensor);
+    }
+    let make = |rows: Range<usize>, (bytes, scales): &mut Part| {
+        let (mut row, mut codes, mut stored) = (vec![0f32; t.cols], vec![0; t.cols], vec![0i8; t.cols]);
+        for (r, packed) in rows.zip(bytes.chunks_mut(enc.stride(t.cols))) {
+            match rule {
+                None => {
+                    reader.read_codes(r, &mut stored, scales)?;
+                    codes.iter_mut().zip(&stored).for_each(|(c, s)| *c = i32::from(*s));
+                }
+                Some(rule) => {
+                    reader.read_raw(r, &mut row)?;
+                    round(rule, fit, mode, &row, &mut codes, scales);
+                }
+            }
+            enc.pack_row(&codes, packed);
+        }
+        Ok(())
+    };
+    let scales = by_parts(t, &reader, make, sink)?;
+    produced(t, &scales, &weight.tensor)
+}
+
+/// The rule fitted to all rows of a matrix.
+fn one_fit(reader: &RowReader, rule: WeightRule, t: &Tensor) -> Result<Fit> {
+    let step = (PART / t.cols.max(1)).max(1);
+    let mut mean = MeanAbs::default();
+    let part = |i: usize| {
+        let (mut mean, mut row) = (MeanAbs::default(), vec![0f32; t.cols]);
+        for r in i * step..t.rows.min((i + 1) * step) {
+            reader.read_raw(r, &mut row)?;
+            mean.add(&row);
+        }
+        Ok(mean)
+    };
+    parallel::in_order(t.rows.div_ceil(step), part, |part| {
+        mean.join(part);
+        Ok(())
+    })?;
+    Ok(Fit::new(rule, mean))
+}
+
+/// Codes of a row by a rule with one fit, or with one for each unit, whose scales are added.
+fn round(rule: WeightRule, one: Option<Fit>, mode: ScaleMode, row: &[f32], codes: &mut [i32], scales: &mut Vec<f64>) {
+    let unit = match mode {
+        ScaleMode::Group(g) => g,
+        _ => row.len(),
+    };
+    for (part, out) in row.chunks(unit).zip(codes.chunks_mut(unit)) {
+        let fit = one.unwrap_or_else(|| {
             let mut mean = MeanAbs::default();
-            for r in 0..t.rows {
-                reader.read(r, &mut row)?;
-                mean.add(&row);
-            }
-            Some(Fit::new(rule, mean))
-        }
-        _ => None,
+            mean.add(part);
+            Fit::new(rule, mean)
+        });
+        scales.push(fit.scale);
+        out.iter_mut().zip(part).for_each(|(c, w)| *c = fit.code(*w));
+    }
+}
+
+/// Rows of masters with one fit: a code tells only on which side of a threshold a weight lies. All weights are finite, the fit has read them.
+fn by_threshold(
+    reader: &RowReader,
+    fit: &Fit,
+    enc: Encoding,
+    cols: usize,
+    rows: Range<usize>,
+    (bytes, scales): &mut Part,
+) -> Result<()> {
+    let Some((_, dtype)) = reader.stored_bytes(rows.start) else {
+        return Err(Error::input("holds fewer rows than announced"));
     };
-    let mut scales = Vec::new();
-    for r in 0..t.rows {
-        reader.read(r, &mut row)?;
-        let unit = match mode {
-            ScaleMode::Group(g) => g,
-            _ => t.cols,
+    let least = match dtype {
+        DType::Bf16 => fit.least(0x7F80, |b| f32::from_bits(b << 16)),
+        DType::F16 => fit.least(0x7C00, |b| half::f16::from_bits(b as u16).to_f32()),
+        _ => fit.least(0x7F80_0000, f32::from_bits),
+    };
+    let width = if dtype == DType::F32 { Width::ThirtyTwo } else { Width::Sixteen };
+    let stride = enc.stride(cols);
+    let mut minus = vec![0; 4 * cols.div_ceil(32)];
+    for (r, packed) in rows.zip(bytes.chunks_mut(stride)) {
+        let Some((values, _)) = reader.stored_bytes(r) else {
+            return Err(Error::input("holds fewer rows than announced"));
         };
-        for (part, out) in row.chunks(unit).zip(codes.chunks_mut(unit)) {
-            let fit = one.unwrap_or_else(|| {
-                let mut mean = MeanAbs::default();
-                mean.add(part);
-                Fit::new(rule, mean)
-            });
-            if one.is_none() {
-                scales.push(positive(fit.scale, &weight.tensor)?);
-            }
-            out.iter_mut().zip(part).for_each(|(c, w)| *c = fit.code(*w));
+        if enc == Encoding::Ternary2 {
+            let (p, m) = packed.split_at_mut(stride / 2);
+            planes(width, values, least, p, m);
+            continue;
         }
-        packed.fill(0);
-        enc.pack_row(&codes, &mut packed);
-        sink(&packed)?;
+        // Binary: what is not negative is +1, padding stays 0.
+        planes(width, values, least, packed, &mut minus);
+        packed.iter_mut().zip(&minus).for_each(|(p, m)| *p = !m);
+        (cols..8 * stride).for_each(|i| packed[i / 8] &= !(1 << (i % 8)));
     }
-    match one {
-        Some(fit) => Ok(Produced { scale: positive(fit.scale, &weight.tensor)?, scales: Vec::new() }),
-        None => {
-            let (scale, scales) = relative(&scales);
-            Ok(Produced { scale, scales })
-        }
-    }
+    scales.push(fit.scale);
+    Ok(())
 }
 
 /// Key constants of one layer from the observed range of each channel: the middle becomes the centre, the range is spread over the

@@ -9,8 +9,6 @@ pub enum RowOrder {
     Stored,
     /// `(r / block) * of + offset + r % block`: a part of a fused matrix. A plain range of rows is one block.
     Strided { block: usize, of: usize, offset: usize },
-    /// Rotary pairs are neighbours in the file: row `h * d + i * (d / 2) + k` is stored row `h * d + 2 * k + i`, d = `head_dim`, i < 2.
-    Interleaved { head_dim: usize },
 }
 
 impl RowOrder {
@@ -24,10 +22,6 @@ impl RowOrder {
         match self {
             RowOrder::Stored => r,
             RowOrder::Strided { block, of, offset } => (r / block) * of + offset + r % block,
-            RowOrder::Interleaved { head_dim } => {
-                let (h, at) = (r / head_dim, r % head_dim);
-                h * head_dim + 2 * (at % (head_dim / 2)) + at / (head_dim / 2)
-            }
         }
     }
 }

@@ -37,9 +37,22 @@ pub struct MeanAbs {
 }
 
 impl MeanAbs {
+    /// Eight running sums, so that the loop needs no order of its own; they are joined in one order on every machine.
     pub fn add(&mut self, weights: &[f32]) {
-        self.sum += weights.iter().map(|w| f64::from(w.abs())).sum::<f64>();
+        let mut lanes = [0f64; 8];
+        let (eights, rest) = weights.as_chunks::<8>();
+        for eight in eights {
+            lanes.iter_mut().zip(eight).for_each(|(l, w)| *l += f64::from(w.abs()));
+        }
+        lanes.iter_mut().zip(rest).for_each(|(l, w)| *l += f64::from(w.abs()));
+        self.sum += lanes.iter().sum::<f64>();
         self.count += weights.len() as u64;
+    }
+
+    /// Adds what another part of the unit gave.
+    pub fn join(&mut self, part: MeanAbs) {
+        self.sum += part.sum;
+        self.count += part.count;
     }
 
     fn mean(self) -> f32 {
@@ -63,6 +76,11 @@ impl Fit {
         }
     }
 
+    /// Whether the codes are -1 and 1 only.
+    pub fn is_binary(&self) -> bool {
+        self.rule == WeightRule::BinaryMean
+    }
+
     /// The code of a weight.
     pub fn code(&self, w: f32) -> i32 {
         match self.rule {
@@ -75,6 +93,24 @@ impl Fit {
             }
             WeightRule::TernaryAbsmean => (w * self.inverse).round_ties_even().clamp(-1.0, 1.0) as i32,
         }
+    }
+
+    /// The smallest bit pattern of a positive float whose code is not 0 (ternary) or that is not 0 (binary), among patterns below `end`, the
+    /// pattern of infinity; `end` if there is none. `value` gives the float of a pattern and grows with it.
+    pub fn least(&self, end: u32, value: impl Fn(u32) -> f32) -> u32 {
+        if self.rule == WeightRule::BinaryMean {
+            return 1;
+        }
+        let (mut low, mut high) = (1, end);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.code(value(middle)) == 0 {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
     }
 
     /// What the trained network computes with in place of `w`, with the roundings of f32.
@@ -90,10 +126,12 @@ impl Fit {
 /// One row as signed integers with `qmax` for its absolute maximum; returns what a code stands for.
 /// The rule of int8 embeddings: t = qmax / max(max|row|, 1e-5), code = round(w t).
 pub fn absmax_row(row: &[f32], qmax: f32, codes: &mut [i32]) -> f64 {
-    let most = row.iter().fold(0f32, |m, w| m.max(w.abs()));
+    let most = row.iter().fold(0f32, |m, w| if w.abs() > m { w.abs() } else { m });
     let t = qmax / most.max(1e-5);
     for (c, w) in codes.iter_mut().zip(row) {
-        *c = (w * t).round_ties_even().clamp(-qmax, qmax) as i32;
+        // |w t| < 2^22: adding and taking away 1.5 * 2^23 rounds to the nearest integer, halves to even.
+        let rounded = (w * t + 12_582_912.0) - 12_582_912.0;
+        *c = rounded.clamp(-qmax, qmax) as i32;
     }
     1.0 / f64::from(t)
 }
@@ -126,5 +164,26 @@ mod tests {
         let mut codes = [9; 3];
         assert!(absmax_row(&[0.0; 3], 127.0, &mut codes) > 0.0);
         assert_eq!(codes, [0; 3]);
+    }
+
+    #[test]
+    fn the_threshold_splits_codes_as_rounding_does() {
+        for m in [1e-9f32, 0.013, 0.75, 4e30] {
+            let f = Fit::new(WeightRule::TernaryAbsmean, mean(&[m]));
+            let value = |b: u32| f32::from_bits(b << 16);
+            let least = f.least(0x7F80, value);
+            for b in (least.saturating_sub(300)..(least + 300).min(0x7F80)).chain([0, 1, 0x7F7F]) {
+                assert_eq!(f.code(value(b)), i32::from(b >= least), "{m} {b:#x}");
+                assert_eq!(f.code(-value(b)), -i32::from(b >= least), "{m} {b:#x}");
+            }
+        }
+    }
+
+    #[test]
+    fn rounding_by_addition_is_rounding() {
+        let row: Vec<f32> = (-2000..=2000).map(|i| i as f32 / 8.0).collect();
+        let mut codes = vec![0; row.len()];
+        absmax_row(&row, 250.0, &mut codes);
+        row.iter().zip(codes).for_each(|(w, c)| assert_eq!(c, w.round_ties_even() as i32));
     }
 }

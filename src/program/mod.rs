@@ -4,6 +4,7 @@
 pub mod check;
 pub mod codec;
 pub mod golden;
+pub mod parts;
 mod print;
 
 pub use print::print;

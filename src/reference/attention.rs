@@ -5,6 +5,7 @@ use super::rows::{self, Rows};
 use crate::error::{Error, Result};
 use crate::model::{self, Model, Rope};
 use half::bf16;
+use std::ops::Range;
 
 /// What the blocks need to know about the texts they work on. All texts have the same length; padding is masked.
 pub struct Context<'a> {
@@ -25,7 +26,7 @@ pub struct Context<'a> {
     pub memory: Option<&'a Rows>,
 }
 
-/// Cosines and sines of a rotary embedding for positions `0 .. length`, `[length, pairs]`.
+/// Cosines and sines of a rotary embedding for some positions, `[positions, pairs]`.
 pub struct Rotation {
     pairs: usize,
     cos: Vec<f32>,
@@ -34,19 +35,20 @@ pub struct Rotation {
 
 impl Rotation {
     /// In the f32 steps of the reference implementations: the angle is a product of two f32.
-    pub fn new(rope: &Rope, length: usize) -> Rotation {
-        let freq: Vec<f32> = rope.at(length).iter().map(|f| *f as f32).collect();
+    /// `positions` are the last ones of the text, its length may decide about the frequencies.
+    pub fn new(rope: &Rope, positions: Range<usize>) -> Rotation {
+        let freq: Vec<f32> = rope.at(positions.end).iter().map(|f| *f as f32).collect();
         let factor = rope.factor as f32;
-        let angles = (0..length).flat_map(|p| freq.iter().map(move |f| f64::from(p as f32 * f)));
+        let angles = positions.flat_map(|p| freq.iter().map(move |f| f64::from(p as f32 * f)));
         let (cos, sin) = angles.map(|a| (libm::cos(a) as f32 * factor, libm::sin(a) as f32 * factor)).unzip();
         Rotation { pairs: freq.len(), cos, sin }
     }
 
-    /// Rotates every head of `x`, whose row `r` is position `from + r % len`.
-    fn apply(&self, x: &mut Rows, head_dim: usize, from: usize, len: usize) {
+    /// Rotates every head of `x`, whose row `r` is position `r % len` of the table.
+    fn apply(&self, x: &mut Rows, head_dim: usize, len: usize) {
         let n = self.pairs;
         for (r, row) in x.iter_mut().enumerate() {
-            let at = (from + r % len.max(1)) * n;
+            let at = (r % len.max(1)) * n;
             let (Some(cos), Some(sin)) = (self.cos.get(at..at + n), self.sin.get(at..at + n)) else { continue };
             for head in row.chunks_exact_mut(head_dim) {
                 let (a, rest) = head.split_at_mut(n);
@@ -58,7 +60,7 @@ impl Rotation {
     }
 }
 
-/// Keys and values of one text, keys before their rotation: the frequencies of some models depend on the length that is reached.
+/// Keys and values of one text.
 #[derive(Default)]
 pub struct Past {
     k: Vec<f32>,
@@ -113,25 +115,23 @@ impl Attention {
     /// `Input` if shapes do not fit.
     pub fn run(&self, x: &Rows, c: &Context, past: Option<&mut Past>) -> Result<Rows> {
         let (mut q, mut k, mut v) = (self.q.apply(x)?, self.k.apply(x)?, self.v.apply(x)?);
-        // What needs no position is done once, the rest for all keys whenever the text grows.
         if !self.norm_after_rope {
             normalize(&self.q_norm, &mut q);
             normalize(&self.k_norm, &mut k);
         }
-        let mut keys = c.len;
-        if let Some(past) = past {
-            past.k.append(&mut k.data);
-            past.v.append(&mut v.data);
-            (k.data, v.data) = (past.k.clone(), past.v.clone());
-            keys = c.past + c.len;
-        }
         if let Some(r) = self.rope.and_then(|i| c.rotations.get(i)) {
-            r.apply(&mut q, c.head_dim, c.past, c.len);
-            r.apply(&mut k, c.head_dim, 0, keys);
+            r.apply(&mut q, c.head_dim, c.len);
+            r.apply(&mut k, c.head_dim, c.len);
         }
         if self.norm_after_rope {
             normalize(&self.q_norm, &mut q);
             normalize(&self.k_norm, &mut k);
+        }
+        let keys = c.past + c.len;
+        if let Some(past) = past {
+            past.k.append(&mut k.data);
+            past.v.append(&mut v.data);
+            (k.data, v.data) = (past.k.clone(), past.v.clone());
         }
         let bias = c.alibi.map(|slopes| Bias::new(slopes, c, keys));
         let score = |text: usize, head: usize, query: usize, row: &mut [f32]| {
@@ -287,4 +287,51 @@ fn softmax(row: &mut [f32]) {
     row.iter_mut().for_each(|s| *s = (*s - most).exp());
     let sum = row.iter().map(|s| f64::from(*s)).sum::<f64>() as f32;
     row.iter_mut().for_each(|s| *s /= sum);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slopes_positions_and_products_are_rounded_to_bf16() {
+        let mask = [vec![true; 6], vec![true, false, true, true, true, true]].concat();
+        let c = Context {
+            texts: 2,
+            len: 6,
+            past: 0,
+            mask: Some(&mask),
+            causal: true,
+            head_dim: 2,
+            rotations: Vec::new(),
+            alibi: None,
+            memory: None,
+        };
+        let bias = Bias::new(&[0.3, 0.5], &c, 6);
+        // 0.3 becomes 77/256; 5 times that is 385/256, which needs nine bits.
+        assert_eq!((bias.of(0, 0, 3), bias.of(0, 0, 5)), (231.0 / 256.0, 1.5));
+        // Positions count what is no padding.
+        assert_eq!((bias.of(1, 1, 1), bias.of(1, 1, 2), bias.of(1, 1, 5)), (0.0, 0.5, 2.0));
+    }
+
+    #[test]
+    fn weights_of_a_row_that_sees_nothing_are_zeros() {
+        let mut row = [f32::NEG_INFINITY; 3];
+        softmax(&mut row);
+        assert_eq!(row, [0.0; 3]);
+        let mut row = [1000.0, f32::NEG_INFINITY, 1000.0];
+        softmax(&mut row);
+        assert_eq!(row, [0.5, 0.0, 0.5]);
+    }
+
+    #[test]
+    fn only_the_first_channels_of_a_head_turn() {
+        // A quarter turn a position for one pair, in heads of three channels.
+        let rope = Rope::plain(vec![std::f64::consts::FRAC_PI_2]);
+        let mut x = Rows::new(6, vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0].repeat(2));
+        Rotation::new(&rope, 0..2).apply(&mut x, 3, 2);
+        assert_eq!(x.data[..6], [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let want = [-2.0, 1.0, 3.0, -5.0, 4.0, 6.0];
+        assert!(x.data[6..].iter().zip(want).all(|(g, w): (&f32, f32)| (g - w).abs() < 1e-6), "{:?}", x.data);
+    }
 }

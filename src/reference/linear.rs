@@ -40,7 +40,7 @@ impl Norm {
                 None => e,
             }
         };
-        if norm.len == 0 || n % norm.len != 0 {
+        if norm.len == 0 || !n.is_multiple_of(norm.len) {
             return Err(misfit(format!("a norm over {} values, the vector has {n}", norm.len)));
         }
         let gain = m.gains(norm, n)?;

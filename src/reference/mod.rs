@@ -20,6 +20,7 @@ use block::Block;
 use candle_core::Tensor;
 use linear::{Linear, Norm};
 use rows::{failed, Rows};
+use std::ops::Range;
 
 pub use pool::{pool, unit};
 pub use subset::States;
@@ -201,7 +202,7 @@ impl Reference {
             mask: input.mask.as_deref(),
             causal: self.causal,
             head_dim: self.head_dim,
-            rotations: self.rotations(len),
+            rotations: self.rotations(0..len),
             alibi: self.alibi.as_deref(),
             memory: memory.as_ref(),
         };
@@ -240,15 +241,15 @@ impl Reference {
         if !self.causal || self.audio.is_some() || self.head.is_none() {
             return Err(Error::unsupported("only a language model that reads from left to right continues text"));
         }
-        Ok(Session { model: self, past: self.blocks.iter().map(|_| Past::default()).collect(), len: 0 })
+        Ok(Session { model: self, past: Vec::new(), ids: Vec::new() })
     }
 
     pub fn vocab(&self) -> usize {
         self.vocab
     }
 
-    fn rotations(&self, length: usize) -> Vec<Rotation> {
-        self.ropes.iter().map(|r| Rotation::new(r, length)).collect()
+    fn rotations(&self, positions: Range<usize>) -> Vec<Rotation> {
+        self.ropes.iter().map(|r| Rotation::new(r, positions.clone())).collect()
     }
 
     fn embed(&self, ids: &[u32], c: &Context, types: Option<&[u32]>) -> Result<Rows> {
@@ -306,37 +307,47 @@ fn positions(c: &Context, offset: usize) -> Vec<usize> {
 pub struct Session<'a> {
     model: &'a Reference,
     past: Vec<Past>,
-    len: usize,
+    /// What was read.
+    ids: Vec<u32>,
 }
 
 impl Session<'_> {
-    /// Reads more tokens and gives the logits after the last one.
+    /// Reads more tokens and gives the logits after the last one, as [`Reference::forward`] does for the whole text.
     ///
     /// # Errors
-    /// `Usage` for ids that the model does not have, and for none.
+    /// `Usage` for ids that the model does not have, and for none; the session is of no use after that.
     pub fn step(&mut self, ids: &[u32]) -> Result<Vec<f32>> {
         let m = self.model;
+        let (mut from, total) = (self.ids.len(), self.ids.len() + ids.len());
+        self.ids.extend_from_slice(ids);
+        if m.ropes.iter().any(|r| r.at(from) != r.at(total)) {
+            // Other frequencies change every state that was kept.
+            from = 0;
+        }
+        if from == 0 {
+            self.past = m.blocks.iter().map(|_| Past::default()).collect();
+        }
+        let new = &self.ids[from..];
         let context = Context {
             texts: 1,
-            len: ids.len(),
-            past: self.len,
+            len: new.len(),
+            past: from,
             mask: None,
             causal: true,
             head_dim: m.head_dim,
-            rotations: m.rotations(self.len + ids.len()),
+            rotations: m.rotations(from..total),
             alibi: m.alibi.as_deref(),
             memory: None,
         };
-        let mut x = m.embed(ids, &context, None)?;
+        let mut x = m.embed(new, &context, None)?;
         for (block, past) in m.blocks.iter().zip(&mut self.past) {
             block.run(&mut x, &context, m.residual_scale, Some(past))?;
         }
-        self.len += ids.len();
-        let mut last = x.iter().next_back().map(|row| Rows::new(x.width, row.to_vec()));
-        let last = last.as_mut().ok_or_else(|| Error::usage("there is no token to read"))?;
+        let last = x.iter().next_back().map(|row| Rows::new(x.width, row.to_vec()));
+        let mut last = last.ok_or_else(|| Error::usage("there is no token to read"))?;
         if let Some(n) = &m.final_norm {
-            n.apply(last);
+            n.apply(&mut last);
         }
-        Ok(m.logits(last)?.map(|l| l.data).unwrap_or_default())
+        Ok(m.logits(&last)?.map(|l| l.data).unwrap_or_default())
     }
 }

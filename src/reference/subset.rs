@@ -27,7 +27,7 @@ impl Reference {
             mask: None,
             causal: self.causal,
             head_dim: self.head_dim,
-            rotations: self.rotations(len),
+            rotations: self.rotations(0..len),
             alibi: self.alibi.as_deref(),
             memory: None,
         }

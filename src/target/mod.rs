@@ -50,7 +50,10 @@ pub struct Defaults {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Budget {
+    /// Code and constants for a program of the first operations only.
     pub runtime_flash: u64,
+    /// With every operation.
+    pub runtime_flash_all: u64,
     pub stack: u64,
     pub application_ram: u64,
 }

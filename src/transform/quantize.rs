@@ -8,10 +8,13 @@ pub use crate::model::{absmax_row, Fit, MeanAbs};
 /// bf16 and f16 values within 2^-7 or 2^-4 of the row's largest are kept exactly, where a scale from the absolute maximum would round all of
 /// them: the tiny rounding errors of an embedding are what flips activation codes in the first layer.
 pub fn power_row(row: &[f32], codes: &mut [i32]) -> f64 {
-    let most = row.iter().fold(0f32, |m, w| m.max(w.abs()));
+    let most = row.iter().fold(0f32, |m, w| if w.abs() > m { w.abs() } else { m });
     let (_, exponent) = libm::frexp(f64::from(most.max(1e-5))); // most < 2^exponent
+    let factor = libm::ldexp(1.0, 15 - exponent);
     for (c, w) in codes.iter_mut().zip(row) {
-        *c = libm::rint(libm::ldexp(f64::from(*w), 15 - exponent)).clamp(-32_767.0, 32_767.0) as i32;
+        // The product is exact and at most 2^15: adding and taking away 1.5 * 2^52 rounds it, halves to even.
+        let rounded = (f64::from(*w) * factor + 6_755_399_441_055_744.0) - 6_755_399_441_055_744.0;
+        *c = rounded.clamp(-32_767.0, 32_767.0) as i32;
     }
     libm::ldexp(1.0, exponent - 15)
 }

@@ -1,5 +1,6 @@
 /* api_test.c - the public functions of the runtime with good and bad arguments: api_test MODEL
- * A model with a window of at least 2 and a golden trace.  Built with sanitizers; prints the first check that fails. */
+ * A model with a window of at least 2, room for 5 tokens and a golden trace; one that gives logits or one that gives
+ * embeddings.  Built with sanitizers; prints the first check that fails. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,10 +25,52 @@ static unsigned char *read_file(const char *path, uint32_t *size)
     return data;
 }
 
+/* a model that gives embeddings */
+static void embeddings(bitnet_ctx *ctx, const unsigned char *model, uint32_t size, unsigned char *arena, uint32_t need)
+{
+    uint32_t length = bitnet_result_length(ctx), most = bitnet_max_tokens(ctx), vocab = bitnet_vocab(ctx), i;
+    uint32_t *ids = calloc(most + 2u, sizeof *ids);
+    int32_t *a = malloc(sizeof *a * length), *b = malloc(sizeof *b * length);
+    bitnet_config_t config = { 0u, 0u, 0u };
+    if (ids == NULL || a == NULL || b == NULL) { exit(2); }
+    CHECK(bitnet_selftest(ctx, NULL) == BITNET_E_NULL);
+    CHECK(bitnet_selftest(ctx, a) == BITNET_OK);
+    CHECK(bitnet_run(ctx, ids, 1u, a) == BITNET_E_RESULT);
+    CHECK(bitnet_run(ctx, ids, 1u, NULL) == BITNET_E_RESULT);
+    CHECK(bitnet_embed(NULL, ids, 1u, a) == BITNET_E_NULL);
+    CHECK(bitnet_embed(ctx, NULL, 1u, a) == BITNET_E_NULL);
+    CHECK(bitnet_embed(ctx, ids, 1u, NULL) == BITNET_E_NULL);
+    CHECK(bitnet_embed(ctx, ids, 0u, a) == BITNET_E_TOKEN);
+    ids[0] = vocab;
+    CHECK(bitnet_embed(ctx, ids, 1u, a) == BITNET_E_TOKEN);
+
+    /* a text does not depend on the one before it; the longest one that is allowed */
+    for (i = 0u; i < most + 1u; i++) { ids[i] = i < vocab ? i : 0u; }
+    CHECK(bitnet_embed(ctx, ids, 2u, a) == BITNET_OK);
+    CHECK(bitnet_embed(ctx, ids + 1, 1u, b) == BITNET_OK);
+    if (most > 0u) {
+        CHECK(bitnet_embed(ctx, ids, most, b) == BITNET_OK);
+        b[0] = 12345;
+        CHECK(bitnet_embed(ctx, ids, most + 1u, b) == BITNET_E_CONTEXT);
+        CHECK(b[0] == 12345);
+    }
+    CHECK(bitnet_embed(ctx, ids, 2u, b) == BITNET_OK);
+    CHECK(memcmp(a, b, sizeof *a * length) == 0);
+    CHECK(bitnet_selftest(ctx, b) == BITNET_OK);
+
+    /* without streaming the window is the limit of every model */
+    CHECK(bitnet_init(ctx, model, size, &config, arena, need) == BITNET_OK);
+    CHECK(bitnet_max_tokens(ctx) >= 1u && bitnet_max_tokens(ctx) <= bitnet_window(ctx));
+    CHECK(bitnet_embed(ctx, ids, 0xFFFFFFFFu, NULL) == BITNET_E_NULL);
+    free(ids);
+    free(a);
+    free(b);
+}
+
 int main(int argc, char **argv)
 {
     static bitnet_ctx ctx, other;
-    uint32_t size = 0u, need = 0u, less = 0u, i, vocab, window, id = 0u, state = 5u, same = 5u, n = 0u;
+    uint32_t size = 0u, need = 0u, less = 0u, i, vocab, window, most, id = 0u, state = 5u, same = 5u, n = 0u;
     unsigned char *model = read_file(argc > 1 ? argv[1] : "", &size);
     unsigned char *arena, *second;
     int32_t *a, *b;
@@ -51,6 +94,8 @@ int main(int argc, char **argv)
     CHECK(bitnet_run(&ctx, &id, 1u, NULL) == BITNET_E_STATE);
     CHECK(bitnet_reset(&ctx) == BITNET_E_STATE);
     CHECK(bitnet_run(NULL, &id, 1u, NULL) == BITNET_E_NULL);
+    CHECK(bitnet_embed(&ctx, &id, 1u, &failures) == BITNET_E_STATE);
+    CHECK(bitnet_result_length(&ctx) == 0u && bitnet_max_tokens(NULL) == 0u);
 
     /* arena, alignment, magic, version, length */
     CHECK(bitnet_init(&ctx, model, size, NULL, arena, need - 1u) == BITNET_E_ARENA);
@@ -72,8 +117,19 @@ int main(int argc, char **argv)
 
     /* good */
     CHECK(bitnet_init(&ctx, model, size, NULL, arena, need) == BITNET_OK);
+    if (bitnet_gives_embedding(&ctx) != 0u) {
+        embeddings(&ctx, model, size, arena, need);
+        free(arena);
+        free(second);
+        free(model);
+        printf("%d failures\n", failures);
+        return failures != 0;
+    }
     vocab = bitnet_vocab(&ctx);
     window = bitnet_window(&ctx);
+    most = bitnet_max_tokens(&ctx);
+    CHECK(bitnet_result_length(&ctx) == vocab);
+    CHECK(most == 0u || most >= 5u);
     a = malloc(sizeof *a * vocab);
     b = malloc(sizeof *b * vocab);
     if (a == NULL || b == NULL) { return 2; }
@@ -86,6 +142,8 @@ int main(int argc, char **argv)
     CHECK(bitnet_run(&ctx, NULL, 1u, a) == BITNET_E_NULL);
     CHECK(bitnet_run(&ctx, &id, 0u, a) == BITNET_E_TOKEN);
     CHECK(bitnet_position(&ctx) == 0u);
+    id = 0u;
+    CHECK(bitnet_embed(&ctx, &id, 1u, a) == BITNET_E_RESULT);
 
     /* one context does not disturb another; a prompt in one piece or token by token */
     CHECK(bitnet_init(&other, model, size, NULL, second, need) == BITNET_OK);
@@ -101,18 +159,31 @@ int main(int argc, char **argv)
         CHECK(memcmp(a, b, sizeof *a * vocab) == 0);
     }
 
+    /* a table of positions is the limit of a conversation */
+    CHECK(bitnet_reset(&ctx) == BITNET_OK);
+    id = 1u;
+    if (most != 0u) {
+        for (i = 0u; i < most; i++) {
+            CHECK(bitnet_run(&ctx, &id, 1u, NULL) == BITNET_OK);
+        }
+        CHECK(bitnet_run(&ctx, &id, 1u, a) == BITNET_E_CONTEXT);
+        CHECK(bitnet_position(&ctx) == most);
+    }
+
     /* the context outgrows the window: an error without streaming, none with it */
     config.use_streaming = 0u;
     CHECK(bitnet_init(&ctx, model, size, &config, arena, need) == BITNET_OK);
-    id = 1u;
-    for (i = 0u; i < window; i++) {
+    n = bitnet_max_tokens(&ctx);
+    CHECK(n == (most != 0u && most < window ? most : window));
+    for (i = 0u; i < n; i++) {
         CHECK(bitnet_run(&ctx, &id, 1u, NULL) == BITNET_OK);
     }
     CHECK(bitnet_run(&ctx, &id, 1u, a) == BITNET_E_CONTEXT);
-    CHECK(bitnet_position(&ctx) == window);
+    CHECK(bitnet_position(&ctx) == n);
     config.use_streaming = 1u;
     CHECK(bitnet_init(&ctx, model, size, &config, arena, need) == BITNET_OK);
-    for (i = 0u; i < 3u * window; i++) {
+    n = most != 0u && most < 3u * window ? most : 3u * window;
+    for (i = 0u; i < n; i++) {
         CHECK(bitnet_run(&ctx, &id, 1u, a) == BITNET_OK);
     }
 
@@ -128,7 +199,7 @@ int main(int argc, char **argv)
         CHECK(less <= need); /* parts are rounded up to 16 bytes */
         CHECK(bitnet_init(&ctx, model, size, &config, arena, less) == BITNET_OK);
         CHECK(bitnet_selftest(&ctx, a) == BITNET_E_CONFIG);
-        for (i = 0u; i < 2u * window; i++) {
+        for (i = 0u; i < 2u * window && (most == 0u || i < most); i++) {
             CHECK(bitnet_run(&ctx, &id, 1u, a) == BITNET_OK);
         }
     }

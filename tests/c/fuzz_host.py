@@ -39,14 +39,15 @@ def main(host, model, seed, count, work):
         path = os.path.join(work, f"fuzz-{seed}.bitnet")
         open(path, "wb").write(d)
         command = rng.choice([["selftest"], ["trace"], ["window=3", "ids", "1,2,3,4,5", "6"], ["kvbits=4", "ids", "1,2", "3"],
-                              ["nostream", "ids", "1,2,3", "20"], ["logits", "0,1"]])
+                              ["nostream", "ids", "1,2,3", "20"], ["logits", "0,1"], ["embed", "1,2,3"],
+                              ["window=3", "embed", "1,2,3"], ["kvbits=4", "embed", "0,1"]])
         try:
             r = subprocess.run([host, path] + command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=60)
             code = r.returncode
         except subprocess.TimeoutExpired:
             code = "timeout"
         seen[code] = seen.get(code, 0) + 1
-        if code not in (0, 2, 3) and not (isinstance(code, int) and 10 <= code <= 23):
+        if code not in (0, 2, 3) and not (isinstance(code, int) and 10 <= code <= 25):
             keep = os.path.join(work, f"crash-{seed}-{n}.bitnet")
             os.replace(path, keep)
             print(keep, command, code, r.stderr.decode(errors="replace")[:1500] if code != "timeout" else "")

@@ -19,6 +19,23 @@ pub fn fixture(name: &str) -> PathBuf {
     root().join("fixtures").join(name)
 }
 
+/// Golden checkpoints: those of fixtures/golden, and those of the folder in `BITNET_GOLDEN` (default: `shared/golden` beside the repository,
+/// where that is).
+pub fn golden_folders() -> Vec<PathBuf> {
+    let beside = root().parent().map(|p| p.join("shared/golden")).filter(|p| p.is_dir());
+    let more = std::env::var_os("BITNET_GOLDEN").map(PathBuf::from).or(beside);
+    let mut found = std::collections::BTreeMap::new();
+    for folder in [Some(fixture("golden")), more].into_iter().flatten() {
+        for entry in std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display())) {
+            let path = entry.unwrap().path();
+            if path.join("golden.safetensors").is_file() {
+                found.entry(path.file_name().unwrap().to_owned()).or_insert(path);
+            }
+        }
+    }
+    found.into_values().collect()
+}
+
 /// The smallest model: 12 KB, made by `fixtures/reader/random_model.py 1123` (tests/data/README.md).
 pub fn tiny() -> PathBuf {
     root().join("tests/data/tiny.bitnet")

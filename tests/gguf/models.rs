@@ -2,7 +2,8 @@
 
 use crate::writer::*;
 use bitnet_convert::format::File;
-use bitnet_convert::import::gguf::{open, GgufCheckpoint, RowOrder};
+use bitnet_convert::import::gguf::{open, GgufCheckpoint};
+use bitnet_convert::tensor::RowOrder;
 use bitnet_convert::tokenizer::host::HostTokenizer;
 use serde_json::{json, Value};
 use std::path::{Path, PathBuf};
@@ -158,7 +159,7 @@ fn what_families_keep_elsewhere() {
 fn fused_projections() {
     let c = good(&block(model("phi2"), &[("attn_qkv.weight", &[8, 16]), ("attn_qkv.bias", &[16])]));
     let v = &c.names["model.layers.1.self_attn.v_proj.weight"];
-    assert_eq!((v.rows, &v.shape[..]), (RowOrder::Part { first: 12 }, &[4, 8][..]));
+    assert_eq!((v.first, &v.shape[..]), (12, &[4, 8][..]));
     assert_eq!(c.names["model.layers.1.self_attn.k_proj.bias"].shape, [4]);
     refused(&block(model("phi2"), &[("attn_qkv.weight", &[8, 15])]), "15 rows");
     let c = good(&block(model("falcon"), &[("attn_qkv.weight", &[8, 16])]));
@@ -168,7 +169,7 @@ fn fused_projections() {
     refused(&block(model("llama"), &[("attn_q.weight", &[8, 6])]), "6 rows");
     let c = good(&block(model("stablelm"), &[("attn_q_norm.weight", &[4, 2])]));
     let norm = &c.names["model.layers.1.self_attn.q_layernorm.norms.1.weight"];
-    assert_eq!((norm.rows, &norm.shape[..]), (RowOrder::Part { first: 1 }, &[4][..]));
+    assert_eq!((norm.first, &norm.shape[..]), (1, &[4][..]));
     refused(&block(model("stablelm"), &[("attn_q_norm.weight", &[4, 3])]), "3 rows");
     let two = model("falcon").with(floats("blk.0.attn_norm_2.weight", &[8]));
     let c = good(&block(two, &[("attn_norm.weight", &[8])]));
@@ -300,6 +301,26 @@ fn parts_of_one_model() {
     assert!(open(&first).err().expect("too few").to_string().contains("the parts hold 2 tensors"));
     let alone = write("alone.gguf", &model("llama"));
     assert_eq!(open(&alone).expect("one file").len(), 1);
+}
+
+/// A file by another writer, with everything that a model needs.
+#[test]
+fn a_whole_small_model() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/gguf/tiny-llama.gguf");
+    let files = open(&path).expect("it is read");
+    let c = GgufCheckpoint::read(&files).expect("it is understood");
+    assert_eq!(c.names.len(), 2 + 2 * 9);
+    for r in c.names.values() {
+        let values = files[r.file].get(&r.tensor).expect("it is there").to_f32().expect("floats");
+        assert_eq!(values.len(), r.shape.iter().product::<usize>());
+    }
+    assert_eq!((&c.config["vocab_size"], &c.config["eos_token_id"]), (&json!(261), &json!(260)));
+    assert_eq!(c.chat_template, "{{ messages }}");
+    assert!(c.warnings.is_empty(), "{:?}", c.warnings);
+    let t = HostTokenizer::from_json(&c.tokenizer_json.expect("a tokenizer")).expect("the library takes it");
+    let the = t.encode("the the<|end|>").expect("ids");
+    assert_eq!(the, [257, 258, 260], "`the` and ` the` are merged, the end is a token");
+    assert_eq!(t.decode(&the).expect("text"), "the the");
 }
 
 /// `$BITNET_GGUF` is a folder with SmolLM2-135M-Instruct.Q4_1.gguf.

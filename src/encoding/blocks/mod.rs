@@ -122,7 +122,7 @@ impl Block {
 
     /// Bytes of a tensor; None if it is no whole number of blocks, or too large to count.
     pub fn total_bytes(self, elements: usize) -> Option<usize> {
-        if elements % self.values() != 0 {
+        if !elements.is_multiple_of(self.values()) {
             return None;
         }
         (elements / self.values()).checked_mul(self.bytes())?.checked_add(self.tail())

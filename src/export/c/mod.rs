@@ -2,12 +2,11 @@
 //!
 //! The runtime is fixed; everything about a model is in `model.bin`, which is a packed file, so the firmware, `inspect` and `verify` read the same bytes.
 
-mod parts;
-
 use super::packed::{Prepared, Written};
 use crate::error::{Error, Result};
 use crate::fsio::AtomicDir;
-use crate::plan::group;
+use crate::plan::{self, group};
+use crate::program::{parts, Program};
 use crate::progress::Progress;
 use crate::target::Target;
 use std::fmt::Write;
@@ -25,6 +24,9 @@ pub enum Embed {
 
 /// A folder that holds this file is an earlier export and may be replaced.
 const MARKER: &str = "model.bin";
+
+/// An arena that surely lies beside stack and context in the fast memory of a board.
+const SMALL_ARENA: u64 = 65_536;
 
 /// Bytes of the longest prompt that the example main takes.
 pub const MAX_PROMPT: usize = 512;
@@ -79,6 +81,13 @@ struct Sizes<'a> {
     prompts: &'a [String],
 }
 
+impl<'a> Sizes<'a> {
+    fn of(program: &Program, arena: u64, arena_in_dtcm: bool, prompts: &'a [String]) -> Self {
+        let (vocab, results) = (program.vocab, program.result_len());
+        Sizes { arena, arena_in_dtcm, vocab, results, parts: switches(&parts::needs(program)), prompts }
+    }
+}
+
 /// Writes the folder: it appears complete or not at all.
 ///
 /// # Errors
@@ -94,15 +103,8 @@ pub fn write(
     let dir = AtomicDir::create(out, MARKER)?;
     let model = dir.path().join("model.bin");
     let written = prepared.write(&model, progress)?;
-    let program = prepared.program();
-    let sizes = Sizes {
-        arena: prepared.plan.arena_bytes,
-        arena_in_dtcm: prepared.plan.arena_in_fast_ram,
-        vocab: program.vocab,
-        results: program.result_len(),
-        parts: parts::defines(program),
-        prompts,
-    };
+    let plan = &prepared.plan;
+    let sizes = Sizes::of(prepared.program(), plan.arena_bytes, plan.arena_in_fast_ram, prompts);
     write_sources(dir.path(), &sizes)?;
     if embed == Embed::Array {
         let bytes = fs::read(&model).map_err(|e| Error::io("read", &model, &e))?;
@@ -118,6 +120,13 @@ pub fn write(
 pub fn write_runtime(dir: &Path) -> Result<()> {
     let sizes = Sizes { arena: 16, arena_in_dtcm: true, vocab: 1, results: 1, parts: String::new(), prompts: &[] };
     write_sources(dir, &sizes)?;
+    put(dir, "embed.mk", "EMBED ?= incbin\n")
+}
+
+/// The runtime for a packed file that lies in `dir` as `model.bin` already, with the parts that its program needs and no prompts.
+pub fn write_runtime_for(dir: &Path, program: &Program) -> Result<()> {
+    let arena = plan::arena_parts(program, program.attention.window).iter().map(|p| p.bytes).sum();
+    write_sources(dir, &Sizes::of(program, arena, arena <= SMALL_ARENA, &[]))?;
     put(dir, "embed.mk", "EMBED ?= incbin\n")
 }
 
@@ -138,6 +147,12 @@ fn put(dir: &Path, name: &str, text: &str) -> Result<()> {
         fs::write(&path, text)
     };
     write().map_err(|e| Error::io("write", &path, &e))
+}
+
+/// The lines of `model.h` that leave out what the program does without.
+fn switches(needs: &parts::Needs) -> String {
+    let on = |p: &&str| format!("#define BITNET_{p} {}\n", u8::from(needs.has(p)));
+    parts::PARTS.iter().map(on).collect::<String>() + &format!("#define BITNET_KINDS {:#x}u\n", needs.kinds)
 }
 
 fn model_header(s: &Sizes) -> String {
@@ -224,4 +239,24 @@ fn readme(prepared: &Prepared, target: &Target) -> String {
         .replace("{{TARGET}}", &target.title)
         .replace("{{MEMORY}}", memory.trim_end())
         .replace("{{ARENA}}", &group(prepared.plan.arena_bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{parts::PARTS, switches};
+
+    /// A switch that the C side does not know would silently compile everything; one that nobody sets, too.
+    #[test]
+    fn the_switches_are_those_of_the_c_header() {
+        let header = include_str!("files/runtime/bitnet_features.h");
+        let mut theirs: Vec<&str> = header.lines().filter_map(|l| l.strip_prefix("#ifndef BITNET_")).collect();
+        theirs = theirs.iter().filter_map(|l| l.split(' ').next()).filter(|n| *n != "FEATURES_H").collect();
+        let text = switches(&Default::default());
+        let mut ours: Vec<&str> =
+            text.lines().filter_map(|l| l.strip_prefix("#define BITNET_")?.split(' ').next()).collect();
+        assert_eq!(ours.len(), PARTS.len() + 1);
+        theirs.sort_unstable();
+        ours.sort_unstable();
+        assert_eq!(theirs, ours);
+    }
 }

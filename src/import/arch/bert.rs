@@ -112,7 +112,7 @@ fn read(c: Checkpoint, f: &Family, offset: usize) -> Result<Model> {
     plain_only(&c.config)?;
     let mut b = Builder::new(c, false)?;
     let cfg = b.cfg();
-    let mut d = Dims::read(cfg, &f.keys)?;
+    let mut d = Dims::read(cfg, &f.keys)?.full_heads(cfg)?;
     let norm = NormStyle::layer(cfg.eps("layer_norm_eps", 1e-12)?);
     let activation = cfg.activation(f.activation.0, f.activation.1)?;
     let segments = match f.segments {
@@ -153,8 +153,10 @@ fn read(c: Checkpoint, f: &Family, offset: usize) -> Result<Model> {
     };
     let mut draft = Draft { kind: Kind::Encoder, token_types, embedding_norm, pooler, ..Draft::new(embedding, layers) };
     draft.positions = Some(Positions { table, offset });
-    let masked = b.cfg().class().is_some_and(|c| c.ends_with("ForMaskedLM") || c.ends_with("ForPreTraining"));
-    if masked || b.has(&format!("{}.weight", f.transform[0])) {
+    let said = b.cfg().class().is_some_and(|c| c.ends_with("ForMaskedLM") || c.ends_with("ForPreTraining"));
+    if b.c.is_base_model() {
+        b.leave_out(&["cls.", "lm_head.", "vocab_"], "the class has no head, so the one in the file is left out");
+    } else if said || b.has(&format!("{}.weight", f.transform[0])) {
         let dense = b.linear(lin("head.transform", f.transform[0], n, n).bias(true))?;
         let norm = b.norm(norm, f.transform[1], n)?;
         draft.head_transform = Some(HeadTransform { dense, activation, norm });
@@ -162,6 +164,5 @@ fn read(c: Checkpoint, f: &Family, offset: usize) -> Result<Model> {
     }
     b.leave_out(&["cls.seq_relationship."], "the head for pairs of sentences is left out");
     b.leave_out(&["fit_dense.", "fit_denses."], "what was used for distillation only is left out");
-    draft.pooling = b.pooling();
     b.finish(&d, draft)
 }

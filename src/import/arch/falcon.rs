@@ -80,8 +80,7 @@ pub fn read(c: Checkpoint) -> Result<Model> {
     let head = b.head(&HEAD, &embedding, &d)?;
     let mut draft = Draft { ropes, final_norm, head, ..Draft::new(embedding, layers) };
     if alibi {
-        // The reference keeps slopes in bf16 and scales them together with the scores.
-        let slope = |s: f64| f64::from(bf16::from_f64(s).to_f32()) * d.scale();
+        let slope = |s: f64| f64::from(bf16::from_f64(s).to_f32());
         draft.alibi = Some(slopes(d.heads).into_iter().map(slope).collect());
     }
     b.finish(&d, draft)

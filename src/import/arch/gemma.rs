@@ -74,9 +74,7 @@ pub fn gemma3(c: Checkpoint) -> Result<Model> {
             ["vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector."];
         b.leave_out(&EYES, "what reads images is left out, the model takes text only");
     }
-    let pooling = b.pooling();
     let mut draft = block.draft(&mut b, &d, ropes, &HEAD, place)?;
-    draft.pooling = pooling;
     draft.embedding_scale = embedding_scale(&d);
     draft.logits_softcap = softcap(b.cfg(), "final_logit_softcapping", None)?;
     b.finish(&d, draft)

@@ -28,7 +28,7 @@ const GPT2: Keys = Keys {
 pub fn gpt2(c: Checkpoint) -> Result<Model> {
     let mut b = Builder::new(c, false)?;
     let cfg = b.cfg();
-    let d = Dims { kv_heads: Dims::read(cfg, &GPT2)?.heads, ..Dims::read(cfg, &GPT2)? };
+    let d = Dims::read(cfg, &GPT2)?.full_heads(cfg)?;
     let norm = NormStyle::layer(cfg.eps("layer_norm_epsilon", 1e-5)?);
     let activation = cfg.activation("activation_function", Activation::GeluTanh)?;
     let scaled = cfg.bool("scale_attn_weights")?.unwrap_or(true);
@@ -68,7 +68,7 @@ const NEO: Keys =
 pub fn gpt_neo(c: Checkpoint) -> Result<Model> {
     let mut b = Builder::new(c, false)?;
     let cfg = b.cfg();
-    let d = Dims::read(cfg, &NEO)?;
+    let d = Dims::read(cfg, &NEO)?.full_heads(cfg)?;
     let norm = NormStyle::layer(cfg.eps("layer_norm_epsilon", 1e-5)?);
     let activation = cfg.activation("activation_function", Activation::GeluTanh)?;
     let window = cfg.usize("window_size", 1..=MAX_CONTEXT)?.unwrap_or(256);
@@ -129,7 +129,7 @@ fn finish(mut b: Builder, d: &Dims, norm: NormStyle, layers: Vec<Layer>) -> Resu
 pub fn gpt_neox(c: Checkpoint) -> Result<Model> {
     let mut b = Builder::new(c, false)?;
     let cfg = b.cfg();
-    let d = Dims::read(cfg, &Keys::USUAL)?;
+    let d = Dims::read(cfg, &Keys::USUAL)?.full_heads(cfg)?;
     let norm = NormStyle::layer(cfg.eps("layer_norm_eps", 1e-5)?);
     let activation = cfg.activation("hidden_act", Activation::Gelu)?;
     let parallel = cfg.bool("use_parallel_residual")?.unwrap_or(true);

@@ -36,9 +36,7 @@ fn finish(mut b: Builder, d: &Dims, block: &Block) -> Result<Model> {
     let first = cfg.usize("max_window_layers", 0..=MAX_CONTEXT)?.unwrap_or(28);
     let slides = sliding(&b, d, |i| i >= first)?;
     let ropes = vec![Ask::new(d).read(b.cfg())?];
-    let pooling = b.pooling();
     let place = |i: usize| Place::window(window.filter(|_| slides[i]));
-    let mut draft = block.draft(&mut b, d, ropes, &Head::USUAL, place)?;
-    draft.pooling = pooling;
+    let draft = block.draft(&mut b, d, ropes, &Head::USUAL, place)?;
     b.finish(d, draft)
 }

@@ -6,20 +6,14 @@ use crate::import::checkpoint::Checkpoint;
 const MOE: &str = "a mixture of experts, whose router is not supported";
 const RECURRENT: &str = "a recurrent network, no transformer";
 const LINEAR: &str = "a hybrid with linear attention (gated delta rule)";
+const OLMO: &str = "the first OLMo, with norms without gain; as OLMo-Bitnet it has the layout of its own code";
 
 /// Parts of `architectures[0]` or `model_type`, in lower case without underscores, and the reason.
-const REASONS: [(&[&str], &str); 9] = [
+const REASONS: [(&[&str], &str); 8] = [
     (&["moe", "mixtral", "deepseekv2", "deepseekv3", "gptoss", "maple", "dbrx", "jamba"], MOE),
-    (
-        &["prismhadamard"],
-        "weights in a rotated basis (signs and Hadamard transform), which would be read as other weights",
-    ),
     (&["qwen35", "qwen3next"], LINEAR),
     (&["hgrn", "mamba", "rwkv", "recurrentgemma"], RECURRENT),
-    (
-        &["olmoforcausallm", "olmomodelforcausallm", "hfolmo"],
-        "the first OLMo, with norms without gain; as OLMo-Bitnet it has the layout of its own code",
-    ),
+    (&["olmoforcausallm", "olmomodelforcausallm", "hfolmo"], OLMO),
     (&["minicpm3", "deepseek"], "latent attention (keys and values from a compressed state)"),
     (&["gemma3n", "gemma4"], "embeddings for each layer"),
     (&["t5for", "bartfor", "marianmt", "pegasus"], "an encoder with a decoder for text"),
@@ -39,7 +33,7 @@ pub fn check(c: &Checkpoint) -> Result<()> {
     }
     // An older type than its name.
     if class.is_none() && cfg.str("model_type") == Some("olmo") {
-        return Err(refuse(c, &format!("architecture `olmo` is not supported: it is {}", REASONS[4].1)));
+        return Err(refuse(c, &format!("architecture `olmo` is not supported: it is {OLMO}")));
     }
     for key in ["num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"] {
         if cfg.usize(key, 0..=1 << 20)?.is_some_and(|n| n > 1) {

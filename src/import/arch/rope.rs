@@ -275,3 +275,181 @@ impl Settings<'_> {
         Err(self.cfg.error(format!("the numbers of rope type `{}` give no usable frequencies", self.kind())))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::import::dims::Keys;
+    use serde_json::{json, Value};
+
+    /// A rope of 16 channels a head and a context of 128; `ask` changes what the architecture wants.
+    fn read_as(edit: Value, ask: impl Fn(Ask<'static>) -> Ask<'static>) -> Result<Rope> {
+        let mut config = json!({"vocab_size": 8, "hidden_size": 32, "intermediate_size": 8, "num_hidden_layers": 1,
+            "num_attention_heads": 2, "max_position_embeddings": 128});
+        edit.as_object().unwrap().iter().for_each(|(k, v)| config[k] = v.clone());
+        let cfg = Config::parse(std::path::Path::new("config.json"), config.to_string().as_bytes())?;
+        ask(Ask::new(&Dims::read(&cfg, &Keys::USUAL)?)).read(&cfg)
+    }
+
+    fn read(scaling: Value) -> Result<Rope> {
+        let old = read_as(json!({"rope_theta": 10000.0, "rope_scaling": scaling}), |a| a);
+        let mut nested = scaling.clone();
+        if nested.is_object() {
+            nested["rope_theta"] = json!(10000.0);
+            let new = read_as(json!({"rope_parameters": nested}), |a| a);
+            match (&old, &new) {
+                (Ok(a), Ok(b)) => assert_eq!(a, b, "the dialects differ"),
+                (a, b) => assert_eq!(a.is_err(), b.is_err()),
+            }
+        }
+        old
+    }
+
+    /// The expected numbers were computed with numpy from the formulas.
+    #[track_caller]
+    fn near(got: &[f64], want: &[f64]) {
+        assert_eq!(got.len(), want.len());
+        let off = got.iter().zip(want).any(|(g, w)| (g - w).abs() > 2e-7 * w.abs());
+        assert!(!off, "{got:?} instead of {want:?}");
+    }
+
+    const PLAIN: [f64; 8] =
+        [1.0, 0.316227764, 0.100000001, 0.0316227786, 0.00999999978, 0.00316227786, 0.001, 0.000316227786];
+
+    #[test]
+    fn default_linear_factors_and_mrope() {
+        near(&read(json!(null)).unwrap().inv_freq, &PLAIN);
+        near(&read(json!({"type": "default"})).unwrap().inv_freq, &PLAIN);
+        near(&read(json!({"type": "mrope", "mrope_section": [2, 3, 3]})).unwrap().inv_freq, &PLAIN);
+        near(&read(json!({"type": "linear", "factor": 4})).unwrap().inv_freq, &PLAIN.map(|f| f / 4.0));
+        let by = [1.0, 1.0, 2.0, 2.0, 4.0, 4.0, 8.0, 8.0];
+        let want: Vec<f64> = PLAIN.iter().zip(by).map(|(f, d)| f / d).collect();
+        near(&read(json!({"factors": by})).unwrap().inv_freq, &want);
+    }
+
+    #[test]
+    fn llama3_bends_the_long_waves() {
+        let scaling = json!({"rope_type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4,
+            "original_max_position_embeddings": 64});
+        let mut want = PLAIN.map(|f| f / 8.0);
+        (want[0], want[1], want[2]) = (1.0, 0.244384596, 0.0130422567);
+        near(&read(scaling).unwrap().inv_freq, &want);
+    }
+
+    #[test]
+    fn yarn_ramps_and_scales_the_scores() {
+        let scaling = |more: Value| {
+            let mut s = json!({"rope_type": "yarn", "factor": 4, "original_max_position_embeddings": 64});
+            more.as_object().unwrap().iter().for_each(|(k, v)| s[k] = v.clone());
+            read(s).unwrap()
+        };
+        let mut want = PLAIN.map(|f| f / 4.0);
+        (want[0], want[1], want[2]) = (1.0, 0.237170823, 0.05);
+        let rope = scaling(json!({}));
+        near(&rope.inv_freq, &want);
+        near(&[rope.factor], &[1.138629436111989]);
+        (want[1], want[2]) = (0.198583519, 0.0255952463);
+        near(&scaling(json!({"truncate": false})).inv_freq, &want);
+        near(&[scaling(json!({"mscale": 0.707, "mscale_all_dim": 1.0})).factor], &[0.964326914892074]);
+        near(&[scaling(json!({"attention_factor": 0.5, "mscale": 0.7, "mscale_all_dim": 1})).factor], &[0.5]);
+        // Without a factor: how much longer the context is, here 128 / 32.
+        let implied = read(json!({"type": "yarn", "original_max_position_embeddings": 32})).unwrap();
+        near(&[implied.factor], &[1.138629436111989]);
+    }
+
+    #[test]
+    fn longrope_switches_and_scales() {
+        let (short, long) = ([1.0; 8], [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]);
+        for name in ["longrope", "su"] {
+            let rope = read(json!({"type": name, "short_factor": short, "long_factor": long,
+                "original_max_position_embeddings": 32}))
+            .unwrap();
+            near(&rope.at(32), &PLAIN);
+            let want: Vec<f64> = PLAIN.iter().zip(long).map(|(f, d)| f / d).collect();
+            near(&rope.at(33), &want);
+            near(&[rope.factor], &[1.1832159566199232]);
+        }
+        // The original length on the top level, as phi3 has it; and none: nothing was extended.
+        let s = json!({"type": "longrope", "short_factor": short, "long_factor": long});
+        let top = read_as(json!({"rope_scaling": s, "original_max_position_embeddings": 32}), |a| a).unwrap();
+        near(&[top.factor], &[1.1832159566199232]);
+        near(&[read(s).unwrap().factor], &[1.0]);
+    }
+
+    #[test]
+    fn dynamic_grows_with_the_text_or_by_alpha() {
+        let rope = read(json!({"type": "dynamic", "factor": 2})).unwrap();
+        near(&rope.at(128), &PLAIN);
+        let want = [
+            1.0,
+            0.270296127,
+            0.0730599985,
+            0.0197478328,
+            0.00533776265,
+            0.00144277664,
+            0.000389976951,
+            0.000105409257,
+        ];
+        near(&rope.at(256), &want);
+        let rope = read(json!({"type": "dynamic", "alpha": 1000.0, "factor": 1.0})).unwrap();
+        let want = [
+            1.0,
+            0.117876865,
+            0.0138949547,
+            0.00163789373,
+            0.000193069776,
+            2.27584587e-05,
+            2.68269582e-06,
+            3.16227755e-07,
+        ];
+        near(&rope.at(4096), &want);
+    }
+
+    #[test]
+    fn a_part_of_the_head() {
+        let half = [1.0, 0.100000001, 0.00999999978, 0.00100000005];
+        near(&read_as(json!({"partial_rotary_factor": 0.5}), |a| a).unwrap().inv_freq, &half);
+        near(&read_as(json!({}), |a| a.partial("rotary_pct", 0.5)).unwrap().inv_freq, &half);
+        near(&read_as(json!({"rope_parameters": {"partial_rotary_factor": 0.5}}), |a| a).unwrap().inv_freq, &half);
+        let still = read(json!({"type": "proportional", "partial_rotary_factor": 0.25})).unwrap();
+        near(&still.inv_freq, &[1.0, 0.316227764, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn layer_types_with_settings_of_their_own() {
+        let full = |a: Ask<'static>| a.theta("rope_theta", 1e6).layer_type("full_attention");
+        let local = |a: Ask<'static>| a.theta("rope_local_base_freq", 1e4).layer_type("sliding_attention").unscaled();
+        let old = json!({"rope_theta": 1e4, "rope_local_base_freq": 1e4, "rope_scaling": {"rope_type": "linear", "factor": 8}});
+        let new = json!({"rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 8, "rope_theta": 1e4},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}}});
+        for config in [old, new] {
+            near(&read_as(config.clone(), full).unwrap().inv_freq, &PLAIN.map(|f| f / 8.0));
+            near(&read_as(config, local).unwrap().inv_freq, &PLAIN);
+        }
+    }
+
+    #[test]
+    fn numbers_that_make_no_rope() {
+        for (scaling, reason) in [
+            (json!({"type": "linear"}), "factor"),
+            (json!({"type": "linear", "factor": 0}), "factor"),
+            (json!({"type": "dynamic", "factor": 0.5}), "at least 1"),
+            (json!({"type": "dynamic", "alpha": -1}), "alpha"),
+            (json!({"type": "dynamic", "alpha": 1e300}), "no usable frequencies"),
+            (json!({"type": "yarn", "factor": -4}), "factor"),
+            (json!({"type": "yarn", "factor": 4, "beta_fast": 0}), "beta_fast"),
+            (json!({"type": "yarn", "factor": 4, "attention_factor": -1}), "no usable frequencies"),
+            (json!({"type": "yarn", "original_max_position_embeddings": 0}), "original_max_position_embeddings"),
+            (json!({"type": "longrope", "short_factor": [1, 1], "long_factor": [1]}), "8 positive ones"),
+            (json!({"type": "longrope", "short_factor": [1, 1, 1, 1, 1, 1, 1, 0]}), "8 positive ones"),
+            (json!({"type": "longrope", "short_factor": "x"}), "list of numbers"),
+            (json!({"factors": [1.0]}), "8 positive ones"),
+            (json!({"type": "spiral"}), "is not supported, supported are default, linear"),
+            (json!({"type": "default", "partial_rotary_factor": 2}), "an even number must be rotated"),
+        ] {
+            let said = read(scaling.clone()).expect_err("a rope").to_string();
+            assert!(said.contains(reason), "{scaling}: {said}");
+        }
+        assert!(read_as(json!({"rope_theta": 1.0, "rope_scaling": {"type": "yarn", "factor": 2}}), |a| a).is_err());
+    }
+}

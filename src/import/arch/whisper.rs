@@ -13,8 +13,6 @@ const KEYS: Keys = Keys {
     ffn: ("decoder_ffn_dim", None),
     layers: ("decoder_layers", None),
     heads: ("decoder_attention_heads", None),
-    // Keys are never shared.
-    kv_heads: ("", None),
     context: ("max_target_positions", Some(448)),
     ..Keys::USUAL
 };
@@ -41,7 +39,7 @@ struct Side {
 pub fn read(c: Checkpoint) -> Result<Model> {
     let mut b = Builder::new(c, false)?;
     let cfg = b.cfg();
-    let d = Dims::read(cfg, &KEYS)?;
+    let d = Dims::read(cfg, &KEYS)?.full_heads(cfg)?;
     let heads = cfg.need("encoder_attention_heads", 1..=MAX_VECTOR)?;
     if heads != d.heads {
         let what = format!("{heads} heads in the encoder and {} in the decoder; they must be equal", d.heads);

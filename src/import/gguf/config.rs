@@ -12,7 +12,7 @@ use serde_json::{json, Map, Value};
 use std::collections::BTreeMap;
 
 /// Sizes above this are no model's.
-const MAX_SIZE: u64 = 1 << 20;
+const MAX_SIZE: u64 = 1 << 24;
 
 /// Keys below the architecture's name that are read here, or change nothing.
 const COMMON: &[&str] = &[

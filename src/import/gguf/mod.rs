@@ -5,14 +5,12 @@ mod arch;
 mod config;
 mod names;
 mod rope;
-mod rows;
 pub mod tokenizer;
-
-pub use rows::RowOrder;
 
 use crate::error::{Error, Result};
 use crate::format::gguf::Metadata;
 use crate::format::File;
+use crate::tensor::RowOrder;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -26,6 +24,8 @@ pub struct Renamed {
     pub tensor: String,
     /// Shape that the checkpoint gives it.
     pub shape: Vec<usize>,
+    /// First stored row, for a part of a stored tensor.
+    pub first: usize,
     pub rows: RowOrder,
 }
 

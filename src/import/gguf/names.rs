@@ -2,10 +2,10 @@
 
 use super::arch::{lookup, Family, Fused, Rope};
 use super::config::Facts;
-use super::rows::RowOrder;
 use super::Renamed;
 use crate::error::{Error, Result};
 use crate::format::File;
+use crate::tensor::RowOrder;
 use std::collections::BTreeMap;
 
 /// Read by the configuration.
@@ -20,7 +20,7 @@ pub fn rename(family: &'static Family, facts: &Facts, files: &[File]) -> Result<
     for (i, file) in files.iter().enumerate() {
         for name in file.names().filter(|n| !ROPE_TENSORS.contains(n)) {
             let shape = file.get(name).map(|v| v.shape.to_vec()).unwrap_or_default();
-            let stored = Renamed { file: i, tensor: name.to_string(), shape, rows: RowOrder::Stored };
+            let stored = Renamed { file: i, tensor: name.to_string(), shape, first: 0, rows: RowOrder::Stored };
             for (hf, renamed) in one(family, facts, stored).map_err(|e| e.at_tensor(name).at_file(&file.path))? {
                 if names.insert(hf, renamed).is_some() {
                     return Err(Error::input("the model has this tensor twice").at_tensor(name).at_file(&file.path));
@@ -103,7 +103,7 @@ fn apart(facts: &Facts, prefix: &str, suffix: &str, stored: Renamed) -> Result<V
     }
     let mut all = Vec::new();
     for (name, first, n) in [("q", 0, q), ("k", q, kv), ("v", q + kv, kv)] {
-        let mut part = Renamed { rows: RowOrder::Part { first }, ..stored.clone() };
+        let mut part = Renamed { first, ..stored.clone() };
         part.shape[0] = n;
         all.push((format!("{prefix}self_attn.{name}_proj.{suffix}"), part));
     }
@@ -118,6 +118,6 @@ fn norms_of_heads(prefix: &str, suffix: &str, facts: &Facts, stored: &Renamed) -
     if heads != facts.heads && heads != facts.kv_heads {
         return Err(Error::input(format!("the tensor has {heads} rows, a row for each head is expected")));
     }
-    let part = |h| Renamed { rows: RowOrder::Part { first: h }, shape: vec![width], ..stored.clone() };
+    let part = |h| Renamed { first: h, shape: vec![width], ..stored.clone() };
     Ok((0..heads).map(|h| (format!("{prefix}.{h}.{suffix}"), part(h))).collect())
 }

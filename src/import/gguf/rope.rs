@@ -16,7 +16,7 @@ pub fn rope(family: &Family, facts: &Facts, meta: &Metadata, files: &[File], c: 
     let key = |name: &str| format!("{}.rope.{name}", family.name);
     let theta = meta.f64(&key("freq_base"))?.unwrap_or(10_000.0);
     let width = meta.u64(&key("dimension_count"))?.unwrap_or(facts.head_dim as u64) as usize;
-    if width == 0 || width > facts.head_dim || width % 2 != 0 {
+    if width == 0 || width > facts.head_dim || !width.is_multiple_of(2) {
         let what = format!(
             "`{}` is {width}, an even number up to the head's {} is expected",
             key("dimension_count"),

@@ -14,6 +14,8 @@ const TOLERANCE: f32 = 1.0 + 1.0 / 256.0;
 /// Smaller matrices and units prove nothing.
 const LEAST_WEIGHTS: usize = 256;
 const LEAST_UNIT: usize = 16;
+/// Columns in which the levels of other grids are counted: no unit of a known format is smaller.
+const LEVELS_UNIT: usize = 32;
 /// One projection in so many may be something else.
 const EXCEPTIONS: usize = 100;
 
@@ -108,7 +110,7 @@ fn most(model: &Model, all: &[&Matrix], shards: usize) -> Result<Option<Vec<Opti
 /// Units to try, coarsest first.
 fn units(cols: usize, shards: usize) -> Vec<Unit> {
     let mut groups: Vec<usize> = vec![256, 128, 64, 32];
-    groups.extend([shards, 2, 3, 4, 6, 8].iter().filter(|s| cols % **s == 0).map(|s| cols / s));
+    groups.extend([shards, 2, 3, 4, 6, 8].iter().filter(|s| cols.is_multiple_of(**s)).map(|s| cols / s));
     groups.retain(|g| *g < cols && *g >= LEAST_UNIT);
     groups.sort_unstable_by(|a, b| b.cmp(a));
     groups.dedup();
@@ -188,14 +190,14 @@ fn levels(model: &Model) -> Result<Option<String>> {
         let mut kinds = [true; 2];
         for r in 0..m.rows.min(16) {
             reader.read(r, &mut row)?;
-            for part in row.chunks(128).filter(|p| p.len() >= 48) {
+            for part in row.chunks(LEVELS_UNIT).filter(|p| p.len() == LEVELS_UNIT) {
                 let (magnitudes, zeros) = magnitudes(part);
                 let ratio = magnitudes.last().copied().unwrap_or(0.0) / magnitudes.first().copied().unwrap_or(1.0);
                 kinds[0] &=
                     magnitudes.len() <= 2 && !zeros && (magnitudes.len() < 2 || (ratio / 3.0 - 1.0).abs() < 0.04);
                 kinds[1] &= magnitudes.len() <= 4;
             }
-            if kinds == [false; 2] || m.cols < 48 {
+            if kinds == [false; 2] || m.cols < LEVELS_UNIT {
                 kinds = [false; 2];
                 break;
             }

@@ -52,7 +52,7 @@ impl Settings {
             Some(v) => numbers(v)
                 .map_err(|e| Error::input(format!("`quantization` of `{module}`: {e}")).at_file(&self.path))?,
         };
-        if w.cols % group != 0 || (w.cols * bits as usize) % 32 != 0 {
+        if !w.cols.is_multiple_of(group) || !(w.cols * bits as usize).is_multiple_of(32) {
             let what = format!("{} columns are no whole groups of {group} in words of {bits}-bit codes", w.cols);
             return Err(here(view.error(what)));
         }

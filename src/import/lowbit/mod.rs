@@ -16,9 +16,10 @@ pub use refuse::{refuse, refuse_folder};
 
 use super::checkpoint::Checkpoint;
 use super::config::Config;
+use crate::encoding::blocks::Block;
 use crate::error::{Error, Result};
-use crate::model::{ActivationRule, Matrix, Native, Norm, RowOrder, Source, TensorRef, WeightRule};
-use crate::tensor::DType;
+use crate::model::{ActivationRule, Matrix, Native, Norm, RowOrder, Source, TensorRef, Unit, WeightRule};
+use crate::tensor::{DType, TensorView};
 
 /// What a matrix does; formats treat the ends of the network in their own way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,6 +144,9 @@ impl LowBit {
         }
         let shape = if w.transposed { [w.cols, w.stored_rows] } else { [w.stored_rows, w.cols] };
         view.expect_shape(&shape).map_err(here)?;
+        if let DType::Block(block) = view.dtype {
+            return Ok(blocks(w, weight, &view, block, self.native));
+        }
         if let Some(found) = siblings::find(c, w, &weight)? {
             return Ok(found);
         }
@@ -162,17 +166,47 @@ impl LowBit {
             (Role::Embedding | Role::Head, Some(n)) if n.int8_embedding => Source::Int8Rows,
             _ => Source::Float,
         };
-        let low_bit = source != Source::Float && w.role != Role::Embedding;
+        let activation = match (&source, w.role) {
+            (Source::Float, _) | (_, Role::Embedding) => None,
+            (Source::Int8Rows, _) => self.tied_activation(),
+            _ => self.native.and_then(|n| n.activation),
+        };
         let mut found = Found::of(w, weight, source);
-        found.activation = self.native.and_then(|n| n.activation).filter(|_| low_bit);
+        found.activation = activation;
         self.bitnet.add_input_norm(c, w, &mut found)?;
         Ok(found)
     }
 
     /// How the input of a head is rounded whose weight is the embedding.
     pub fn tied_activation(&self) -> Option<ActivationRule> {
-        self.native.filter(|n| n.int8_embedding).and_then(|n| n.activation)
+        // An int8 head has an int8 input, whatever the blocks were trained with.
+        self.native.filter(|n| n.int8_embedding).map(|_| ActivationRule::Absmax8)
     }
+}
+
+/// A matrix in the blocks of a GGUF file: codes and scales where all of it is binary or ternary and all scales are positive, else floats.
+fn blocks(w: &Wanted, weight: TensorRef, view: &TensorView, block: Block, native: Option<Native>) -> Found {
+    let elements = view.elements();
+    let unit = match block.scale_unit(elements) {
+        Some(u) if u == elements => Some(Unit::Tensor),
+        Some(u) if w.cols.is_multiple_of(u) => Some(Unit::Group(u)),
+        _ => None,
+    };
+    let positive = |unit: &Unit| {
+        let n = match unit {
+            Unit::Group(u) => elements / u,
+            _ => 1,
+        };
+        (0..n).all(|i| block.scale(view.data, i) >= 0.0)
+    };
+    let Some(unit) = unit.filter(|u| block.first_invalid(view.data).is_none() && positive(u)) else {
+        return Found::of(w, weight, Source::Float);
+    };
+    let mut found = Found::of(w, weight, Source::Blocks { binary: block.is_binary(), unit });
+    if w.role != Role::Embedding {
+        found.activation = native.and_then(|n| n.activation);
+    }
+    found
 }
 
 /// Codes with float activations.

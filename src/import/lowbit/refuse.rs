@@ -21,13 +21,6 @@ const METHODS: [(&[&str], &str); 7] = [
     (&["prism_hadamard"], "weights in a rotated basis"),
 ];
 
-/// Model types of networks that cannot be described here, and why.
-const TYPES: [(&str, &str); 3] = [
-    ("hgrn_bit", "MatMul-free models are recurrent networks, not transformers"),
-    ("prism_hadamard_qwen35", ROTATED),
-    ("neutrino", "it has a container of its own"),
-];
-
 /// Suffixes of tensors beside a missing `weight`, and what they say.
 const PACKED: [(&str, &str); 4] = [
     ("qweight", "integer weights with zero points (GPTQ and its relatives) are not binary or ternary"),
@@ -83,10 +76,6 @@ pub fn refuse_folder(dir: &Path) -> Result<()> {
 /// `Unsupported` with the reason.
 pub fn refuse(c: &Checkpoint) -> Result<()> {
     let cfg = &c.config;
-    let model_type = cfg.str("model_type").unwrap_or_default();
-    if let Some((_, why)) = TYPES.iter().find(|(t, _)| *t == model_type) {
-        return Err(Error::unsupported(format!("model type `{model_type}` is not supported: {why}")).at_file(&cfg.path));
-    }
     if let Some(key) = ["hadamard", "hadamard_config", "quantization.hadamard", "quantization_config.hadamard"]
         .into_iter()
         .find(|k| cfg.get(k).is_some())

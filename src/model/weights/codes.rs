@@ -9,7 +9,7 @@ impl RowReader<'_> {
     pub(super) fn codes(&self, r: usize, out: &mut [i8], scales: &mut Vec<f64>) -> Result<()> {
         match (&self.matrix.source, &self.scales) {
             (Source::Master(_), Scales::Fit(fit)) => {
-                self.from_values(r, out, |w| Ok(fit.code(w) as i8))?;
+                self.each_value(r, out, |w| Ok(fit.code(w) as i8))?;
                 scales.push(fit.scale);
             }
             (Source::PackedTernary { multiplies, .. }, s) => {
@@ -17,7 +17,7 @@ impl RowReader<'_> {
                 scales.push(inverse(self.one_scale(s, r)?, *multiplies));
             }
             (Source::FloatCodes { multiplies, .. }, s) => {
-                self.from_values(r, out, |w| {
+                self.each_value(r, out, |w| {
                     if w == 0.0 || w.abs() == 1.0 {
                         return Ok(w as i8);
                     }
@@ -28,6 +28,16 @@ impl RowReader<'_> {
                 })?;
                 let s = self.one_scale(s, r)?;
                 scales.push(if s == 0.0 { 0.0 } else { inverse(s, *multiplies) });
+            }
+            (Source::Blocks { .. }, _) => {
+                let DType::Block(block) = self.view.dtype else {
+                    return Err(self.view.error("holds no blocks"));
+                };
+                let start = self.view.rows.stored(self.matrix.order.stored(r)) * self.matrix.cols;
+                block.codes(self.view.data, start, out);
+                let unit = block.scale_unit(self.view.elements()).unwrap_or(1);
+                let units = start / unit..(start + self.matrix.cols).div_ceil(unit);
+                scales.extend(units.map(|u| f64::from(block.scale(self.view.data, u))));
             }
             (Source::Grid { unit, .. }, s) => self.grid(r, *unit, s, out, scales)?,
             (Source::Affine { bits, group, low_bit: Some(binary), .. }, Scales::Groups { scales: from, .. }) => {
@@ -58,12 +68,12 @@ impl RowReader<'_> {
                 scales.push(positive(self.one_scale(s, r)?, out));
             }
             (Source::SignRows { .. }, s) => {
-                self.from_values(r, out, |w| Ok(if w >= 0.0 { 1 } else { -1 }))?;
+                self.each_value(r, out, |w| Ok(if w >= 0.0 { 1 } else { -1 }))?;
                 scales.push(positive(self.one_scale(s, r)?, out));
             }
             (Source::Clipped { bits: bits @ 0..=1, .. }, Scales::Rows(clip)) => {
                 let a = self.row_scale(clip, r)?;
-                self.from_values(r, out, |w| Ok(clipped(w, a, *bits).0 as i8))?;
+                self.each_value(r, out, |w| Ok(clipped(w, a, *bits).0 as i8))?;
                 scales.push(if *bits == 0 { f64::from(a) / 1.5 } else { f64::from(a) });
             }
             _ => return Err(self.view.error("holds no codes that can be carried over")),
@@ -72,7 +82,7 @@ impl RowReader<'_> {
     }
 
     /// Codes from values that are stored one by one.
-    fn from_values(&self, r: usize, out: &mut [i8], mut code: impl FnMut(f32) -> Result<i8>) -> Result<()> {
+    fn each_value(&self, r: usize, out: &mut [i8], mut code: impl FnMut(f32) -> Result<i8>) -> Result<()> {
         let mut row = vec![0f32; out.len()];
         self.stored(r, &mut row)?;
         out.iter_mut().zip(row).try_for_each(|(o, w)| code(w).map(|c| *o = c))

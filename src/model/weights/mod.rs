@@ -4,10 +4,11 @@
 mod codes;
 mod scales;
 
-use super::{Form, Matrix, Model, Source, Unit};
+use super::{Fit, Form, Matrix, Model, RowOrder, Source, Unit};
 use crate::error::{Error, Result};
-use crate::tensor::TensorView;
+use crate::tensor::{self, DType, TensorView};
 use scales::Scales;
+use std::ops::Range;
 
 /// Rows of one matrix in the order of the network, whatever they are stored as.
 pub struct RowReader<'a> {
@@ -63,6 +64,40 @@ impl<'a> RowReader<'a> {
         self.codes(r, out, scales).map_err(|e| self.here(e))
     }
 
+    /// Bytes of row `r` where values are stored one by one along the columns.
+    pub fn stored_bytes(&self, r: usize) -> Option<(&'a [u8], DType)> {
+        let size = self.view.dtype.size().filter(|_| !self.matrix.transposed && self.view.dtype.is_float())?;
+        let len = self.matrix.cols * size;
+        let at = self.view.rows.stored(self.matrix.order.stored(r)) * len;
+        Some((self.view.data.get(at..at + len)?, self.view.dtype))
+    }
+
+    /// The rule of masters, fitted to their tensor.
+    pub fn fit(&self) -> Option<Fit> {
+        match self.scales {
+            Scales::Fit(fit) => Some(fit),
+            _ => None,
+        }
+    }
+
+    /// Says that these rows are not needed soon; see [`crate::fsio::Mapped::release`]. Rows that are not stored in order are kept.
+    pub fn release(&self, rows: Range<usize>) {
+        let stored = self.view.shape.first().copied().unwrap_or(0);
+        let in_order = self.matrix.order == RowOrder::Stored && self.view.rows == tensor::RowOrder::Stored;
+        if !in_order || self.matrix.transposed || stored != self.matrix.rows {
+            return;
+        }
+        let stride = self.view.data.len() / stored.max(1);
+        if let Some(part) = self.view.data.get(rows.start * stride..rows.end * stride) {
+            self.model.files[self.matrix.tensor.file].release(part);
+        }
+    }
+
+    /// As [`RowReader::release`] for all rows.
+    pub fn release_all(&self) {
+        self.model.files[self.matrix.tensor.file].release(self.view.data);
+    }
+
     /// Units that share a scale; None for floats.
     pub fn unit(&self) -> Option<Unit> {
         match self.matrix.source.form() {
@@ -77,7 +112,7 @@ impl<'a> RowReader<'a> {
 
     /// A row of values that are stored one by one.
     fn stored(&self, r: usize, out: &mut [f32]) -> Result<()> {
-        let row = self.matrix.order.stored(r);
+        let row = self.view.rows.stored(self.matrix.order.stored(r));
         if !self.matrix.transposed {
             return self.view.read_f32(row * self.matrix.cols, out);
         }

@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::model::{Fit, Matrix, MeanAbs, Model, Source, TensorRef, Unit, WeightRule};
+use crate::parallel;
 use crate::tensor::TensorView;
 
 /// What is known about the scales of a matrix before a row is read.
@@ -53,9 +54,35 @@ impl<'a> Scales<'a> {
     }
 }
 
+/// Weights of a part of a tensor that is summed at once. The result depends on it in its last bit, so it is fixed.
+const PART: usize = 1 << 19;
+/// Values that are decoded at once; both forms stay in the nearest cache.
+const TILE: usize = 2048;
+/// Tensors above this are not kept in memory for the pass that follows.
+const LARGE: usize = 64 << 20;
+
 fn fit(model: &Model, m: &Matrix, view: &TensorView, rule: WeightRule) -> Result<Fit> {
+    let all = view.elements();
+    let sum = |i: usize| {
+        let (mut mean, mut tile) = (MeanAbs::default(), [0f32; TILE]);
+        let (start, end) = (i * PART, all.min((i + 1) * PART));
+        for at in (start..end).step_by(TILE) {
+            let tile = &mut tile[..TILE.min(end - at)];
+            view.read_f32(at, tile)?;
+            mean.add(tile);
+        }
+        if view.data.len() > LARGE {
+            let size = view.dtype.size().unwrap_or(0);
+            model.files[m.tensor.file].release(view.data.get(start * size..end * size).unwrap_or(&[]));
+        }
+        Ok(mean)
+    };
     let mut mean = MeanAbs::default();
-    whole(model, m, view, |row| mean.add(row))?;
+    let joined = parallel::in_order(all.div_ceil(PART), sum, |part| {
+        mean.join(part);
+        Ok(())
+    });
+    joined.map_err(|e| e.at_file(model.file_of(&m.tensor)))?;
     Ok(Fit::new(rule, mean))
 }
 

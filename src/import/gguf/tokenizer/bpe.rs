@@ -33,8 +33,8 @@ pub fn byte_level(meta: &Metadata, vocab: &Vocab, warnings: &mut Vec<String>) ->
         }
     };
     let merges = merges.iter().enumerate().map(pair).collect::<Result<Vec<_>>>()?;
-    let bos = vocab.id_or(meta, "bos_token_id", 11)?;
-    let eos = vocab.id_or(meta, "eos_token_id", 11)?;
+    let bos = vocab.id(meta, "bos_token_id")?;
+    let eos = vocab.id(meta, "eos_token_id")?;
     let (prefix, suffix) = around(meta, (bos, split.add_bos), (eos, false))?;
     Ok(Parts {
         normalizer: if split.nfc { json!({"type": "NFC"}) } else { Value::Null },

@@ -10,7 +10,7 @@ use serde_json::{json, Value};
 const SPACE: &str = "\u{2581}";
 
 /// Longest piece that is looked at for merges; the longest known ones are runs of about a hundred spaces.
-const MAX_PIECE: usize = 1024;
+const MAX_PIECE: usize = 512;
 
 /// Merges by score: the header gives no order of merges, only a score for what they lead to.
 pub fn sentencepiece(meta: &Metadata, vocab: &Vocab) -> Result<Parts> {
@@ -111,7 +111,8 @@ fn clean(meta: &Metadata) -> Result<Vec<Value>> {
         steps.push(json!({"type": "Precompiled", "precompiled_charsmap": base64(map)}));
     }
     if meta.bool("tokenizer.ggml.remove_extra_whitespaces")?.unwrap_or(false) {
-        steps.push(json!({"type": "Strip", "strip_left": true, "strip_right": true}));
+        // Only spaces: a line break that the map left is a character.
+        steps.push(json!({"type": "Replace", "pattern": {"Regex": "^ +| +$"}, "content": ""}));
         steps.push(json!({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}));
     }
     Ok(steps)
@@ -152,8 +153,9 @@ pub fn wordpiece(meta: &Metadata, vocab: &Vocab) -> Result<Parts> {
     let unknown = vocab.id_or(meta, "unknown_token_id", 100)?;
     let (prefix, suffix) = around(meta, (bos, true), (sep, true))?;
     // The header does not say it; a vocabulary with capital letters has use for them.
-    let capital =
-        |(t, kind): (&String, &Kind)| *kind == Kind::Normal && !bracketed(t) && t.contains(char::is_uppercase);
+    let capital = |(t, kind): (&String, &Kind)| {
+        *kind == Kind::Normal && !bracketed(t) && t.contains(|c: char| c.is_ascii_uppercase())
+    };
     let cased = vocab.tokens.iter().zip(&vocab.kinds).any(capital);
     let unknown = unknown.ok_or_else(|| Error::input("`tokenizer.ggml.unknown_token_id` is missing"))?;
     Ok(Parts {

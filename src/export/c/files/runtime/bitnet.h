@@ -15,7 +15,7 @@
 #include "bitnet_status.h"
 #include "bitnet_tokenizer.h"
 
-#define BITNET_RUNTIME_VERSION 0x00010000u /* major << 16 | minor */
+#define BITNET_RUNTIME_VERSION 0x00010001u /* major << 16 | minor */
 #define BITNET_MODEL_ALIGN 8u              /* required of the model's first byte; 64 is best */
 #define BITNET_ARENA_ALIGN 16u             /* required of the arena's first byte */
 #define BITNET_MAX_REGISTERS 32u

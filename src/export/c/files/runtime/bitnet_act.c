@@ -134,6 +134,8 @@ static int32_t activate(const bitnet_ctx *c, const activation *a, int32_t x)
     int32_t shifted = a->down != 0u ? bn_rsr(x, a->down) : (int32_t)((uint32_t)x << a->up);
     int32_t z = bn_times(x, a->f);
     uint32_t sigma = 0u;
+    (void)c; /* not for every kind */
+    (void)z;
     switch (a->kind) {
 #if KINDS & 0x02u
     case BN_RELU: return x > 0 ? x : 0;
@@ -142,8 +144,8 @@ static int32_t activate(const bitnet_ctx *c, const activation *a, int32_t x)
     case BN_RELU2: return x > 0 ? bn_narrow(bn_mul(x, x), a->s2) : 0;
 #endif
 #if KINDS & 0x40u
-    case BN_TANH:
-        z = tanh30(c, bn_abs(z));
+    case BN_TANH: /* of |x|: rounding is not the same on both sides of 0 */
+        z = tanh30(c, (uint32_t)bn_times((int32_t)bn_abs(x), a->f));
         return x < 0 ? -z : z;
 #endif
 #if KINDS & 0x08u

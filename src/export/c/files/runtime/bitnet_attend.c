@@ -411,6 +411,7 @@ static void bend(const bitnet_ctx *c, const uint32_t *op, uint32_t h, uint32_t s
 {
     bn_i32 *t = (bn_i32 *)bn_at(c, c->scores);
     uint32_t i;
+    (void)h;
 #if BITNET_WITH_CAPS
     if (op[OP_P0 + 3] != 0u) {
         bitnet_scale cap = bn_scale_at(op + OP_P0 + 3);

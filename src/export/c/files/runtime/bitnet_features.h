@@ -52,6 +52,9 @@
 #ifndef BITNET_KINDS
 #define BITNET_KINDS 0x7Eu
 #endif
+#if (BITNET_OP_ACT || BITNET_OP_GATE) && (BITNET_KINDS & 0x7Eu) == 0u
+#error "ACT and GATE need at least one of their kinds"
+#endif
 
 /* options of operations */
 #ifndef BITNET_WITH_ENCODER /* every token sees every token */
@@ -59,6 +62,9 @@
 #endif
 #ifndef BITNET_WITH_TABLES /* EMBED, POSITION: other matrices than int8 or int16 with row scales */
 #define BITNET_WITH_TABLES 1
+#endif
+#ifndef BITNET_WITH_WIDE /* LINEAR with sums beyond 30 bits: long rows of int8 or int16 and codes i16 */
+#define BITNET_WITH_WIDE 1
 #endif
 #ifndef BITNET_WITH_FACTORS /* EMBED, ADD, LOGITS with a factor */
 #define BITNET_WITH_FACTORS 1

@@ -184,6 +184,9 @@ static bitnet_status check_linear(follow *f, const uint32_t *op, const uint32_t 
     if (hint == (uint32_t)BN_HINT_PLANES && t[T_COLS] > f->planes_cols) {
         f->planes_cols = t[T_COLS];
     }
+    if (!BITNET_WITH_WIDE && bn_sum_bits((uint32_t)f->qmax[a], t[T_KIND], t[T_COLS]) > 30u) {
+        return BITNET_E_FEATURE;
+    }
     return writes(f, op[OP_DST], t[T_ROWS], 0u, 0u);
 }
 

@@ -69,7 +69,12 @@ BN_INLINE bn_i32 *bn_vec(const bitnet_ctx *c, const bitnet_register *r) { return
 uint32_t bn_max_abs(const bn_i32 *x, uint32_t n);
 uint32_t bn_bits_of(const bn_i32 *x, uint32_t n); /* its bit length */
 
-/* bitnet_linear.c */
+/* bitnet_linear.c; bits of the largest sum of n products of codes and weights */
+BN_INLINE uint32_t bn_sum_bits(uint32_t qmax, uint32_t kind, uint32_t n)
+{
+    uint32_t wmax = kind == (uint32_t)BN_INT8 ? 128u : (kind == (uint32_t)BN_INT16 ? 32768u : 1u);
+    return bn_bitlen64(bn_mulu(qmax * wmax, n));
+}
 void bn_linear(bitnet_ctx *c, const bitnet_register *src, uint32_t src_index, bitnet_register *dst, const bn_tensor *w,
                uint32_t hint);
 

@@ -109,7 +109,9 @@ static void grouped(const bn_job *j, const uint8_t *const rows[4], uint32_t r, u
     }
 }
 
-/* ---- sums that need more than 30 bits: slow, exact ------------------------------ */
+/* ---- sums that need more than 30 bits ------------------------------------------- */
+
+#if BITNET_WITH_WIDE
 
 static int64_t wide_sum(const bn_job *j, const uint8_t *row, uint32_t from, uint32_t to)
 {
@@ -117,8 +119,27 @@ static int64_t wide_sum(const bn_job *j, const uint8_t *row, uint32_t from, uint
     const bn_word *bits = (const bn_word *)(const void *)row;
     uint32_t words = (w->cols + 31u) >> 5;
     int64_t sum = 0;
-    uint32_t i;
-    for (i = from; i < to; i++) {
+    uint32_t i = from;
+    if (j->c16 != (const bn_i16 *)0 && w->kind == (uint32_t)BN_INT8) {
+        const int8_t *v = (const int8_t *)row;
+        while (i < to) { /* 128 * 32,767 * 256 is below 2^30 */
+            uint32_t end = to - i < 256u ? to : i + 256u;
+            int32_t part = 0;
+            for (; i < end; i++) {
+                part += (int32_t)v[i] * j->c16[i];
+            }
+            sum += part;
+        }
+        return sum;
+    }
+    if (j->c16 != (const bn_i16 *)0 && w->kind == (uint32_t)BN_INT16) {
+        const bn_i16 *v = (const bn_i16 *)(const void *)row;
+        for (; i < to; i++) {
+            sum += bn_mul(v[i], j->c16[i]);
+        }
+        return sum;
+    }
+    for (; i < to; i++) {
         int32_t x = bn_code_at(j, i);
         uint32_t k = i & 31u;
         int32_t v;
@@ -157,6 +178,8 @@ static void wide(const bn_job *j, uint32_t a, uint32_t b, bn_i32 *y)
         }
     }
 }
+
+#endif
 
 /* ---- LINEAR ---------------------------------------------------------------------- */
 
@@ -202,8 +225,7 @@ static void finish_all(const bn_tensor *w, uint32_t b, bn_i32 *y)
 void bn_linear(bitnet_ctx *c, const bitnet_register *src, uint32_t src_index, bitnet_register *dst, const bn_tensor *w,
                uint32_t hint)
 {
-    uint32_t wmax = w->kind == (uint32_t)BN_INT8 ? 128u : (w->kind == (uint32_t)BN_INT16 ? 32768u : 1u);
-    uint32_t big = bn_bitlen64(bn_mulu((uint32_t)src->qmax * wmax, w->cols));
+    uint32_t big = bn_sum_bits((uint32_t)src->qmax, w->kind, w->cols);
     uint32_t a = big > 30u ? big - 30u : 0u;
     uint32_t b = big < 30u ? big : 30u;
     uint32_t words = (w->cols + 31u) >> 5;
@@ -235,10 +257,12 @@ void bn_linear(bitnet_ctx *c, const bitnet_register *src, uint32_t src_index, bi
     j.lut_groups = groups;
     j.total = 0;
     j.kernel = (uint32_t)K_SELECT;
+#if BITNET_WITH_WIDE
     if (a > 0u) {
         wide(&j, a, b, y);
         return;
     }
+#endif
     if (w->kind >= (uint32_t)BN_INT8) {
         bn_by_rows(&j, y);
         finish_all(w, b, y);

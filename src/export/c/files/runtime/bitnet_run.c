@@ -75,6 +75,7 @@ static void check_result(bitnet_ctx *c, uint32_t index, const int32_t *results)
 static void run_op(bitnet_ctx *c, const uint32_t *op, uint32_t id, int32_t *results)
 {
     uint32_t layer = op[OP_CODE] >> 8;
+    (void)results; /* used if LOGITS or EMBEDDING is compiled */
     switch (op[OP_CODE] & 0xFFu) {
     case BN_EMBED: bn_embed(c, op, id); break;
 #if BITNET_OP_RMSNORM

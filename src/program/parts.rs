@@ -1,11 +1,12 @@
-//! Which parts of the runtime a program needs: the switches of `files/runtime/bitnet_features.h`, as `model.h` sets them.
+//! Which parts of a runtime a program needs. The C folder compiles only these, and the plan takes the larger budget of code where
+//! a program needs more than the operations that every runtime had from the start.
 
-use crate::encoding::fixed::Scale;
+use super::{OpKind, Program, ScaleMode, TensorId, TensorKind};
+use crate::encoding::fixed::{bitlen, Scale};
 use crate::encoding::lowbit::Encoding;
-use crate::program::{OpKind, Program, ScaleMode, TensorId, TensorKind};
 
-/// The switches, in the order of `bitnet_features.h`; the kinds of ACT and GATE are a mask beside them.
-const SWITCHES: [&str; 20] = [
+/// The parts, named as in `bitnet_features.h` of the C runtime and in its order; the kinds of ACT and GATE are a mask beside them.
+pub const PARTS: [&str; 21] = [
     "OP_RMSNORM",
     "OP_RELU2MUL",
     "OP_SILUMUL",
@@ -21,6 +22,7 @@ const SWITCHES: [&str; 20] = [
     "OP_EMBEDDING",
     "WITH_ENCODER",
     "WITH_TABLES",
+    "WITH_WIDE",
     "WITH_FACTORS",
     "WITH_CAPS",
     "WITH_SLOPES",
@@ -28,33 +30,47 @@ const SWITCHES: [&str; 20] = [
     "WITH_PARTIAL",
 ];
 
-#[derive(Default)]
-struct Needs {
-    switches: Vec<&'static str>,
-    kinds: u32,
+/// Parts of the first version of the semantics.
+const FIRST: [&str; 5] = ["OP_RMSNORM", "OP_RELU2MUL", "OP_SILUMUL", "OP_LOGITS", "WITH_WIDE"];
+
+/// What a program needs of a runtime.
+#[derive(Debug, Default)]
+pub struct Needs {
+    parts: Vec<&'static str>,
+    /// Bit k: kind k of ACT or GATE occurs.
+    pub kinds: u32,
 }
 
 impl Needs {
-    fn when(&mut self, needed: bool, switch: &'static str) {
-        if needed && !self.switches.contains(&switch) {
-            self.switches.push(switch);
+    fn when(&mut self, needed: bool, part: &'static str) {
+        if needed && !self.parts.contains(&part) {
+            self.parts.push(part);
         }
+    }
+
+    /// Whether one of [`PARTS`] is among them.
+    pub fn has(&self, part: &str) -> bool {
+        self.parts.contains(&part)
+    }
+
+    /// Whether the first version of the semantics is enough.
+    pub fn is_plain(&self) -> bool {
+        self.parts.iter().all(|p| FIRST.contains(p))
     }
 }
 
-/// The lines of `model.h` that leave out what the program does not use.
-pub fn defines(p: &Program) -> String {
-    let needs = needs(p);
-    let on = |s: &&str| format!("#define BITNET_{s} {}\n", u8::from(needs.switches.contains(s)));
-    SWITCHES.iter().map(on).collect::<String>() + &format!("#define BITNET_KINDS {:#x}u\n", needs.kinds)
-}
-
-fn needs(p: &Program) -> Needs {
+/// Follows the operations of a checked program.
+pub fn needs(p: &Program) -> Needs {
     let mut n = Needs::default();
     n.when(p.encoder, "WITH_ENCODER");
+    // Qmax of the codes in each register, as the operations come.
+    let mut qmax = vec![0; p.registers.len()];
     for op in &p.ops {
         match &op.kind {
-            OpKind::Quantize { .. } | OpKind::Linear { .. } => {}
+            OpKind::Quantize { dst, rule, .. } => qmax[*dst] = rule.qmax,
+            OpKind::Linear { codes, weight, .. } => {
+                n.when(!sums_fit(p, *weight, qmax[*codes]), "WITH_WIDE");
+            }
             OpKind::Embed { table, factor, .. } => {
                 n.when(!has_plain_rows(p, *table), "WITH_TABLES");
                 n.when(factor.is_some(), "WITH_FACTORS");
@@ -107,25 +123,15 @@ fn has_plain_rows(p: &Program, table: TensorId) -> bool {
     matches!(p.tensors[table].kind, TensorKind::Matrix { enc, scales: ScaleMode::Row } if plain.contains(&enc))
 }
 
-fn turns_whole_heads(p: &Program, freq: Option<TensorId>) -> bool {
-    freq.is_some_and(|f| 2 * p.tensors[f].cols == p.attention.head_dim && p.tensors[f].scale == Scale::ONE)
+/// Whether the sums of a LINEAR stay within 30 bits.
+fn sums_fit(p: &Program, weight: TensorId, qmax: u32) -> bool {
+    let t = &p.tensors[weight];
+    match t.kind {
+        TensorKind::Matrix { enc, .. } => bitlen(u64::from(qmax) * enc.wmax() * t.cols as u64) <= 30,
+        _ => true,
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::SWITCHES;
-
-    /// A switch that the C side does not know would silently compile everything, or one that it has and nobody sets.
-    #[test]
-    fn the_switches_are_those_of_the_c_header() {
-        let header = include_str!("files/runtime/bitnet_features.h");
-        let guards: Vec<&str> = header.lines().filter_map(|l| l.strip_prefix("#ifndef BITNET_")).collect();
-        let ours: Vec<&str> = ["FEATURES_H"]
-            .into_iter()
-            .chain(SWITCHES[..13].iter().copied())
-            .chain(["KINDS"])
-            .chain(SWITCHES[13..].iter().copied())
-            .collect();
-        assert_eq!(guards.iter().map(|g| g.split(' ').next().unwrap_or(g)).collect::<Vec<_>>(), ours);
-    }
+fn turns_whole_heads(p: &Program, freq: Option<TensorId>) -> bool {
+    freq.is_some_and(|f| 2 * p.tensors[f].cols == p.attention.head_dim && p.tensors[f].scale == Scale::ONE)
 }
