@@ -131,7 +131,6 @@ fn variants_of_single_architectures() {
     refused("RobertaModel", json!({"pad_token_id": 64}), "are never used");
     refused("Gemma3ForCausalLM", json!({"use_bidirectional_attention": true}), "a decoder only");
     refused("Gemma2ForCausalLM", json!({"query_pre_attn_scalar": 0}), "query_pre_attn_scalar");
-    refused("Gemma2ForCausalLM", json!({"final_logit_softcapping": -1}), "final_logit_softcapping");
     refused("GraniteForCausalLM", json!({"logits_scaling": 0}), "logits_scaling");
     refused("MiniCPMForCausalLM", json!({"scale_depth": "deep"}), "scale_depth");
     let falcon = json!({"new_decoder_architecture": true, "num_kv_heads": 3});

@@ -240,7 +240,7 @@ fn variants_that_are_not_supported() {
         ("rope_scaling", json!({"rope_type": "linear", "factor": -1}), "factor"),
         ("rope_scaling", json!({"rope_type": "llama3", "factor": 8}), "low_freq_factor"),
         ("partial_rotary_factor", json!(1.5), "partial_rotary_factor"),
-        ("partial_rotary_factor", json!(0.3), "an even number"),
+        ("partial_rotary_factor", json!(0.05), "an even number"),
         ("qat_config", json!({"scheme": {"weight": "w3"}}), "qat_config.scheme.weight"),
         ("qat_config", json!({}), "qat_config.scheme.weight"),
     ] {

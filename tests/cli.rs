@@ -7,7 +7,8 @@ use common::{command, finish, fixture, listing, not_run, tiny, tool, Run};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const COMMANDS: [&str; 8] = ["export", "inspect", "run", "logits", "verify", "eval", "targets", "completions"];
+const COMMANDS: [&str; 10] =
+    ["export", "inspect", "run", "logits", "embed", "verify", "eval", "prune", "targets", "completions"];
 
 fn args(list: &[&str]) -> Run {
     finish(command().args(list))

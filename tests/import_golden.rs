@@ -297,8 +297,12 @@ fn golden_traces_of_real_exports_are_reproduced_by_every_kernel() {
 
 #[test]
 fn an_unknown_architecture_names_the_known_ones() {
-    let run = tool("export --model {} -o /nowhere/x", &[&fixture("golden/qwen2")]);
-    assert_failure(&run, &["`Qwen2ForCausalLM` is not supported yet, supported are bitnet, llama", "config.json"]);
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::copy(fixture("golden/qwen2/model.safetensors"), dir.path().join("model.safetensors")).unwrap();
+    let config = std::fs::read_to_string(fixture("golden/qwen2/config.json")).unwrap();
+    std::fs::write(dir.path().join("config.json"), config.replace("Qwen2ForCausalLM", "NovelForCausalLM")).unwrap();
+    let run = tool("export --model {} -o /nowhere/x", &[dir.path()]);
+    assert_failure(&run, &["`NovelForCausalLM` is not supported", "supported are", "llama", "qwen2", "config.json"]);
     let run = finish(common::command().args(["export", "--model", "microsoft/bitnet-b1.58-2B-4T", "-o", "/nowhere/x"]));
     let reason = match cfg!(feature = "hub") {
         true => {

@@ -152,7 +152,7 @@ impl Scale {
     }
 }
 
-fn limit(e: i32) -> i32 {
+pub(crate) fn limit(e: i32) -> i32 {
     e.clamp(-MAX_EXPONENT, MAX_EXPONENT)
 }
 

@@ -269,7 +269,10 @@ pub fn attend(
     let sink_angle = rolled.then(|| rope.at(shape.window as u32 - 1));
     let g = shape.k_bits - 1 + bitlen(d as u64 - 1);
     let top = cache.vs[..visible * kvh].iter().map(|s| s.e).max().unwrap_or(0);
-    let distance = |j: usize| i64::from(p) - i64::from(position_in(j, p, shape.window, shape.sinks));
+    let distance = |j: usize| match scoring.text {
+        Some(_) => i64::from(p).abs_diff(j as i64) as i64,
+        None => i64::from(p) - i64::from(position_in(j, p, shape.window, shape.sinks)),
+    };
     let seen = |j: usize| scoring.window == 0 || distance(j) < scoring.window as i64;
     let softmax = scoring.softmax;
     let mut scores = vec![0i32; visible];
@@ -295,7 +298,7 @@ pub fn attend(
                 *t = softcap(*t, cap, 20);
             }
             if let Some(s) = scoring.slopes {
-                let back = shift(distance(j) * i64::from(s.values[h]), -(s.scale.e + 50));
+                let back = shift(distance(j).min(i64::from(i32::MAX)) * i64::from(s.values[h]), -(s.scale.e + 50));
                 *t = sat(i64::from(*t) - i64::from(back));
             }
         }

@@ -3,7 +3,7 @@
 
 use super::scalar::max_abs;
 use super::tables::tables;
-use crate::encoding::fixed::{bitlen, recip, rhe, rsr, sat, shift, Scale, LOG2E};
+use crate::encoding::fixed::{bitlen, limit, recip, rhe, rsr, sat, shift, Scale, LOG2E};
 
 /// A non-linearity of ACT and GATE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,7 +107,7 @@ pub fn norm(src: &[i32], s: Scale, rule: &NormRule, dst: &mut [i32]) -> Scale {
             *d = sat(i64::from(*d) + i64::from(b.scale.apply(b.values[i % b.values.len()], f)));
         }
     }
-    Scale { m: 1 << 30, e: x - 59 }
+    Scale { m: 1 << 30, e: limit(x - 59) }
 }
 
 /// BIAS, in place; returns the scale.
@@ -119,7 +119,7 @@ pub fn bias(x: &mut [i32], s: Scale, b: Constants) -> Scale {
     for (x, b_i) in x.iter_mut().zip(b.values) {
         *x = sat(i64::from(s.apply(*x, f)) + i64::from(b.scale.apply(*b_i, f)));
     }
-    Scale { m: 1 << 30, e: top - 59 }
+    Scale { m: 1 << 30, e: limit(top - 59) }
 }
 
 /// GAIN, in place; returns the scale.

@@ -467,9 +467,6 @@ fn decode_op(r: &mut Reader, registers: usize, tensors: usize, layers: usize) ->
                 t => return Err(r.error(format!("slopes in tensor {}", t - 1))),
             };
             let window = w[8] as usize;
-            if window > MAX_WINDOW {
-                return Err(r.error(format!("a window of {window}, at most {MAX_WINDOW} is allowed")));
-            }
             let scoring = Scoring { softmax: scale(6)?, window, cap: given(9)?, slopes };
             OpKind::Attend { dst, q: a, freq: uses.3.then_some(t0), keys: optional(5)?, scoring }
         }

@@ -9,7 +9,11 @@ const LINEAR: &str = "a hybrid with linear attention (gated delta rule)";
 const OLMO: &str = "the first OLMo, with norms without gain; as OLMo-Bitnet it has the layout of its own code";
 
 /// Parts of `architectures[0]` or `model_type`, in lower case without underscores, and the reason.
-const REASONS: [(&[&str], &str); 8] = [
+const REASONS: [(&[&str], &str); 9] = [
+    (
+        &["hadamard"],
+        "a model whose weights are stored in a rotated basis; read as they are they would give wrong answers",
+    ),
     (&["moe", "mixtral", "deepseekv2", "deepseekv3", "gptoss", "maple", "dbrx", "jamba"], MOE),
     (&["qwen35", "qwen3next"], LINEAR),
     (&["hgrn", "mamba", "rwkv", "recurrentgemma"], RECURRENT),

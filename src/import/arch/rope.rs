@@ -193,6 +193,9 @@ impl Settings<'_> {
         if alpha.is_some() {
             let d = dim as f64;
             let grown = theta * libm::pow(self.need("alpha")?, d / (d - 2.0));
+            if !(1.0..=1e30).contains(&grown) {
+                return Err(self.cfg.error(format!("`alpha` makes the base {grown}: no usable frequencies")));
+            }
             return self.checked(Rope::plain(frequencies(grown, dim / 2)));
         }
         let factor = self.need("factor")?;
