@@ -170,7 +170,7 @@ mod tests {
     fn every_byte_of_trits_is_judged_by_what_an_encoder_writes() {
         for digits in [4, 5] {
             let step = if digits == 4 { 3 } else { 1 };
-            let written: Vec<u8> = (0..243u32).step_by(step).map(|q| ((q * 256 + 242) / 243) as u8).collect();
+            let written: Vec<u8> = (0..243u32).step_by(step).map(|q| (q * 256).div_ceil(243) as u8).collect();
             for byte in 0..=255 {
                 assert_eq!(is_trits(byte, digits), written.contains(&byte), "{byte}, {digits} digits");
             }
@@ -181,7 +181,7 @@ mod tests {
     fn a_byte_that_stands_for_no_trits_is_found() {
         let good = 128; // 1, 1, 1, 1, 1
         let mut block = [good; 54];
-        block[48..52].fill(((120u32 * 256 + 242) / 243) as u8); // 1, 1, 1, 1 and nothing
+        block[48..52].fill((120u32 * 256).div_ceil(243) as u8); // 1, 1, 1, 1 and nothing
         assert_eq!(Block::Tq1_0.first_invalid(&block), None);
         block[35] = 1; // 0.00390625 is below the first step
         let first = Block::Tq1_0.first_invalid(&block);
