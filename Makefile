@@ -1,5 +1,6 @@
 # make demo    set up, export the intent model for a Cortex-M7, build it, run and verify it in the emulator
 # make test    set up, run all tests
+# make test-real   two real models from the package index
 # make lint    formatting and clippy
 # make bench   the figures of docs/benchmarks.md
 # make setup   what demo and test need: an Arm compiler, an emulator, python3, and where absent make, cc
@@ -40,6 +41,9 @@ demo: setup $(BIN)
 test: setup
 	BITNET_REQUIRE=1 $(CARGO) test --locked
 
+test-real: $(BIN)
+	python3 tools/test_real.py $(BIN)
+
 lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
@@ -51,4 +55,4 @@ clean:
 	rm -rf build target
 
 FORCE:
-.PHONY: setup demo test lint bench clean FORCE
+.PHONY: setup demo test test-real lint bench clean FORCE

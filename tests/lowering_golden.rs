@@ -6,6 +6,7 @@ mod common;
 use common::{command, finish, golden_folders, Run};
 use serde_json::Value;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Models that cannot be lowered, and what the refusal says.
 const REFUSED: [(&str, &str); 1] = [("whisper", "a speech model cannot be lowered")];
@@ -99,17 +100,28 @@ fn kl_is_rounded(folder: &Path) -> bool {
 #[test]
 fn exported_c_gives_the_same_integers() {
     let dir = tempfile::tempdir().unwrap();
-    let mut failures = Vec::new();
-    for folder in golden_folders() {
-        let name = folder.file_name().unwrap().to_string_lossy().into_owned();
-        let out = dir.path().join(format!("{name}.bitnet"));
-        if export(&folder, &out).code != Some(0) {
-            continue; // the test above says so
+    let folders = golden_folders();
+    let next = AtomicUsize::new(0);
+    // Building the C of a model is what takes time.
+    let work = || {
+        let mut failures = Vec::new();
+        while let Some(folder) = folders.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+            let out = dir.path().join(format!("{name}.bitnet"));
+            if export(folder, &out).code != Some(0) {
+                continue; // the test above says so
+            }
+            let seen = run(&["verify", out.to_str().unwrap(), "--target", "c-host", "--require"]);
+            if seen.code != Some(0) {
+                failures.push(format!("{name}: {}{}", seen.stdout, seen.stderr));
+            }
         }
-        let seen = run(&["verify", out.to_str().unwrap(), "--target", "c-host", "--require"]);
-        if seen.code != Some(0) {
-            failures.push(format!("{name}: {}{}", seen.stdout, seen.stderr));
-        }
-    }
+        failures
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let failures: Vec<String> = std::thread::scope(|s| {
+        let workers: Vec<_> = (0..threads).map(|_| s.spawn(work)).collect();
+        workers.into_iter().flat_map(|w| w.join().unwrap()).collect()
+    });
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }

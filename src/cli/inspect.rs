@@ -2,7 +2,7 @@ use super::Printer;
 use crate::digest::hex;
 use crate::error::Result;
 use crate::format::packed::{Kind, MAGIC};
-use crate::format::File;
+use crate::format::{gguf, File};
 use crate::import;
 use crate::model::{Form, Matrix, Model, Unit};
 use crate::plan::group;
@@ -187,10 +187,16 @@ impl Inspect {
         }
         if self.path.is_file() {
             let start = crate::fsio::map(&self.path)?;
-            let is_packed = start.starts_with(&MAGIC);
+            let (is_packed, is_gguf) = (start.starts_with(&MAGIC), start.starts_with(gguf::MAGIC));
             drop(start);
-            if !is_packed && self.path.extension().is_some_and(|e| e == "safetensors") {
-                return self.safetensors(printer);
+            if is_gguf {
+                return self.checkpoint(printer);
+            }
+            if !is_packed
+                && self.path.extension().is_some_and(|e| e == "safetensors" || e == "bin")
+                && !self.is_exported()
+            {
+                return self.tensors(printer);
             }
         }
         let info = packed(&Artifact::open(&self.path)?, self.program);
@@ -198,7 +204,12 @@ impl Inspect {
         Ok(0)
     }
 
-    fn safetensors(&self, printer: &Printer) -> Result<u8> {
+    /// A `model.bin` is what an export wrote, whatever became of its first bytes.
+    fn is_exported(&self) -> bool {
+        self.path.file_name().is_some_and(|n| n == "model.bin")
+    }
+
+    fn tensors(&self, printer: &Printer) -> Result<u8> {
         let f = File::open(&self.path)?;
         let tensors = f.names().filter_map(|n| f.get(n)).map(|t| RawTensor {
             name: t.name.to_string(),
