@@ -33,12 +33,15 @@ pub fn gpt2(c: Checkpoint) -> Result<Model> {
     let activation = cfg.activation("activation_function", Activation::GeluTanh)?;
     let scaled = cfg.bool("scale_attn_weights")?.unwrap_or(true);
     let by_depth = cfg.bool("scale_attn_by_inverse_layer_idx")?.unwrap_or(false);
+    // GGUF files hold these matrices the other way round.
+    let conv1d = cfg.bool("bitnet_convert.conv1d")?.unwrap_or(true);
     let n = d.d_model;
     let mut layers = Vec::new();
     for i in 0..d.layers {
         let p = format!("transformer.h.{i}");
         let mut linear = |module: &str, name: &str, rows, cols, part: Option<(usize, usize)>| {
-            let l = named(i, &p, module, name, rows, cols).bias(true).transposed();
+            let l = named(i, &p, module, name, rows, cols).bias(true);
+            let l = if conv1d { l.transposed() } else { l };
             b.linear(match part {
                 Some((at, of)) => l.part(RowOrder::range(at, rows), of),
                 None => l,
