@@ -147,7 +147,8 @@ refuses! {
     program_sinks_fill_the_window: |p| p.set(PROGRAM, 13, 3) => "sinks is 3";
     program_bits_of_keys: |p| p.set(PROGRAM, 14, 2) => "2 bits for a cache";
     program_bits_of_values: |p| p.set(PROGRAM, 15, 32) => "32 bits for a cache";
-    program_reserved_flag: |p| p.set(PROGRAM, 16, 2) => "flags is 2";
+    program_reserved_flag: |p| p.set(PROGRAM, 16, 4) => "flags is 4";
+    program_sinks_of_an_encoder: |p| p.set(PROGRAM, 16, 2) => "1 sinks in an encoder";
     program_static_keys_of_8_bits: |p| p.set(PROGRAM, 16, 1) => "static keys have 4 bits";
     program_key_fraction_bits: |p| p.set(PROGRAM, 17, 29) => "f_k is 29";
     program_five_end_ids: |p| p.set(PROGRAM, 18, 5) => "number of end ids is 5";
@@ -155,7 +156,8 @@ refuses! {
     program_unused_end_id: |p| p.set(PROGRAM, 22, 1) => "end id 1";
     program_begin_id_beyond_the_vocabulary: |p| p.set(PROGRAM, 23, 16) => "begin id 16";
     program_lut_bytes: |p| p.set(PROGRAM, 25, 2049) => "lut_bytes 2049";
-    program_reserved_word_26: |p| p.set(PROGRAM, 26, 1) => "reserved field holds 1";
+    program_positions_without_a_table: |p| p.set(PROGRAM, 26, 1) => "1 positions without a POSITION operation";
+    program_reserved_word_27: |p| p.set(PROGRAM, 27, 1) => "reserved field holds 1";
     program_reserved_word_31: |p| p.set(PROGRAM, 31, NONE) => "reserved field holds";
     program_cut_inside_the_header: |p| p.section(PROGRAM).truncate(100) => "cut short";
     program_cut_by_a_word: |p| { let n = p.get(PROGRAM).len(); p.section(PROGRAM).truncate(n - 4) } => "bytes are needed for its counts";
@@ -174,7 +176,7 @@ refuses! {
 
 refuses! {
     op_opcode_0: |p| p.set_op(2, 0, 0) => "opcode 0";
-    op_opcode_11: |p| p.set_op(2, 0, 11) => "opcode 11";
+    op_opcode_20: |p| p.set_op(2, 0, 20) => "opcode 20";
     op_layer_beyond_the_layers: |p| p.set_op(2, 0, 3 | 1 << 8) => "layer 1 of 1";
     op_register_beyond_the_registers: |p| p.set_op(2, 1, 12) => "register 0xc in word 1";
     op_source_missing: |p| p.set_op(2, 2, NONE) => "word 2";
@@ -183,7 +185,8 @@ refuses! {
     op_tensor_in_a_row_that_names_none: |p| p.set_op(2, 4, 0) => "tensor 0x0 in word 4";
     op_second_tensor_in_a_row_that_names_none: |p| p.set_op(3, 5, 0) => "word 5";
     op_embed_with_a_source: |p| p.set_op(0, 2, 1) => "word 2";
-    op_unused_parameter: |p| p.set_op(10, 6, 1) => "unused parameter";
+    op_unused_parameter: |p| p.set_op(10, 8, 1) => "unused parameter";
+    op_factor_that_is_no_scale: |p| p.set_op(10, 6, 1) => "is no scale";
     op_last_unused_parameter: |p| p.set_op(1, 11, 1) => "unused parameter";
     op_eps_mantissa_too_small: |p| p.set_op(1, 6, (1 << 30) - 1) => "is no scale";
     op_eps_mantissa_too_large: |p| p.set_op(1, 6, 1 << 31) => "is no scale";
@@ -209,7 +212,6 @@ refuses! {
 refuses! {
     flow_embed_is_first: |p| p.program(|p| p.ops.swap(0, 1)) => "EMBED is the first operation";
     flow_embed_occurs_once: |p| p.program(|p| p.ops[1] = p.ops[0].clone()) => "EMBED is the first operation";
-    flow_embed_from_a_low_bit_table: |p| p.set_op(0, 4, 3) => "int8 or int16 with row scales";
     flow_embed_from_gamma: |p| p.set_op(0, 4, 2) => "no matrix";
     flow_embed_of_another_size: |p| p.set(PROGRAM, 5, 15) => "its table is 16 x 32";
     flow_register_read_before_it_is_written: |p| p.set_op(1, 2, 7) => "register 7 is read before it is written";
@@ -227,7 +229,7 @@ refuses! {
     flow_add_of_another_length: |p| p.set_op(10, 2, 6) => "register 6 holds 16 elements, 32 are needed";
     flow_add_to_what_is_no_residual: |p| p.set_op(10, 1, 1) => "not the residual";
     flow_add_of_the_residual_to_itself: |p| p.set_op(10, 2, 0) => "residual";
-    flow_residual_overwritten: |p| p.set_op(9, 1, 0) => "only EMBED and ADD may write the residual";
+    flow_residual_overwritten: |p| p.set_op(9, 1, 0) => "only EMBED, POSITION, ADD and STORE may write the residual";
     flow_key_of_another_length: |p| p.set_op(6, 2, 1) => "register 1 holds 32 elements, 16 are needed";
     flow_value_of_another_length: |p| p.set_op(6, 3, 1) => "register 1 holds 32 elements, 16 are needed";
     flow_key_and_value_in_one_register: |p| p.set_op(6, 3, 4) => "two registers, neither the residual";

@@ -26,7 +26,7 @@ refuses! {
     mode_one_scale_for_an_embedding: |p| p.program(|p| {
         p.tensors[1].kind = TensorKind::Matrix { enc: Encoding::Int8, scales: ScaleMode::One };
         p.tensors[1].scales = 0..0;
-    }) => "int8 or int16 with row scales";
+    }) => "the padding before it is not zero";
     group_with_one_scale: |p| p.set_tensor(10, 4, 32) => "with group 32";
     group_with_row_scales: |p| p.set_tensor(3, 4, 32) => "with group 32";
     group_of_0: |p| p.set_tensor(5, 4, 0) => "with group 0";
@@ -40,7 +40,7 @@ refuses! {
     scale_of_groups_is_no_power_of_two: |p| p.set_tensor(5, 5, (1 << 30) + 1) => "power of two";
     scale_of_gamma_is_no_power_of_two: |p| p.set_tensor(2, 5, (1 << 30) + 1) => "power of two";
     scale_of_gamma_exponent: |p| p.set_tensor(2, 6, 4096) => "is no scale";
-    scale_of_frequencies: |p| p.set_tensor(0, 5, 1 << 30) => "frequencies have no scale";
+    scale_of_frequencies: |p| p.set_tensor(0, 5, 1 << 30) => "the factor of its frequencies is above 1";
     stride_of_ternary2: |p| p.set_tensor(3, 7, 4) => "row stride 4, 8 is right";
     stride_of_int8: |p| p.set_tensor(1, 7, 33) => "row stride 33, 32 is right";
     stride_of_gamma: |p| p.set_tensor(2, 7, 0) => "row stride 0, 128 is right";
@@ -48,7 +48,7 @@ refuses! {
     stride_of_static_keys: |p| { p.with_static_keys(); p.set_tensor(12, 7, 8) } => "row stride 8, 0 is right";
     rows_of_gamma: |p| p.set_tensor(2, 1, 2) => "2 rows, it must have one";
     rows_of_frequencies: |p| p.set_tensor(0, 1, 2) => "2 rows, it must have one";
-    frequencies_of_another_number: |p| p.program(|p| { p.tensors[0].cols = 2; p.tensors[0].data.end = 8 }) => "frequencies are not head_dim / 2";
+    frequencies_of_another_number: |p| p.program(|p| { p.tensors[0].cols = 5; p.tensors[0].data.end = 20 }) => "more than head_dim / 2";
     data_unaligned: |p| p.set_tensor(3, 8, 736 + 8) => "data of tensor 3: 128 bytes at 744";
     data_of_another_length: |p| p.set_tensor(3, 10, 136) => "its data must have 128 bytes";
     data_length_with_a_high_word: |p| p.set_tensor(3, 11, 1) => "its data must have 128 bytes";

@@ -118,5 +118,5 @@ fn equal_texts_have_equal_vectors_of_length_one() {
 
 #[test]
 fn the_embedding_of_an_artifact() {
-    refused(tool("embed {} --text Once", &[&tiny()]), "embeddings of an artifact are not supported yet");
+    refused(tool("embed {} --text Once", &[&tiny()]), "this model gives logits, not embeddings");
 }
