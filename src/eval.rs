@@ -174,10 +174,7 @@ pub fn fidelity(artifact: &Artifact, file: &Path) -> Result<Fidelity> {
             return Err(Error::input(format!("`{name}` has no logits beside it")).at_file(file));
         };
         let length = ids.shape.last().copied().unwrap_or(0).max(1);
-        if ids.dtype != DType::I64 {
-            return Err(ids.error(format!("holds {}, ids are I64", ids.dtype.name())).at_file(file));
-        }
-        let ids: Vec<u32> = ids.data.chunks_exact(8).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let ids = integers(&ids).map_err(|e| e.at_file(file))?;
         let want = want.to_f32().map_err(|e| e.at_file(file))?;
         if want.len() != ids.len() * vocab {
             return Err(Error::input(format!(
@@ -262,12 +259,12 @@ pub fn closeness(artifact: &Artifact, file: &Path) -> Result<Closeness> {
     Ok(Closeness { texts, worst_cosine: worst })
 }
 
-/// Values of an I64 tensor that are small and not negative.
+/// Ids or flags of an I64 tensor. What is no id, such as -1, becomes one that no vocabulary has.
 fn integers(t: &crate::tensor::TensorView) -> Result<Vec<u32>> {
     if t.dtype != DType::I64 {
-        return Err(t.error(format!("holds {}, I64 is expected", t.dtype.name())));
+        return Err(t.error(format!("holds {}, ids are I64", t.dtype.name())));
     }
-    Ok(t.data.as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b).clamp(0, i64::from(u32::MAX)) as u32).collect())
+    Ok(t.data.as_chunks::<8>().0.iter().map(|b| u32::try_from(i64::from_le_bytes(*b)).unwrap_or(u32::MAX)).collect())
 }
 
 fn real(logits: &[i32]) -> Vec<f64> {

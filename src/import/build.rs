@@ -168,9 +168,10 @@ pub struct Builder {
 
 impl Builder {
     /// `assume_bitnet`: as for [`LowBit::of`].
-    pub fn new(c: Checkpoint, assume_bitnet: bool) -> Result<Builder> {
+    pub fn new(mut c: Checkpoint, assume_bitnet: bool) -> Result<Builder> {
         let lowbit = LowBit::of(&c, assume_bitnet)?;
-        Ok(Builder { c, lowbit, used: BTreeSet::new(), warnings: Vec::new() })
+        let warnings = std::mem::take(&mut c.warnings);
+        Ok(Builder { c, lowbit, used: BTreeSet::new(), warnings })
     }
 
     pub fn cfg(&self) -> &Config {

@@ -70,9 +70,7 @@ pub fn import(path: &Path) -> Result<Model> {
     let checkpoint = checkpoint::Checkpoint::open(path)?;
     lowbit::refuse(&checkpoint)?;
     let hints = lowbit::Hints::of(&checkpoint)?;
-    let warnings = checkpoint.warnings.clone();
     let mut model = arch::read(checkpoint)?;
-    model.warnings.extend(warnings);
     lowbit::finish(&mut model, &hints)?;
     Ok(model)
 }

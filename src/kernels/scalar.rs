@@ -90,23 +90,23 @@ pub fn position(t: &Matrix, p: usize, frac: i32, x: &mut [i32]) {
     table_row(t, p, None, frac, |i, v| x[i] = sat(i64::from(x[i]) + i64::from(v)));
 }
 
-/// RMSNORM; returns the scale of dst. `g` is the common scale of gamma.
-pub fn rmsnorm(src: &[i32], s: Scale, gamma: &[i32], g: Scale, eps: Scale, dst: &mut [i32]) -> Scale {
-    let k = bitlen(u64::from(max_abs(src))).saturating_sub(24);
-    let q: u64 = src
-        .iter()
-        .map(|&x| {
-            let r = rsr(i64::from(x), k).unsigned_abs();
-            r * r
-        })
-        .sum();
+/// 1 / sqrt(mean of x^2 s^2 + eps) of a vector that is not empty.
+pub(super) fn inverse_rms(x: impl ExactSizeIterator<Item = i64> + Clone, s: Scale, eps: Scale) -> Scale {
+    let n = x.len() as u64;
+    let k = bitlen(x.clone().map(i64::unsigned_abs).max().unwrap_or(0)).saturating_sub(24);
+    let q: u64 = x.map(|x| rsr(x, k).unsigned_abs().pow(2)).sum();
     let den = if q == 0 {
         eps
     } else {
-        let mean = Scale::norm(q, 2 * k as i32).mul(Scale::norm(src.len() as u64, 0).inv());
+        let mean = Scale::norm(q, 2 * k as i32).mul(Scale::norm(n, 0).inv());
         mean.mul(s.mul(s)).add(eps)
     };
-    let r = den.sqrt().inv();
+    den.sqrt().inv()
+}
+
+/// RMSNORM; returns the scale of dst. `g` is the common scale of gamma.
+pub fn rmsnorm(src: &[i32], s: Scale, gamma: &[i32], g: Scale, eps: Scale, dst: &mut [i32]) -> Scale {
+    let r = inverse_rms(src.iter().map(|x| i64::from(*x)), s, eps);
     let product = |i: usize| i64::from(src[i]) * i64::from(gamma[i]);
     let vmax = (0..src.len()).map(|i| product(i).unsigned_abs()).max().unwrap_or(0);
     let t = bitlen(vmax).saturating_sub(30);

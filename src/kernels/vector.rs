@@ -1,7 +1,7 @@
 //! Operations on whole vectors that came with version 2 of the semantics: norms with bias, activations, sums with constants, the result of an
 //! embedding model. docs/semantics.md section 5.
 
-use super::scalar::max_abs;
+use super::scalar::{inverse_rms, max_abs};
 use super::tables::tables;
 use crate::encoding::fixed::{bitlen, limit, recip, rhe, rsr, sat, shift, Scale, LOG2E};
 
@@ -71,16 +71,7 @@ pub fn norm(src: &[i32], s: Scale, rule: &NormRule, dst: &mut [i32]) -> Scale {
             false => 0,
         };
         let centred = |x: &i32| if rule.centred { i64::from(sat(i64::from(*x) - mu)) } else { i64::from(*x) };
-        let most = group.iter().map(|x| centred(x).unsigned_abs()).max().unwrap_or(0);
-        let shift = bitlen(most).saturating_sub(24);
-        let q: u64 = group.iter().map(|x| rsr(centred(x), shift).unsigned_abs().pow(2)).sum();
-        let den = if q == 0 {
-            rule.eps
-        } else {
-            let mean = Scale::norm(q, 2 * shift as i32).mul(Scale::norm(g as u64, 0).inv());
-            mean.mul(s.mul(s)).add(rule.eps)
-        };
-        let mut t = s.mul(den.sqrt().inv());
+        let mut t = s.mul(inverse_rms(group.iter().map(centred), s, rule.eps));
         if let Some(gamma) = rule.gamma {
             t = t.mul(gamma.scale);
             let n = gamma.values.len();
@@ -207,16 +198,13 @@ pub fn act(x: &mut [i32], s: Scale, kind: Act) -> Scale {
             }
             s.mul(s).shl(s2 as i32)
         }
-        Act::Silu => {
-            x.iter_mut().for_each(|v| *v = rsr(wide(*v) * logistic(log2.apply(*v, 20), *v < 0), 31) as i32);
-            s.shl(-left)
-        }
-        Act::GeluTanh => {
-            x.iter_mut().for_each(|v| *v = rsr(wide(*v) * logistic(gelu_argument(*v, s), *v < 0), 31) as i32);
-            s.shl(-left)
-        }
-        Act::Gelu => {
-            x.iter_mut().for_each(|v| *v = rsr(wide(*v) * normal(*v, s), 31) as i32);
+        Act::Silu | Act::GeluTanh | Act::Gelu => {
+            let share = |v: i32| match kind {
+                Act::Silu => logistic(log2.apply(v, 20), v < 0),
+                Act::GeluTanh => logistic(gelu_argument(v, s), v < 0),
+                _ => normal(v, s),
+            };
+            x.iter_mut().for_each(|v| *v = rsr(wide(*v) * share(*v), 31) as i32);
             s.shl(-left)
         }
         Act::Tanh => {

@@ -243,18 +243,21 @@ impl Builder<'_> {
 
     /// The matrix of a linear layer as a tensor of the program.
     fn matrix(&mut self, l: &Linear, projection: bool) -> TensorId {
-        let w = &l.weight;
-        let (kind, origin) = match self.settings.stored(l, projection) {
-            Stored::Carried { binary, scales } => {
-                (low_bit(binary, scales), Origin::LowBit { weight: w.clone(), rule: None })
+        let (kind, origin) = self.placed(&l.weight, projection);
+        self.tensor(l.name.clone(), kind, l.weight.rows, l.weight.cols, origin)
+    }
+
+    /// How a matrix is stored and where its rows come from.
+    fn placed(&self, w: &Matrix, projection: bool) -> (TensorKind, Origin) {
+        let weight = w.clone();
+        match self.settings.stored(w, projection) {
+            Stored::Carried { binary, scales } => (low_bit(binary, scales), Origin::LowBit { weight, rule: None }),
+            Stored::Quantized(rule) => {
+                let kind = low_bit(rule == WeightRule::BinaryMean, self.o.weight_scales);
+                (kind, Origin::LowBit { weight, rule: Some(rule) })
             }
-            Stored::Quantized(rule) => (
-                low_bit(rule == WeightRule::BinaryMean, self.o.weight_scales),
-                Origin::LowBit { weight: w.clone(), rule: Some(rule) },
-            ),
-            Stored::Rows(bits) => (row_kind(bits), Origin::Rows { weight: w.clone(), plus: None }),
-        };
-        self.tensor(l.name.clone(), kind, w.rows, w.cols, origin)
+            Stored::Rows(bits) => (row_kind(bits), Origin::Rows { weight, plus: None }),
+        }
     }
 
     fn hint(&self, rule: &QuantRule, weight: TensorId) -> KernelHint {
@@ -306,23 +309,7 @@ impl Builder<'_> {
         let m = self.m;
         let x = self.reg(Role::Residual, m.d_model);
         let (kind, origin) = match m.embedding.source.form() {
-            Form::Codes { .. } => {
-                let as_linear = Linear {
-                    name: "embedding".into(),
-                    weight: m.embedding.clone(),
-                    bias: None,
-                    input_norm: None,
-                    input_factor: None,
-                    activation: None,
-                    output_norm: None,
-                };
-                match self.settings.stored(&as_linear, false) {
-                    Stored::Carried { binary, scales } => {
-                        (low_bit(binary, scales), Origin::LowBit { weight: m.embedding.clone(), rule: None })
-                    }
-                    _ => (row_kind(16), Origin::Rows { weight: m.embedding.clone(), plus: None }),
-                }
-            }
+            Form::Codes { .. } => self.placed(&m.embedding, false),
             Form::Float => (row_kind(self.row_bits()), Origin::Rows { weight: m.embedding.clone(), plus: None }),
         };
         let table = self.tensor("embedding".into(), kind, m.vocab, m.d_model, origin);
@@ -567,7 +554,7 @@ impl Builder<'_> {
             self.op(OpKind::Embedding { src: from, pool: Pool::Last, unit: p.normalize });
             return Ok(());
         };
-        let low = matches!(self.settings.stored(head, false), Stored::Carried { .. });
+        let low = matches!(self.settings.stored(&head.weight, false), Stored::Carried { .. });
         let rule = match (head.activation, low) {
             (Some(a), _) => quant_rule(self.settings.activation.filter(|_| low).unwrap_or(a)),
             (None, true) => quant_rule(ActivationRule::Absmax16),

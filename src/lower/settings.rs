@@ -5,7 +5,7 @@ use crate::encoding::fixed::Scale;
 use crate::error::{Error, Result};
 use crate::kernels::scalar::QuantRule;
 use crate::limits::MAX_QMAX;
-use crate::model::{ActivationRule, Form, Linear, Model, Unit, WeightRule};
+use crate::model::{ActivationRule, Form, Linear, Matrix, Model, Unit, WeightRule};
 use crate::program::ScaleMode;
 
 /// Settings in force.
@@ -132,14 +132,14 @@ fn scale_suffix(options: &Options) -> String {
 }
 
 impl Settings {
-    /// How a projection is stored. Codes whose groups the packed format has no place for become 16-bit rows, as do floats in a native checkpoint.
-    pub fn stored(&self, l: &Linear, projection: bool) -> Stored {
+    /// How a matrix is stored. Codes whose groups the packed format has no place for become 16-bit rows, as do floats in a native checkpoint.
+    pub fn stored(&self, w: &Matrix, projection: bool) -> Stored {
         match self.weight.filter(|_| projection) {
             Some(WeightChoice::LowBit(rule)) => return Stored::Quantized(rule),
             Some(WeightChoice::Rows(bits)) => return Stored::Rows(bits),
             None => {}
         }
-        match l.weight.source.form() {
+        match w.source.form() {
             Form::Codes { binary, unit } => match unit {
                 Unit::Tensor => Stored::Carried { binary, scales: ScaleMode::One },
                 Unit::Row => Stored::Carried { binary, scales: ScaleMode::Row },

@@ -278,7 +278,7 @@ impl<'a> Session<'a> {
                 let scale = attention::attend(
                     &p.attention,
                     self.position,
-                    &self.rope(*freq),
+                    &rope(p, &self.freqs, *freq),
                     keys.and_then(|t| self.keys[t].as_ref()),
                     &scoring,
                     (&query.vector, query.scale),
@@ -331,7 +331,7 @@ impl<'a> Session<'a> {
                 self.done(*dst)
             }
             OpKind::Rope { dst, src, freq } => self.in_copy(*dst, *src, |c, x, s| {
-                attention::rope(x, p.attention.head_dim, c.position, &c.rope(Some(*freq)));
+                attention::rope(x, p.attention.head_dim, c.position, &rope(p, &c.freqs, Some(*freq)));
                 s
             }),
             OpKind::Embedding { src, unit, .. } => {
@@ -368,13 +368,6 @@ impl<'a> Session<'a> {
         Constants { values: self.constants[id].as_deref().unwrap_or(&[]), scale: self.program.tensors[id].scale }
     }
 
-    fn rope(&self, freq: Option<TensorId>) -> Rope<'_> {
-        freq.map_or(Rope::NONE, |t| Rope {
-            freq: self.freqs[t].as_deref().unwrap_or(&[]),
-            rest: self.program.tensors[t].scale,
-        })
-    }
-
     fn kvwrite(&mut self, layer: usize, k: usize, v: usize, freq: Option<TensorId>, keys: Option<TensorId>) -> u32 {
         let a = self.program.attention;
         let fixed = keys.and_then(|t| self.keys[t].as_ref());
@@ -382,10 +375,7 @@ impl<'a> Session<'a> {
         let mut kv = self.slots[k].vector.clone();
         let ks = self.slots[k].scale;
         let values = (&self.slots[v].vector[..], self.slots[v].scale);
-        let rope = freq.map_or(Rope::NONE, |t| Rope {
-            freq: self.freqs[t].as_deref().unwrap_or(&[]),
-            rest: self.program.tensors[t].scale,
-        });
+        let rope = rope(self.program, &self.freqs, freq);
         let cache = &mut self.caches[layer];
         let w = attention::kvwrite(&a, self.position, &rope, fixed, (&mut kv, ks), values, cache);
         let mut crc = 0;
@@ -444,6 +434,10 @@ impl<'a> Session<'a> {
         values.for_each(|v| bytes.extend_from_slice(&v.to_le_bytes()));
         crc32(&bytes)
     }
+}
+
+fn rope<'a>(p: &Program, freqs: &'a [Option<Vec<u32>>], freq: Option<TensorId>) -> Rope<'a> {
+    freq.map_or(Rope::NONE, |t| Rope { freq: freqs[t].as_deref().unwrap_or(&[]), rest: p.tensors[t].scale })
 }
 
 fn times(s: Scale, factor: Option<Scale>) -> Scale {

@@ -457,6 +457,8 @@ const char *bitnet_status_text(bitnet_status status)
     case BITNET_E_STATE: return "not initialised, or part not in the model";
     case BITNET_E_FEATURE: return "model needs an operation that was not compiled in";
     case BITNET_E_RESULT: return "model gives embeddings, not logits, or the reverse";
+    case BITNET_E_OTHER: return "belongs to another model";
+    case BITNET_E_STACK: return "stack overflow";
     default: return "unknown status";
     }
 }

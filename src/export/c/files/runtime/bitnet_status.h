@@ -18,7 +18,9 @@ typedef enum {
     BITNET_E_CONFIG = 12,   /* configuration not possible */
     BITNET_E_STATE = 13,    /* called before it was opened */
     BITNET_E_FEATURE = 14,  /* the model needs a part that was not compiled (bitnet_features.h) */
-    BITNET_E_RESULT = 15    /* the model gives an embedding instead of logits, or the reverse */
+    BITNET_E_RESULT = 15,   /* the model gives an embedding instead of logits, or the reverse */
+    BITNET_E_OTHER = 16,    /* an adapter or a state of another model */
+    BITNET_E_STACK = 17     /* the guard below the stack was overwritten */
 } bitnet_status;
 
 #endif
