@@ -4,13 +4,6 @@
 use super::{Arguments, Emulator, Kind, Region, Role, Target};
 use crate::error::{Error, Result};
 
-<<<<<<< HEAD
-/// Rows of the cost table.
-const COSTS: [&str; 10] =
-    ["armv6-m", "armv7-m", "armv7e-m", "armv8-m", "rv32imc", "xtensa", "aarch64", "x86-64", "wasm32", "powerpc"];
-
-=======
->>>>>>> f12dd5e0558b8d36c3b1c8f0592c442c6205ca87
 const MOST_MEMORIES: usize = 16;
 const MOST_EMULATORS: usize = 8;
 const MOST_WORDS: usize = 64;
@@ -216,8 +209,8 @@ fn emulator(t: &Target, e: &Emulator) -> Result<()> {
     }
     if let Some(m) = &e.machine {
         let good = m.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
-        if !good || !m.starts_with("BITNET_MACHINE_") {
-            return Err(refuse("machine", format!("`{}` is no macro of the form BITNET_MACHINE_NAME", short(m))));
+        if !good || !m.starts_with("BITNET_") {
+            return Err(refuse("machine", format!("`{}` is no macro of the form BITNET_NAME", short(m))));
         }
     }
     text("packages", &e.packages)?;

@@ -51,6 +51,8 @@ pub enum Isa {
     ArmV7EM,
     #[serde(rename = "armv8-m")]
     ArmV8M,
+    #[serde(rename = "armv8.1-m")]
+    ArmV81M,
     #[serde(rename = "rv32imc")]
     Rv32Imc,
     #[serde(rename = "xtensa")]
@@ -73,6 +75,7 @@ impl Isa {
             Isa::ArmV7M => "armv7-m",
             Isa::ArmV7EM => "armv7e-m",
             Isa::ArmV8M => "armv8-m",
+            Isa::ArmV81M => "armv8.1-m",
             Isa::Rv32Imc => "rv32imc",
             Isa::Xtensa => "xtensa",
             Isa::AArch64 => "aarch64",

@@ -379,7 +379,7 @@ fn hints(p: &Program) -> String {
             _ => None,
         })
         .collect();
-    let all = [(KernelHint::Select, "select"), (KernelHint::Planes, "planes"), (KernelHint::Lookup, "tables")];
+    let all = [(KernelHint::Select, "select"), (KernelHint::Planes, "planes"), (KernelHint::Tables, "tables")];
     let used: Vec<&str> = all.iter().filter(|(h, _)| hints.contains(h)).map(|(_, n)| *n).collect();
     used.join(", ")
 }

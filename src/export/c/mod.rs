@@ -61,11 +61,7 @@ const FILES: &[(&str, &str)] = &files![
     "runtime/bitnet_tables.c",
     "runtime/bitnet_tokenizer.c",
     "runtime/bitnet_tokenizer.h",
-<<<<<<< HEAD
-=======
     "runtime/bitnet_weight.c",
-    "ports/bitnet_board.h",
->>>>>>> f12dd5e0558b8d36c3b1c8f0592c442c6205ca87
     "ports/bitnet_main.c",
     "ports/model.S",
     "ports/port.h",
@@ -181,9 +177,6 @@ fn model_header(s: &Sizes) -> String {
         "/* model.h - sizes of this model (generated). */\n\
          #ifndef MODEL_H\n#define MODEL_H\n\n\
          #define BITNET_ARENA_BYTES {}u /* as planned; bitnet_init refuses less than the model needs */\n\
-<<<<<<< HEAD
-=======
->>>>>>> 4e9a85c9418c182f3b216ccc7e77ba62796147b6
          #define BITNET_ARENA_IN_FAST {} /* 1: beside the stack in the memory without wait states */\n\
          #define BITNET_VOCAB {}u\n\
          #define BITNET_RESULTS {}u /* logits, or values of the embedding */\n\
