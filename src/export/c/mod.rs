@@ -51,6 +51,7 @@ const FILES: &[(&str, &str)] = &files![
     "runtime/bitnet_model.c",
     "runtime/bitnet_norm.c",
     "runtime/bitnet_ops.c",
+    "runtime/bitnet_order.c",
     "runtime/bitnet_planes.c",
     "runtime/bitnet_poison.h",
     "runtime/bitnet_rows.c",
@@ -67,8 +68,11 @@ const FILES: &[(&str, &str)] = &files![
     "ports/port.h",
     "ports/port_cortex_m.c",
     "ports/port_host.c",
+    "ports/port_linux.c",
     "ports/port_memory.c",
     "ports/port_output.c",
+    "ports/port_rv32.c",
+    "ports/port_xtensa.c",
     "ports/sections.ld",
     "ports/stack.awk",
     "ports/stack.txt",
@@ -226,18 +230,22 @@ fn array(bytes: &[u8]) -> String {
         bytes.chunks(4).map(|c| c.iter().enumerate().fold(0, |w, (i, b)| w | u32::from(*b) << (8 * i))).collect();
     let mut s = String::with_capacity(words.len() * 12);
     s += "/* model.c - the packed model as an array (generated). */\n#include <stdint.h>\n\n";
+    s += "/* the bytes of a file are the same on every machine; a big-endian one turns them itself at the start */\n\
+          #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__\n#define CONST\n\
+          #define W(v) ((v) >> 24 | ((v) >> 8 & 0xFF00u) | ((v) & 0xFF00u) << 8 | (v) << 24)\n\
+          #else\n#define CONST const\n#define W(v) (v)\n#endif\n\n";
     // Writing to a String cannot fail.
     let _ = writeln!(
         s,
-        "extern const uint32_t bitnet_model_words[{}];\nextern const uint32_t bitnet_model_bytes;",
+        "extern CONST uint32_t bitnet_model_words[{}];\nextern const uint32_t bitnet_model_bytes;",
         words.len()
     );
     let _ = writeln!(s, "const uint32_t bitnet_model_bytes = {}u;", bytes.len());
     s += "__attribute__((section(\".bitnet_model\"), aligned(64)))\n";
-    let _ = writeln!(s, "const uint32_t bitnet_model_words[{}] = {{", words.len());
+    let _ = writeln!(s, "CONST uint32_t bitnet_model_words[{}] = {{", words.len());
     for row in words.chunks(8) {
         row.iter().for_each(|w| {
-            let _ = write!(s, "0x{w:08x}u,");
+            let _ = write!(s, "W(0x{w:08x}u),");
         });
         s.push('\n');
     }
