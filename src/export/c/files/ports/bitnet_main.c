@@ -495,6 +495,7 @@ static int run(void)
     if (st != BITNET_OK) {
         return fail("init", st);
     }
+    bitnet_set_simd(&ctx, port_simd());
     results = port_results(bitnet_result_length(&ctx));
     if (results == (int32_t *)0) {
         return fail("results", BITNET_E_CAPACITY);

@@ -41,6 +41,8 @@ void *port_arena(uint32_t *bytes)
 
 int32_t *port_results(uint32_t elements) { return elements <= BITNET_RESULTS ? results : (int32_t *)0; }
 
+uint32_t port_simd(void) { return 0u; }
+
 uint32_t *port_ids(uint32_t *elements)
 {
     *elements = BITNET_PROMPT_IDS;

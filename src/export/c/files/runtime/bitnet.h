@@ -90,6 +90,9 @@ typedef struct {
     /* caches */
     uint32_t angles_tensor, angles_position, angles_last_tensor;
     uint32_t planes_register, lut_register;
+#if defined(__aarch64__)
+    uint32_t simd; /* what bitnet_set_simd said */
+#endif
     /* self-test */
     const uint32_t *expected; /* golden checksums of the token being run, or NULL */
     uint32_t chain, chain_slot, mismatch;
@@ -154,6 +157,11 @@ bitnet_status bitnet_golden(const bitnet_ctx *ctx, uint32_t index, const uint32_
 
 /* Opens the model's device tokenizer; BITNET_E_STATE if it has none. */
 bitnet_status bitnet_tokenizer_of(const bitnet_ctx *ctx, bitnet_tokenizer *out);
+
+/* What this core has beyond the baseline of its architecture; nothing, until told.  Never changes a result.  Only AArch64
+ * knows a bit: BITNET_SIMD_DOT, the dot product instructions (HWCAP_ASIMDDP of getauxval). */
+#define BITNET_SIMD_DOT 1u
+void bitnet_set_simd(bitnet_ctx *ctx, uint32_t simd);
 
 const char *bitnet_status_text(bitnet_status status);
 uint32_t bitnet_version(void);
