@@ -39,26 +39,38 @@ pub enum DotKernel {
 }
 
 impl DotKernel {
+    /// Every kernel for this kind of processor, the definition first.
+    pub fn all() -> Vec<DotKernel> {
+        vec![
+            DotKernel::Scalar,
+            #[cfg(target_arch = "x86_64")]
+            DotKernel::Avx2,
+            #[cfg(target_arch = "x86_64")]
+            DotKernel::Avx512,
+            #[cfg(target_arch = "aarch64")]
+            DotKernel::Neon,
+        ]
+    }
+
     /// The kernels that this machine can run, the definition first. One that does not agree with the definition on a trial is not among them.
     pub fn available() -> Vec<DotKernel> {
         static AVAILABLE: OnceLock<Vec<DotKernel>> = OnceLock::new();
-        let find = || DotKernel::detected().into_iter().filter(|k| k.agrees()).collect();
+        let find = || DotKernel::all().into_iter().filter(|k| k.runs_here() && k.agrees()).collect();
         AVAILABLE.get_or_init(find).clone()
     }
 
-    fn detected() -> Vec<DotKernel> {
-        #[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(unused_mut))]
-        let mut v = vec![DotKernel::Scalar];
-        #[cfg(target_arch = "x86_64")]
-        if std::arch::is_x86_feature_detected!("avx2") {
-            v.push(DotKernel::Avx2);
-            if std::arch::is_x86_feature_detected!("avx512bw") {
-                v.push(DotKernel::Avx512);
+    fn runs_here(self) -> bool {
+        match self {
+            DotKernel::Scalar => true,
+            #[cfg(target_arch = "x86_64")]
+            DotKernel::Avx2 => std::arch::is_x86_feature_detected!("avx2"),
+            #[cfg(target_arch = "x86_64")]
+            DotKernel::Avx512 => {
+                std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("avx512bw")
             }
+            #[cfg(target_arch = "aarch64")]
+            DotKernel::Neon => true,
         }
-        #[cfg(target_arch = "aarch64")]
-        v.push(DotKernel::Neon);
-        v
     }
 
     /// Whether it gives the sums of the definition on scattered rows of every encoding.
