@@ -11,6 +11,13 @@
 #define BN_DSP 0
 #endif
 
+/* Thumb-2: stores of many registers, look-ups with a scaled index.  Not without optimisation: too few registers. */
+#if defined(__thumb2__) && defined(__GNUC__) && defined(__OPTIMIZE__) && !defined(BITNET_NO_ASM)
+#define BN_THUMB2 1
+#else
+#define BN_THUMB2 0
+#endif
+
 /* a value that is to stay in its register as it is */
 #if defined(__GNUC__)
 #define BN_KEEP(v) __asm__("" : "+r"(v))

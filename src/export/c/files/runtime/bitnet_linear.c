@@ -181,13 +181,22 @@ static void plain(const bn_job *j, uint32_t a, uint32_t b, uint32_t wide, bn_i32
     (void)wide;
 }
 
+BN_INLINE void shift_left(bn_i32 *y, uint32_t s) { *y = (int32_t)((uint32_t)*y << s); }
+
 /* rows of sums in y become the result */
 static void finish_all(const bn_tensor *w, uint32_t b, bn_i32 *y)
 {
-    uint32_t r;
+    uint32_t r = 0u;
     if (w->mode == 1u) {
-        for (r = 0u; r < w->rows; r++) {
-            y[r] = (int32_t)((uint32_t)y[r] << (30u - b));
+        uint32_t s = 30u - b;
+        for (; r + 4u <= w->rows; r += 4u) {
+            shift_left(&y[r], s);
+            shift_left(&y[r + 1u], s);
+            shift_left(&y[r + 2u], s);
+            shift_left(&y[r + 3u], s);
+        }
+        for (; r < w->rows; r++) {
+            shift_left(&y[r], s);
         }
     } else {
         for (r = 0u; r < w->rows; r++) {
@@ -236,6 +245,20 @@ static void grouped_tables(const bn_job *j, const uint8_t *t, uint32_t b, bn_i32
     }
 }
 
+static void fill(bn_i32 *y, uint32_t n, int32_t v)
+{
+    for (; n >= 4u; n -= 4u) {
+        y[0] = v;
+        y[1] = v;
+        y[2] = v;
+        y[3] = v;
+        y += 4;
+    }
+    for (; n > 0u; n--) {
+        *y++ = v;
+    }
+}
+
 /* 1: done.  Tables for as many columns at a time as there is room for; the sums of the rows wait in y. */
 static uint32_t by_tables(bitnet_ctx *c, const bn_job *j, uint32_t src_index, uint32_t b, bn_i32 *y)
 {
@@ -261,8 +284,12 @@ static uint32_t by_tables(bitnet_ctx *c, const bn_job *j, uint32_t src_index, ui
             return 1u;
         }
         start = (uint32_t)bn_tables_start(j, t, n);
-        for (r = 0u; r < w->rows; r++) {
-            y[r] = first == 0u ? (int32_t)start : (int32_t)((uint32_t)y[r] + start);
+        if (first == 0u) {
+            fill(y, w->rows, (int32_t)start);
+        } else {
+            for (r = 0u; r < w->rows; r++) {
+                y[r] = (int32_t)((uint32_t)y[r] + start);
+            }
         }
         bn_tables_rows(j, t, 0u, w->rows, first, n, y);
     }
