@@ -43,9 +43,9 @@ const FILES: &[(&str, &str)] = &files![
     "runtime/bitnet_features.h",
     "runtime/bitnet_follow.c",
     "runtime/bitnet_internal.h",
-    "runtime/bitnet_kernels.c",
     "runtime/bitnet_kernels.h",
     "runtime/bitnet_linear.c",
+    "runtime/bitnet_lookup.c",
     "runtime/bitnet_math.c",
     "runtime/bitnet_math.h",
     "runtime/bitnet_model.c",
@@ -53,12 +53,17 @@ const FILES: &[(&str, &str)] = &files![
     "runtime/bitnet_neon.h",
     "runtime/bitnet_norm.c",
     "runtime/bitnet_ops.c",
+    "runtime/bitnet_planes.c",
     "runtime/bitnet_poison.h",
+    "runtime/bitnet_rows.c",
     "runtime/bitnet_run.c",
     "runtime/bitnet_sample.c",
+    "runtime/bitnet_select.c",
     "runtime/bitnet_status.h",
+    "runtime/bitnet_tables.c",
     "runtime/bitnet_tokenizer.c",
     "runtime/bitnet_tokenizer.h",
+    "runtime/bitnet_weight.c",
     "ports/bitnet_main.c",
     "ports/model.S",
     "ports/port.h",
@@ -174,9 +179,7 @@ fn model_header(s: &Sizes) -> String {
         "/* model.h - sizes of this model (generated). */\n\
          #ifndef MODEL_H\n#define MODEL_H\n\n\
          #define BITNET_ARENA_BYTES {}u /* as planned; bitnet_init refuses less than the model needs */\n\
-<<<<<<< HEAD
-=======
->>>>>>> 4e9a85c9418c182f3b216ccc7e77ba62796147b6
+    "runtime/bitnet_weight.c",
          #define BITNET_ARENA_IN_FAST {} /* 1: beside the stack in the memory without wait states */\n\
          #define BITNET_VOCAB {}u\n\
          #define BITNET_RESULTS {}u /* logits, or values of the embedding */\n\
