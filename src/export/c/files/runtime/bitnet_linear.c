@@ -109,9 +109,7 @@ static void grouped(const bn_job *j, const uint8_t *const rows[4], uint32_t r, u
     }
 }
 
-/* ---- sums that need more than 30 bits ------------------------------------------- */
-
-#if BITNET_WITH_WIDE
+/* ---- plain loops: for sums that need more than 30 bits, and for a context in scalar mode ------- */
 
 static int64_t wide_sum(const bn_job *j, const uint8_t *row, uint32_t from, uint32_t to)
 {
@@ -178,8 +176,6 @@ static void wide(const bn_job *j, uint32_t a, uint32_t b, bn_i32 *y)
         }
     }
 }
-
-#endif
 
 /* ---- LINEAR ---------------------------------------------------------------------- */
 
@@ -257,12 +253,10 @@ void bn_linear(bitnet_ctx *c, const bitnet_register *src, uint32_t src_index, bi
     j.lut_groups = groups;
     j.total = 0;
     j.kernel = (uint32_t)K_SELECT;
-#if BITNET_WITH_WIDE
-    if (a > 0u) {
+    if (a > 0u || c->scalar != 0u) {
         wide(&j, a, b, y);
         return;
     }
-#endif
     if (w->kind >= (uint32_t)BN_INT8) {
         bn_by_rows(&j, y);
         finish_all(w, b, y);
