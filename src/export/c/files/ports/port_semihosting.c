@@ -3,6 +3,7 @@
  * STM32H743 with a debugger.  Startup code, vector table, memory protection.
  */
 #include <stdint.h>
+#include "bitnet.h"
 #include "bitnet_board.h"
 #include "port.h"
 
@@ -12,6 +13,7 @@ void reset_handler(void);
 extern const uint32_t bitnet_model_words[];
 extern const uint32_t bitnet_model_bytes;
 void port_stack_top(void); /* an address, not a function */
+extern uint32_t port_stack_end[];
 extern uint32_t port_bss_start[];
 extern uint32_t port_bss_end[];
 
@@ -40,6 +42,8 @@ void *port_arena(uint32_t *bytes)
 }
 
 int32_t *port_results(uint32_t elements) { return elements <= BITNET_RESULTS ? results : (int32_t *)0; }
+
+uint32_t *port_stack_low(void) { return port_stack_end; }
 
 uint32_t *port_ids(uint32_t *elements)
 {
@@ -127,6 +131,7 @@ void reset_handler(void)
         *p = 0u;
     }
     protect();
+    bitnet_guard_place(port_stack_end);
     port_exit(bitnet_main());
 }
 
