@@ -54,6 +54,8 @@ const FILES: &[(&str, &str)] = &files![
     "runtime/bitnet_math.c",
     "runtime/bitnet_math.h",
     "runtime/bitnet_model.c",
+    "runtime/bitnet_neon.c",
+    "runtime/bitnet_neon.h",
     "runtime/bitnet_norm.c",
     "runtime/bitnet_ops.c",
     "runtime/bitnet_poison.h",

@@ -504,6 +504,7 @@ static int run(void)
         return fail("init", st);
     }
     (void)bitnet_set_guard(&ctx, port_stack_low());
+    bitnet_set_simd(&ctx, port_simd());
     results = port_results(bitnet_result_length(&ctx));
     if (results == (int32_t *)0) {
         return fail("results", BITNET_E_CAPACITY);

@@ -7,6 +7,9 @@
 #include <string.h>
 #include "bitnet.h"
 #include "port.h"
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
 
 int bitnet_main(void);
 
@@ -81,6 +84,15 @@ uint32_t *port_stack_low(void)
         placed = 1;
     }
     return low;
+}
+
+uint32_t port_simd(void)
+{
+#if defined(__aarch64__) && defined(__linux__)
+    return (getauxval(AT_HWCAP) >> 20 & 1u) != 0u ? BITNET_SIMD_DOT : 0u; /* HWCAP_ASIMDDP */
+#else
+    return 0u;
+#endif
 }
 
 uint32_t *port_ids(uint32_t *elements)

@@ -102,6 +102,9 @@ typedef struct {
     uint32_t angles_tensor, angles_position, angles_last_tensor;
     uint32_t planes_register, lut_register;
     uint32_t step_id, step_op; /* the token of bitnet_step_begin, its next operation */
+#if defined(__aarch64__)
+    uint32_t simd; /* what bitnet_set_simd said */
+#endif
     /* self-test */
     uint32_t scalar, failed; /* bitnet_mode */
     const uint32_t *guard;   /* bitnet_set_guard */
@@ -206,6 +209,11 @@ bitnet_status bitnet_golden(const bitnet_ctx *ctx, uint32_t index, const uint32_
 
 /* Opens the model's device tokenizer; BITNET_E_STATE if it has none. */
 bitnet_status bitnet_tokenizer_of(const bitnet_ctx *ctx, bitnet_tokenizer *out);
+
+/* What this core has beyond the baseline of its architecture; nothing, until told.  Never changes a result.  Only AArch64
+ * knows a bit: BITNET_SIMD_DOT, the dot product instructions (HWCAP_ASIMDDP of getauxval). */
+#define BITNET_SIMD_DOT 1u
+void bitnet_set_simd(bitnet_ctx *ctx, uint32_t simd);
 
 const char *bitnet_status_text(bitnet_status status);
 uint32_t bitnet_version(void);

@@ -139,7 +139,22 @@ void bn_subset_select(const bn_job *j, const bn_word *const r[4], uint32_t first
 {
     uint32_t cols = j->w->cols;
     uint32_t i = first;
-#if BN_DSP
+#if BN_NEON
+    uint32_t full = (cols >> 5) < end ? cols >> 5 : end;
+    if (full > first) {
+        const bn_word *q[4];
+        q[0] = r[0] + first;
+        q[1] = r[1] + first;
+        q[2] = r[2] + first;
+        q[3] = r[3] + first;
+        if (j->c8 != (const int8_t *)0) {
+            bn_neon_subset8(j->c8 + 32u * first, (const bn_word *const *)q, full - first, j->dot, acc);
+        } else {
+            bn_neon_subset16(j->c16 + 32u * first, (const bn_word *const *)q, full - first, acc);
+        }
+        i = full;
+    }
+#elif BN_DSP
     if (j->c8 != (const int8_t *)0) {
         const bn_word *q[4];
         uint32_t full = (cols >> 5) < end ? cols >> 5 : end;
@@ -636,6 +651,11 @@ static int32_t row_int(const bn_job *j, const uint8_t *row, uint32_t from)
     int32_t sum = 0;
     if (j->w->kind == (uint32_t)BN_INT8) {
         const int8_t *w = (const int8_t *)row;
+#if BN_NEON
+        if (from == 0u) {
+            return j->c8 != (const int8_t *)0 ? bn_neon_rows8(w, j->c8, cols, j->dot) : bn_neon_rows16(w, j->c16, cols);
+        }
+#endif
         if (j->c8 != (const int8_t *)0) {
             for (i = from; i < cols; i++) {
                 sum += (int32_t)w[i] * j->c8[i];

@@ -3,6 +3,7 @@
 #define BITNET_KERNELS_H
 
 #include "bitnet_internal.h"
+#include "bitnet_neon.h"
 
 typedef struct {
     const bn_tensor *w;
@@ -14,6 +15,9 @@ typedef struct {
     uint32_t lut_groups; /* groups in the tables */
     int32_t total;       /* sum of all codes */
     uint32_t kernel;
+#if BN_NEON
+    uint32_t dot; /* 1: the core has the dot product instructions */
+#endif
 } bn_job;
 
 /* bn_job.kernel */

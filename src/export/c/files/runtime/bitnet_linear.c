@@ -118,6 +118,14 @@ static int64_t wide_sum(const bn_job *j, const uint8_t *row, uint32_t from, uint
     uint32_t words = (w->cols + 31u) >> 5;
     int64_t sum = 0;
     uint32_t i = from;
+#if BN_NEON
+    if (j->c16 != (const bn_i16 *)0 && w->kind == (uint32_t)BN_INT8) {
+        return bn_neon_wide8((const int8_t *)row + from, j->c16 + from, to - from);
+    }
+    if (j->c16 != (const bn_i16 *)0 && w->kind == (uint32_t)BN_INT16) {
+        return bn_neon_wide16((const bn_i16 *)(const void *)row + from, j->c16 + from, to - from);
+    }
+#endif
     if (j->c16 != (const bn_i16 *)0 && w->kind == (uint32_t)BN_INT8) {
         const int8_t *v = (const int8_t *)row;
         while (i < to) { /* 128 * 32,767 * 256 is below 2^30 */
@@ -253,6 +261,9 @@ void bn_linear(bitnet_ctx *c, const bitnet_register *src, uint32_t src_index, bi
     j.lut_groups = groups;
     j.total = 0;
     j.kernel = (uint32_t)K_SELECT;
+#if BN_NEON
+    j.dot = c->simd & BITNET_SIMD_DOT;
+#endif
     if (a > 0u || c->scalar != 0u) {
         wide(&j, a, b, y);
         return;

@@ -357,6 +357,9 @@ bitnet_status bitnet_reset(bitnet_ctx *ctx)
     ctx->angles_position = 0u;
     ctx->angles_last_tensor = BN_NONE;
     ctx->planes_register = BN_NONE;
+#if defined(__aarch64__)
+    ctx->simd = 0u;
+#endif
     ctx->lut_register = BN_NONE;
     ctx->expected = (const uint32_t *)0;
     ctx->chain = 0u;
@@ -450,6 +453,18 @@ uint32_t bitnet_is_eos(const bitnet_ctx *ctx, uint32_t id)
         }
     }
     return 0u;
+}
+
+void bitnet_set_simd(bitnet_ctx *ctx, uint32_t simd)
+{
+#if defined(__aarch64__)
+    if (ctx != (bitnet_ctx *)0) {
+        ctx->simd = simd;
+    }
+#else
+    (void)ctx;
+    (void)simd;
+#endif
 }
 
 const char *bitnet_status_text(bitnet_status status)
