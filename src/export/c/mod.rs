@@ -102,12 +102,8 @@ struct Sizes<'a> {
 impl<'a> Sizes<'a> {
     fn of(program: &Program, arena: u64, arena_in_fast: bool, prompts: &'a [String]) -> Self {
         let (vocab, results) = (program.vocab, program.result_len());
-<<<<<<< HEAD
         let parts = switches(&parts::needs(program));
-        Sizes { arena, arena_in_dtcm, vocab, results, parts, state: state_bytes(program), prompts, rules: None }
-=======
-        Sizes { arena, arena_in_fast, vocab, results, parts: switches(&parts::needs(program)), prompts }
->>>>>>> 4cf6132ada924e1959e0ef1ee19782ec8c4115cd
+        Sizes { arena, arena_in_fast, vocab, results, parts, state: state_bytes(program), prompts, rules: None }
     }
 }
 
@@ -136,13 +132,8 @@ pub fn write(
     let model = dir.path().join("model.bin");
     let written = prepared.write(&model, progress)?;
     let plan = &prepared.plan;
-<<<<<<< HEAD
     let sizes = Sizes { rules, ..Sizes::of(prepared.program(), plan.arena_bytes, plan.arena_in_fast_ram, prompts) };
-    write_sources(dir.path(), &sizes)?;
-=======
-    let sizes = Sizes::of(prepared.program(), plan.arena_bytes, plan.arena_in_fast_ram, prompts);
     write_sources(dir.path(), &sizes, target)?;
->>>>>>> 4cf6132ada924e1959e0ef1ee19782ec8c4115cd
     if embed == Embed::Array {
         let bytes = fs::read(&model).map_err(|e| Error::io("read", &model, &e))?;
         put(dir.path(), "model.c", &array(&bytes))?;
@@ -155,15 +146,10 @@ pub fn write(
 
 /// The runtime without a model, to be run on the host with any packed file.
 pub fn write_runtime(dir: &Path) -> Result<()> {
-<<<<<<< HEAD
     let parts = String::new();
     let sizes =
-        Sizes { arena: 16, arena_in_dtcm: true, vocab: 1, results: 1, parts, state: 96, prompts: &[], rules: None };
-    write_sources(dir, &sizes)?;
-=======
-    let sizes = Sizes { arena: 16, arena_in_fast: true, vocab: 1, results: 1, parts: String::new(), prompts: &[] };
+        Sizes { arena: 16, arena_in_fast: true, vocab: 1, results: 1, parts, state: 96, prompts: &[], rules: None };
     write_sources(dir, &sizes, &target::find("host")?)?;
->>>>>>> 4cf6132ada924e1959e0ef1ee19782ec8c4115cd
     put(dir, "embed.mk", "EMBED ?= incbin\n")
 }
 
@@ -217,9 +203,6 @@ fn model_header(s: &Sizes) -> String {
         "/* model.h - sizes of this model (generated). */\n\
          #ifndef MODEL_H\n#define MODEL_H\n\n\
          #define BITNET_ARENA_BYTES {}u /* as planned; bitnet_init refuses less than the model needs */\n\
-<<<<<<< HEAD
-=======
->>>>>>> 4e9a85c9418c182f3b216ccc7e77ba62796147b6
          #define BITNET_ARENA_IN_FAST {} /* 1: beside the stack in the memory without wait states */\n\
          #define BITNET_VOCAB {}u\n\
          #define BITNET_RESULTS {}u /* logits, or values of the embedding */\n\
