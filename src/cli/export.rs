@@ -1,5 +1,6 @@
 use super::Printer;
 use crate::error::{Error, Result};
+use crate::export::rules::Rules;
 use crate::export::{c, packed};
 use crate::fsio::read_capped;
 use crate::import;
@@ -22,6 +23,7 @@ use std::path::PathBuf;
   bitnet-convert export --model DIR --format packed -o model.bitnet
   bitnet-convert export --model DIR --target cortex-m7 -o build/m7
   bitnet-convert export --model DIR --target cortex-m7 --dry-run
+  bitnet-convert export --model DIR --target cortex-m7 --rules answers.rules -o build/m7
   bitnet-convert export --model DIR --quantize-weight 1.58 --quantize-activation 8 -o model.bitnet")]
 pub struct Export {
     /// Folder of a Hugging Face checkpoint, a .safetensors file with config.json beside it, or the name of a model on the hub: org/name[@revision][:file]
@@ -75,6 +77,9 @@ pub struct Export {
     /// A prompt that the example firmware answers after its self-test; may be repeated
     #[arg(long, value_name = "TEXT")]
     prompt: Vec<String>,
+    /// Rules that the firmware answers with when the model cannot (docs/fallback.md): one a line, `turn on [the] (light|lamp) * -> light on`
+    #[arg(long, value_name = "FILE")]
+    rules: Option<PathBuf>,
     /// How the C folder holds the model: as an included binary or as a C array
     #[arg(long, value_enum, default_value = "incbin")]
     embed: c::Embed,
@@ -167,6 +172,7 @@ impl Export {
         self.refuse_what_has_no_effect(format)?;
         let calibration = self.calibrate.as_ref().map(|f| read_capped(f, 64 << 20)).transpose()?;
         let calibration = calibration.map(|t| String::from_utf8_lossy(&t).into_owned());
+        let rules = self.rules.as_deref().map(Rules::open).transpose()?;
         let model = import::open(&self.model, &printer.progress())?;
         self.refuse_to_replace_the_source(&model)?;
         let device = target.takes_c() && !self.no_tokenizer;
@@ -206,7 +212,7 @@ impl Export {
         let bar = printer.progress();
         let written = match format {
             Format::Packed => prepared.write(out, &bar)?,
-            Format::C => c::write(&mut prepared, &target, self.embed, &self.prompt, out, &bar)?,
+            Format::C => c::write(&mut prepared, &target, self.embed, &self.prompt, rules.as_ref(), out, &bar)?,
         };
         if written.saturated > 0 {
             let what = format!(
@@ -243,8 +249,9 @@ impl Export {
 
     /// A flag that would do nothing is a mistake that its user should hear of.
     fn refuse_what_has_no_effect(&self, format: Format) -> Result<()> {
-        if format == Format::Packed && (!self.prompt.is_empty() || self.embed == c::Embed::Array) {
-            return Err(Error::usage("`--prompt` and `--embed` belong to the C folder, this is a packed file")
+        if format == Format::Packed && (!self.prompt.is_empty() || self.rules.is_some() || self.embed == c::Embed::Array)
+        {
+            return Err(Error::usage("`--prompt`, `--rules` and `--embed` belong to the C folder, this is a packed file")
                 .hint("leave them out, or add `--format c --target cortex-m7`"));
         }
         match self.prompt.iter().find(|p| p.len() > c::MAX_PROMPT) {

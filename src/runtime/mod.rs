@@ -3,6 +3,7 @@
 
 pub mod artifact;
 pub mod sample;
+pub mod state;
 
 pub use artifact::Artifact;
 
@@ -129,6 +130,11 @@ impl<'a> Session<'a> {
     /// Elements of the residual that reached the limit of an i32 so far.
     pub fn saturated(&self) -> u64 {
         self.saturated
+    }
+
+    /// Tokens of the conversation so far.
+    pub fn position(&self) -> u32 {
+        self.position
     }
 
     /// Forgets the context.
