@@ -1,5 +1,6 @@
 //! Integer kernels. [`scalar`] is the definition (docs/semantics.md section 5); every other kernel must equal it.
 
+pub mod adapter;
 pub mod attention;
 pub mod dot;
 pub mod scalar;

@@ -1,14 +1,17 @@
 //! Runs a program on the host. The order of operations and every integer are those of docs/semantics.md; only the inner products
 //! may use another kernel, which gives the same integers.
 
+pub mod adapter;
 pub mod artifact;
 pub mod sample;
 
+pub use adapter::Bound;
 pub use artifact::Artifact;
 
 use crate::digest::crc32;
 use crate::encoding::fixed::Scale;
 use crate::error::{Error, Result};
+use crate::kernels::adapter::{down, up, Hidden};
 use crate::kernels::attention::{self, LayerCache, Rope, Scoring, StaticKeys};
 use crate::kernels::dot::{Codes, DotKernel};
 use crate::kernels::scalar::{self, Matrix, MatrixScales};
@@ -55,6 +58,9 @@ pub struct Session<'a> {
     saturated: u64,
     observed: Option<Observed>,
     checksum: bool,
+    adapter: Option<&'a Bound>,
+    /// What the QUANTIZEs left for each part of the adapter.
+    hidden: Vec<Hidden>,
 }
 
 impl<'a> Session<'a> {
@@ -101,7 +107,15 @@ impl<'a> Session<'a> {
             saturated: 0,
             observed: None,
             checksum: false,
+            adapter: None,
+            hidden: Vec::new(),
         }
+    }
+
+    /// Computes with an adapter from the next token on, or without one. The context stays: what it holds was computed with the one before.
+    pub fn set_adapter(&mut self, adapter: Option<&'a Bound>) {
+        self.adapter = adapter;
+        self.hidden = vec![None; adapter.map_or(0, |a| a.parts.len())];
     }
 
     /// Gathers [`Observed`] from now on.
@@ -170,11 +184,35 @@ impl<'a> Session<'a> {
     fn steps(&mut self, ops: std::ops::Range<usize>, id: u32, trace: &mut Option<&mut Trace>) {
         let program = self.program;
         for n in ops {
-            let crc = self.step(&program.ops[n], id);
+            let mut crc = self.step(&program.ops[n], id);
+            if let Some(adapter) = self.adapter {
+                crc = self.branch(adapter, n).unwrap_or(crc);
+            }
             if let Some(t) = trace.as_deref_mut() {
                 t(self.position, n, crc);
             }
         }
+    }
+
+    /// The side branches that begin or end at operation `n`, after it ran; the checksum of a result that they changed.
+    fn branch(&mut self, adapter: &Bound, n: usize) -> Option<u32> {
+        let mut crc = None;
+        for &at in adapter.at(n) {
+            let f = &adapter.parts[at].1;
+            match &self.program.ops[n].kind {
+                OpKind::Quantize { src, .. } => {
+                    let x = &self.slots[*src];
+                    self.hidden[at] = down(f, &x.vector, x.scale);
+                }
+                OpKind::Linear { dst, .. } => {
+                    let y = &mut self.slots[*dst];
+                    up(f, &self.hidden[at], &mut y.vector, y.scale);
+                    crc = Some(self.done(*dst));
+                }
+                _ => {}
+            }
+        }
+        crc
     }
 
     /// All passes of an encoder over a text.

@@ -12,4 +12,8 @@ void *port_arena(uint32_t *bytes);         /* aligned to 16 */
 int32_t *port_results(uint32_t elements);  /* for one set of logits or one embedding; NULL: not that many */
 uint32_t *port_ids(uint32_t *elements);    /* for token ids of a prompt */
 
+/* only of a port that is built with BITNET_PORT_ADAPTER */
+const void *port_adapter(uint32_t *bytes);   /* an adapter to run with; NULL: none */
+void *port_adapter_scratch(uint32_t bytes);  /* for it, aligned to 4; NULL: not that many */
+
 #endif
