@@ -3,10 +3,12 @@
 
 pub mod adapter;
 pub mod artifact;
+mod moments;
 pub mod sample;
 
 pub use adapter::Bound;
 pub use artifact::Artifact;
+pub use moments::Moments;
 
 use crate::digest::crc32;
 use crate::encoding::fixed::Scale;
@@ -58,6 +60,7 @@ pub struct Session<'a> {
     saturated: u64,
     observed: Option<Observed>,
     checksum: bool,
+    moments: Option<Moments>,
     adapter: Option<&'a Bound>,
     /// What the QUANTIZEs left for each part of the adapter.
     hidden: Vec<Hidden>,
@@ -107,6 +110,7 @@ impl<'a> Session<'a> {
             saturated: 0,
             observed: None,
             checksum: false,
+            moments: None,
             adapter: None,
             hidden: Vec::new(),
         }
@@ -123,6 +127,30 @@ impl<'a> Session<'a> {
         let a = self.program.attention;
         let keys = vec![vec![(f64::INFINITY, f64::NEG_INFINITY); a.kv_heads * a.head_dim]; self.program.layers];
         self.observed = Some(Observed { residual: 0, keys });
+    }
+
+    /// Gathers [`Moments`] from now on.
+    pub fn measure(&mut self) {
+        self.moments = Some(Moments::new(self.program.ops.len()));
+    }
+
+    pub fn moments(&self) -> Option<&Moments> {
+        self.moments.as_ref()
+    }
+
+    fn note_moments(&mut self, n: usize) {
+        let Some(m) = &mut self.moments else { return };
+        let (at, each) = match &self.program.ops[n].kind {
+            OpKind::Quantize { src, .. } => (*src, true),
+            OpKind::Linear { dst, .. } => (*dst, false),
+            OpKind::Embed { .. } => {
+                m.tokens += 1;
+                return;
+            }
+            _ => return,
+        };
+        let x = &self.slots[at];
+        m.note(n, &x.vector, x.scale.to_f64(), each);
     }
 
     pub fn observed(&self) -> Option<&Observed> {
@@ -185,6 +213,7 @@ impl<'a> Session<'a> {
         let program = self.program;
         for n in ops {
             let mut crc = self.step(&program.ops[n], id);
+            self.note_moments(n);
             if let Some(adapter) = self.adapter {
                 crc = self.branch(adapter, n).unwrap_or(crc);
             }
