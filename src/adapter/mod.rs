@@ -117,7 +117,7 @@ pub fn make(artifact: &Artifact, lora: &Lora, ids: &[u32], o: &Options, progress
         return Err(nothing());
     }
     let parts = candidates.iter().filter_map(|c| part(c, o.bits)).collect();
-    let adapter = Adapter { model: artifact.model_id(), linears: known.len(), parts };
+    let adapter = Adapter { model: p.model_id, linears: known.len(), parts };
     let report = report(&candidates, &adapter, o.bits);
     Ok((adapter, report))
 }

@@ -1,4 +1,4 @@
-use super::{float, Printer};
+use super::{adapter::With, float, Printer};
 use crate::error::{Error, Result};
 use crate::kernels::dot::DotKernel;
 use crate::runtime::sample::{Choice, Sampler, MAX_TOP_K};
@@ -27,7 +27,7 @@ pub struct Run {
     #[arg(long, value_name = "N", default_value_t = 128)]
     pub(super) max_new_tokens: usize,
     /// Compute a checkpoint in float32 instead of running an artifact; always takes the most likely token
-    #[arg(long, conflicts_with_all = ["temperature", "top_k"])]
+    #[arg(long, conflicts_with_all = ["temperature", "top_k", "adapter"])]
     float: bool,
     /// Always take the most likely token
     #[arg(long, conflicts_with_all = ["temperature", "top_k"])]
@@ -41,6 +41,8 @@ pub struct Run {
     /// Start of the integer random generator
     #[arg(long, default_value_t = 1)]
     seed: u32,
+    #[command(flatten)]
+    with: With,
 }
 
 #[derive(Serialize)]
@@ -65,7 +67,9 @@ impl Run {
         if prompt_ids.is_empty() {
             return Err(Error::usage("the prompt is empty").hint("give some text with `--prompt`"));
         }
+        let adapter = self.with.load(&artifact)?;
         let mut session = artifact.session(DotKernel::best());
+        session.set_adapter(adapter.as_ref());
         let start = Instant::now();
         let mut logits = session.run(&prompt_ids)?;
         let prefill = start.elapsed();

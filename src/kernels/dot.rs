@@ -97,6 +97,7 @@ mod tests {
                         let codes: Vec<i32> =
                             (0..cols).map(|_| if extreme { -(qmax as i32) } else { q(&mut seed) }).collect();
                         let x = Codes::new(&codes, qmax);
+                        // What a host kernel reads; the others are turned into these.
                         for enc in [Encoding::Binary1, Encoding::Ternary2, Encoding::Int8, Encoding::Int16] {
                             let w: Vec<i32> = (0..cols)
                                 .map(|_| match enc {
@@ -105,7 +106,7 @@ mod tests {
                                     Encoding::Binary1 => (lcg(&mut seed) % 2) as i32 * 2 - 1,
                                     Encoding::Ternary2 => (lcg(&mut seed) % 3) as i32 - 1,
                                     Encoding::Int16 => (lcg(&mut seed) % 65_536) as i32 - 32_768,
-                                    Encoding::Int8 => (lcg(&mut seed) % 256) as i32 - 128,
+                                    _ => (lcg(&mut seed) % 256) as i32 - 128,
                                 })
                                 .collect();
                             let mut row = vec![0; enc.stride(cols)];

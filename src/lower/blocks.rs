@@ -137,7 +137,7 @@ fn act(a: Activation) -> Act {
 }
 
 fn row_kind(bits: u32) -> TensorKind {
-    TensorKind::Matrix { enc: if bits == 16 { Encoding::Int16 } else { Encoding::Int8 }, scales: ScaleMode::Row }
+    TensorKind::rows(if bits == 16 { Encoding::Int16 } else { Encoding::Int8 }, ScaleMode::Row)
 }
 
 impl Builder<'_> {
@@ -264,7 +264,6 @@ impl Builder<'_> {
         let low = matches!(self.tensors[weight].kind, TensorKind::Matrix { enc, .. } if enc.is_low_bit());
         match rule.qmax {
             2 if low => KernelHint::Planes,
-            q if q <= 127 && low && self.o.lut_limit >= 512 => KernelHint::Lookup,
             _ => KernelHint::Select,
         }
     }
@@ -598,7 +597,7 @@ impl Builder<'_> {
     /// Scratch that the lookup kernels get: tables of the widest input that uses them, or what the target allows.
     fn lut_bytes(&self) -> usize {
         let widest = self.ops.iter().filter_map(|op| match op.kind {
-            OpKind::Linear { weight, hint: KernelHint::Lookup, .. } => Some(self.tensors[weight].cols),
+            OpKind::Linear { weight, hint: KernelHint::Tables, .. } => Some(self.tensors[weight].cols),
             _ => None,
         });
         let all = widest.max().map_or(0, |cols| 512 * cols.div_ceil(8));
@@ -615,5 +614,5 @@ fn pool_op(p: crate::model::Pool) -> Pool {
 }
 
 fn low_bit(binary: bool, scales: ScaleMode) -> TensorKind {
-    TensorKind::Matrix { enc: if binary { Encoding::Binary1 } else { Encoding::Ternary2 }, scales }
+    TensorKind::rows(if binary { Encoding::Binary1 } else { Encoding::Ternary2 }, scales)
 }

@@ -161,6 +161,8 @@ pub fn lower(model: &Model, options: &Options) -> Result<Lowered> {
         positions,
         encoder,
         lut_bytes: built.lut_bytes,
+        model_id: 0,
+        pairs: false,
         registers: built.registers,
         ops: built.ops,
         head_op: built.head_op,

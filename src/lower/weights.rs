@@ -83,7 +83,7 @@ fn relative(scales: &[Scale]) -> (Scale, Vec<u8>) {
 
 fn encoding(t: &Tensor) -> (Encoding, ScaleMode) {
     match t.kind {
-        TensorKind::Matrix { enc, scales } => (enc, scales),
+        TensorKind::Matrix { enc, scales, .. } => (enc, scales),
         // The builder gives these origins to matrices only.
         _ => unreachable!("{} is no matrix", t.name),
     }

@@ -120,7 +120,7 @@ pub fn needs(p: &Program) -> Needs {
 /// Bytes or 16-bit words with a scale for each row: the tables that the runtime always reads.
 fn has_plain_rows(p: &Program, table: TensorId) -> bool {
     let plain = [Encoding::Int8, Encoding::Int16];
-    matches!(p.tensors[table].kind, TensorKind::Matrix { enc, scales: ScaleMode::Row } if plain.contains(&enc))
+    matches!(p.tensors[table].kind, TensorKind::Matrix { enc, scales: ScaleMode::Row, .. } if plain.contains(&enc))
 }
 
 /// Whether the sums of a LINEAR stay within 30 bits.

@@ -90,23 +90,14 @@ impl Artifact {
         }
     }
 
-    /// Which model it is of: the same number in every artifact of one checkpoint, whatever the target.
-    pub fn model_id(&self) -> u64 {
-        let word = |i: usize| {
-            let words = self.packed.section(Kind::Program).unwrap_or(&[]).as_chunks::<4>().0;
-            words.get(i).map_or(0, |w| u64::from(u32::from_le_bytes(*w)))
-        };
-        word(27) | word(28) << 32
-    }
-
     /// An adapter that was made for this model.
     ///
     /// # Errors
     /// `Input` if the file is no adapter, is damaged or is of another model.
     pub fn adapter(&self, bytes: &[u8]) -> Result<Bound> {
         let adapter = Adapter::from_bytes(bytes)?;
-        if adapter.model != self.model_id() {
-            let what = format!("the adapter was made for model {:016x}, this is {:016x}", adapter.model, self.model_id());
+        if adapter.model != self.program.model_id {
+            let what = format!("the adapter was made for model {:016x}, this is {:016x}", adapter.model, self.program.model_id);
             return Err(Error::input(what)
                 .hint("make it again for this one: `bitnet-convert adapter --base M --lora DIR -o lora-bits.bin`"));
         }
