@@ -198,14 +198,19 @@ pub struct With {
 }
 
 impl With {
+    /// The file, its signature checked if a key is given.
+    pub fn checked(&self) -> Result<Option<&Path>> {
+        if let (Some(path), Some(key)) = (&self.adapter, &self.verify_key) {
+            let key = read_key(key, file::verifying_key)?;
+            file::verify(&read_capped(path, LARGEST)?, &key).map_err(|e| e.at_file(path))?;
+        }
+        Ok(self.adapter.as_deref())
+    }
+
     /// The adapter, checked and bound to the model.
     pub fn load(&self, artifact: &Artifact) -> Result<Option<Bound>> {
-        let Some(path) = &self.adapter else { return Ok(None) };
+        let Some(path) = self.checked()? else { return Ok(None) };
         let data = read_capped(path, LARGEST)?;
-        if let Some(key) = &self.verify_key {
-            let key = read_key(key, file::verifying_key)?;
-            file::verify(&data, &key).map_err(|e| e.at_file(path))?;
-        }
         artifact.adapter(&data).map(Some).map_err(|e| e.at_file(path))
     }
 }

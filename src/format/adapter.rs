@@ -55,6 +55,11 @@ pub fn part_bytes(rows: usize, cols: usize, rank: usize, bits: u32) -> usize {
     (PART + 3 * rank + rank * row_bytes(cols, bits) + rows * row_bytes(rank, bits)).next_multiple_of(4)
 }
 
+/// RAM of a device for a part of this rank.
+pub fn scratch_bytes(rank: usize) -> usize {
+    24 + 4 * rank
+}
+
 fn put_row(out: &mut Vec<u8>, row: &[i16], bits: u32) {
     let start = out.len();
     out.resize(start + row_bytes(row.len(), bits), 0);
@@ -142,7 +147,7 @@ impl Adapter {
 
     /// Bytes that a device needs beside the file.
     pub fn scratch(&self) -> usize {
-        self.parts.iter().map(|p| 24 + 4 * p.factors.rank).sum()
+        self.parts.iter().map(|p| scratch_bytes(p.factors.rank)).sum()
     }
 }
 

@@ -1,7 +1,7 @@
 //! An adapter bound to a program: which QUANTIZE feeds which part, and which LINEAR takes it.
 
 use crate::error::{Error, Result};
-use crate::format::adapter::Adapter;
+use crate::format::adapter::{scratch_bytes, Adapter};
 use crate::kernels::adapter::Factors;
 use crate::program::{OpKind, Program};
 
@@ -72,6 +72,11 @@ impl Bound {
             parts.push((branch, f));
         }
         Ok(Bound { parts, at })
+    }
+
+    /// Bytes that a device needs beside the file.
+    pub fn scratch(&self) -> usize {
+        self.parts.iter().map(|(_, f)| scratch_bytes(f.rank)).sum()
     }
 
     /// Parts that begin or end at an operation.

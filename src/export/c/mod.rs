@@ -63,15 +63,17 @@ const FILES: &[(&str, &str)] = &files![
     "runtime/bitnet_tokenizer.c",
     "runtime/bitnet_tokenizer.h",
     "runtime/bitnet_weight.c",
-    "ports/bitnet_board.h",
+    "ports/adapter.S",
     "ports/bitnet_main.c",
     "ports/model.S",
-    "ports/mps2-an500.ld",
     "ports/port.h",
+    "ports/port_cortex_m.c",
     "ports/port_host.c",
-    "ports/port_semihosting.c",
+    "ports/port_memory.c",
+    "ports/port_output.c",
     "ports/sections.ld",
-    "ports/stm32h743vi.ld",
+    "ports/stack.awk",
+    "ports/stack.txt",
 ];
 
 /// What the generated headers say.
@@ -185,7 +187,6 @@ fn model_header(s: &Sizes) -> String {
         "/* model.h - sizes of this model (generated). */\n\
          #ifndef MODEL_H\n#define MODEL_H\n\n\
          #define BITNET_ARENA_BYTES {}u /* as planned; bitnet_init refuses less than the model needs */\n\
-         #define BITNET_ARENA_IN_DTCM BITNET_ARENA_IN_FAST\n\
          #define BITNET_ARENA_IN_FAST {} /* 1: beside the stack in the memory without wait states */\n\
          #define BITNET_VOCAB {}u\n\
          #define BITNET_RESULTS {}u /* logits, or values of the embedding */\n\
