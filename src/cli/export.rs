@@ -74,6 +74,9 @@ pub struct Export {
     /// Leave the tokenizer out of the device build
     #[arg(long)]
     no_tokenizer: bool,
+    /// Compile the part of the runtime that loads adapters (`bitnet-convert adapter`)
+    #[arg(long)]
+    adapters: bool,
     /// A prompt that the example firmware answers after its self-test; may be repeated
     #[arg(long, value_name = "TEXT")]
     prompt: Vec<String>,
@@ -183,6 +186,7 @@ impl Export {
             target: &target,
             calibration: calibration.as_deref(),
             tokenizer,
+            adapters: self.adapters,
         };
         let mut prepared = packed::prepare(request)?;
         let mut warnings = prepared.warnings().to_vec();
@@ -249,9 +253,10 @@ impl Export {
 
     /// A flag that would do nothing is a mistake that its user should hear of.
     fn refuse_what_has_no_effect(&self, format: Format) -> Result<()> {
-        if format == Format::Packed && (!self.prompt.is_empty() || self.rules.is_some() || self.embed == c::Embed::Array)
-        {
-            return Err(Error::usage("`--prompt`, `--rules` and `--embed` belong to the C folder, this is a packed file")
+        let c_only = !self.prompt.is_empty() || self.rules.is_some() || self.embed == c::Embed::Array || self.adapters;
+        if format == Format::Packed && c_only {
+            let what = "`--prompt`, `--rules`, `--embed` and `--adapters` belong to the C folder, this is a packed file";
+            return Err(Error::usage(what)
                 .hint("leave them out, or add `--format c --target cortex-m7`"));
         }
         match self.prompt.iter().find(|p| p.len() > c::MAX_PROMPT) {

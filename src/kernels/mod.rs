@@ -2,6 +2,7 @@
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
+pub mod adapter;
 pub mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx512;

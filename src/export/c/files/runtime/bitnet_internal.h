@@ -118,6 +118,9 @@ void bn_attend(bitnet_ctx *c, const uint32_t *op, uint32_t layer);
 uint32_t bn_kv_checksum(const bitnet_ctx *c, uint32_t layer);
 void bn_rope(bitnet_ctx *c, const uint32_t *op);
 
+/* bitnet_lora.c: the side branches of operation `index`, after it ran */
+void bn_lora(const bitnet_ctx *c, uint32_t index);
+
 /* bitnet_ops.c */
 void bn_embed(bitnet_ctx *c, const uint32_t *op, uint32_t id);
 void bn_position(bitnet_ctx *c, const uint32_t *op);
