@@ -1,6 +1,6 @@
 use super::Printer;
 use crate::error::{Error, Result};
-use crate::export::{c, packed};
+use crate::export::{c, packed, rust};
 use crate::fsio::read_capped;
 use crate::import;
 use crate::lower::Options;
@@ -15,7 +15,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// Convert a checkpoint: a packed file for hosts, or a folder with C sources for a microcontroller
+/// Convert a checkpoint: a packed file for hosts, or a folder with C sources or a Rust crate for a microcontroller
 ///
 /// A checkpoint that was trained for low bits is carried over with its own codes and scales.
 #[derive(Args)]
@@ -23,6 +23,7 @@ use std::path::PathBuf;
   bitnet-convert export --model DIR --format packed -o model.bitnet
   bitnet-convert export --model DIR --target cortex-m7 -o build/m7
   bitnet-convert export --model DIR --target cortex-m7 --dry-run
+  bitnet-convert export --model DIR --target cortex-m7 --format rust -o build/m7-rust
   bitnet-convert export --model DIR --quantize-weight 1.58 --quantize-activation 8 -o model.bitnet")]
 pub struct Export {
     /// Folder of a Hugging Face checkpoint, a .safetensors file with config.json beside it, or the name of a model on the hub: org/name[@revision][:file]
@@ -34,7 +35,7 @@ pub struct Export {
     /// Default: c for microcontrollers, packed for the host
     #[arg(long, value_enum)]
     format: Option<Format>,
-    /// Output file (packed) or folder (c)
+    /// Output file (packed) or folder (c, rust)
     #[arg(long, short, value_name = "OUT", required_unless_present = "dry_run")]
     output: Option<PathBuf>,
     /// Print the plan and write nothing
@@ -79,6 +80,8 @@ pub struct Export {
 enum Format {
     Packed,
     C,
+    /// A no_std crate without unsafe code, for microcontrollers and hosts
+    Rust,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -144,7 +147,7 @@ impl Export {
         let calibration = calibration.map(|t| String::from_utf8_lossy(&t).into_owned());
         let model = import::open(&self.model, &printer.progress())?;
         self.refuse_to_replace_the_source(&model)?;
-        let device = target.kind == Kind::Mcu && !self.no_tokenizer;
+        let device = (target.kind == Kind::Mcu || format == Format::Rust) && !self.no_tokenizer;
         let tokenizer = if device { device_tokenizer(&model)? } else { None };
         let request = packed::Request {
             model: &model,
@@ -182,6 +185,7 @@ impl Export {
         let written = match format {
             Format::Packed => prepared.write(out, &bar)?,
             Format::C => c::write(&mut prepared, &target, self.embed, &self.prompt, out, &bar)?,
+            Format::Rust => rust::write(&mut prepared, &target, &self.prompt, out, &bar)?,
         };
         if written.saturated > 0 {
             let what = format!(
@@ -201,7 +205,7 @@ impl Export {
         };
         let line = match format {
             Format::Packed => format!("wrote {} ({} bytes)", done.path, plan::group(done.bytes)),
-            Format::C => format!(
+            Format::C | Format::Rust => format!(
                 "wrote {} (model.bin {} bytes); next: `bitnet-convert verify {}`",
                 done.path,
                 plan::group(done.bytes),
@@ -221,6 +225,10 @@ impl Export {
         if format == Format::Packed && (!self.prompt.is_empty() || self.embed == c::Embed::Array) {
             return Err(Error::usage("`--prompt` and `--embed` belong to the C folder, this is a packed file")
                 .hint("leave them out, or add `--format c --target cortex-m7`"));
+        }
+        if format == Format::Rust && self.embed == c::Embed::Array {
+            return Err(Error::usage("`--embed` belongs to the C folder; a Rust crate always includes the file")
+                .hint("leave it out"));
         }
         match self.prompt.iter().find(|p| p.len() > c::MAX_PROMPT) {
             Some(p) => Err(Error::usage(format!(

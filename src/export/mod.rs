@@ -2,3 +2,4 @@
 
 pub mod c;
 pub mod packed;
+pub mod rust;
