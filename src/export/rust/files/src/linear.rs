@@ -5,7 +5,7 @@ use crate::follow::{narrow_codes, BY_TABLES, PLANES};
 use crate::generated::parts;
 use crate::math::{mul, narrow, rsr, Scale};
 use crate::model::{Op, NONE};
-use crate::sums::{sum, Code};
+use crate::sums::{bytes_by_four, sum, Code};
 use crate::tensor::{Tensor, BINARY, QUADS, TERNARY5};
 use crate::{planes, tables};
 
@@ -85,7 +85,9 @@ fn by_rows<C: Code>(t: &Tensor, codes: &[C], s: Shifts, y: &mut [i32]) {
     } else if s.a == 0 {
         // A set bit counts twice, less the sum of all codes: binary weights need that sum once.
         let total = if t.kind == BINARY { codes.iter().fold(0, |sum: i32, c| sum + (*c).into()) } else { 0 };
-        y.iter_mut().enumerate().for_each(|(r, y)| *y = sum::<i32, C>(t, codes, r, 0, t.cols, total));
+        if bytes_by_four(t, codes, y).is_none() {
+            y.iter_mut().enumerate().for_each(|(r, y)| *y = sum::<i32, C>(t, codes, r, 0, t.cols, total));
+        }
         finish(t, s, y);
     } else if parts::WITH_WIDE {
         let total = if t.kind == BINARY { codes.iter().fold(0, |sum, c| sum + i64::from((*c).into())) } else { 0 };

@@ -90,3 +90,32 @@ pub(crate) fn sum<A: Sum, C: Code>(t: &Tensor, codes: &[C], r: usize, from: usiz
 fn by_weights<A: Sum, C: Code>(t: &Tensor, codes: &[C], r: usize, from: usize, to: usize) -> A {
     (from..to).zip(codes).fold(A::default(), |s, (c, code)| s.plus((*code).into(), t.weight(r, c)))
 }
+
+/// Rows of bytes four at a time, so that each code is read once for four weights; what is left over goes by single rows.
+/// None if this is no matrix of bytes.
+pub(crate) fn bytes_by_four<C: Code>(t: &Tensor, codes: &[C], y: &mut [i32]) -> Option<()> {
+    if t.kind != INT8 {
+        return None;
+    }
+    let n = codes.len();
+    let (fours, rest) = y.as_chunks_mut::<4>();
+    for (quad, y) in t.data.chunks_exact(4 * t.stride).zip(&mut *fours) {
+        let (a, quad) = quad.split_at(t.stride);
+        let (b, quad) = quad.split_at(t.stride);
+        let (c, d) = quad.split_at(t.stride);
+        let mut s = [0i32; 4];
+        // Slices of one length: the compiler sees that every index is inside.
+        let (a, b, c, d) = (a.get(..n)?, b.get(..n)?, c.get(..n)?, d.get(..n)?);
+        for (i, x) in codes.iter().enumerate() {
+            let x: i32 = (*x).into();
+            s[0] = s[0].plus(x, a[i] as i8 as i32);
+            s[1] = s[1].plus(x, b[i] as i8 as i32);
+            s[2] = s[2].plus(x, c[i] as i8 as i32);
+            s[3] = s[3].plus(x, d[i] as i8 as i32);
+        }
+        *y = s;
+    }
+    let first = 4 * fours.len();
+    rest.iter_mut().enumerate().for_each(|(r, y)| *y = sum::<i32, C>(t, codes, first + r, 0, t.cols, 0));
+    Some(())
+}
