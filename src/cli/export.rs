@@ -1,7 +1,7 @@
 use super::Printer;
 use crate::error::{Error, Result};
 use crate::export::rules::Rules;
-use crate::export::{c, packed};
+use crate::export::{c, packed, rust};
 use crate::fsio::read_capped;
 use crate::import;
 use crate::lower::{Head, Kernels, Options, WeightChoice};
@@ -15,7 +15,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// Convert a checkpoint: a packed file for hosts, or a folder with C sources for a microcontroller
+/// Convert a checkpoint: a packed file for hosts, or a folder with C sources or a Rust crate for a microcontroller
 ///
 /// A checkpoint that was trained for low bits is carried over with its own codes and scales.
 #[derive(Args)]
@@ -24,6 +24,7 @@ use std::path::PathBuf;
   bitnet-convert export --model DIR --target cortex-m7 -o build/m7
   bitnet-convert export --model DIR --target cortex-m7 --dry-run
   bitnet-convert export --model DIR --target cortex-m7 --rules answers.rules -o build/m7
+  bitnet-convert export --model DIR --target cortex-m7 --format rust -o build/m7-rust
   bitnet-convert export --model DIR --quantize-weight 1.58 --quantize-activation 8 -o model.bitnet")]
 pub struct Export {
     /// Folder of a Hugging Face checkpoint, a .safetensors file with config.json beside it, or the name of a model on the hub: org/name[@revision][:file]
@@ -35,7 +36,7 @@ pub struct Export {
     /// Default: c for microcontrollers, packed for the host
     #[arg(long, value_enum)]
     format: Option<Format>,
-    /// Output file (packed) or folder (c)
+    /// Output file (packed) or folder (c, rust)
     #[arg(long, short, value_name = "OUT", required_unless_present = "dry_run")]
     output: Option<PathBuf>,
     /// Print the plan and write nothing
@@ -92,6 +93,8 @@ pub struct Export {
 enum Format {
     Packed,
     C,
+    /// A no_std crate without unsafe code, for microcontrollers and hosts
+    Rust,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -178,7 +181,7 @@ impl Export {
         let rules = self.rules.as_deref().map(Rules::open).transpose()?;
         let model = import::open(&self.model, &printer.progress())?;
         self.refuse_to_replace_the_source(&model)?;
-        let device = target.takes_c() && !self.no_tokenizer;
+        let device = (target.takes_c() || format == Format::Rust) && !self.no_tokenizer;
         let tokenizer = if device { device_tokenizer(&model)? } else { None };
         let request = packed::Request {
             model: &model,
@@ -217,6 +220,7 @@ impl Export {
         let written = match format {
             Format::Packed => prepared.write(out, &bar)?,
             Format::C => c::write(&mut prepared, &target, self.embed, &self.prompt, rules.as_ref(), out, &bar)?,
+            Format::Rust => rust::write(&mut prepared, &target, &self.prompt, out, &bar)?,
         };
         if written.saturated > 0 {
             let what = format!(
@@ -236,7 +240,7 @@ impl Export {
         };
         let line = match format {
             Format::Packed => format!("wrote {} ({} bytes)", done.path, plan::group(done.bytes)),
-            Format::C => format!(
+            Format::C | Format::Rust => format!(
                 "wrote {} (model.bin {} bytes); next: `bitnet-convert verify {}`",
                 done.path,
                 plan::group(done.bytes),
@@ -258,6 +262,10 @@ impl Export {
             let what = "`--prompt`, `--rules`, `--embed` and `--adapters` belong to the C folder, this is a packed file";
             return Err(Error::usage(what)
                 .hint("leave them out, or add `--format c --target cortex-m7`"));
+        }
+        if format == Format::Rust && self.embed == c::Embed::Array {
+            return Err(Error::usage("`--embed` belongs to the C folder; a Rust crate always includes the file")
+                .hint("leave it out"));
         }
         match self.prompt.iter().find(|p| p.len() > c::MAX_PROMPT) {
             Some(p) => Err(Error::usage(format!(

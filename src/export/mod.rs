@@ -3,3 +3,4 @@
 pub mod c;
 pub mod packed;
 pub mod rules;
+pub mod rust;

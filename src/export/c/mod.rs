@@ -192,7 +192,7 @@ fn write_sources(dir: &Path, sizes: &Sizes, target: &Target) -> Result<()> {
     put(dir, "ports/bitnet_prompts.h", &prompts_header(sizes.prompts))
 }
 
-fn put(dir: &Path, name: &str, text: &str) -> Result<()> {
+pub(super) fn put(dir: &Path, name: &str, text: &str) -> Result<()> {
     let path = dir.join(name);
     let write = || {
         if let Some(parent) = path.parent() {
