@@ -9,6 +9,7 @@
 const INFO = ["vocabulary", "resultLength", "embeds", "window", "maxPositions", "position", "tokenizer", "modelBytes", "saturated"];
 const NO_RESULT = 15; // BITNET_E_RESULT
 const SELFTEST = 11; // BITNET_E_SELFTEST
+const NO_TOKEN = 7; // BITNET_E_TOKEN
 const MOST_TOP_K = 64;
 const FRAME = 16; // milliseconds between two chances for the page to draw
 
@@ -220,11 +221,13 @@ class Model {
     return new Int32Array(this.#e.memory.buffer, this.#e.results() >>> 0, this.resultLength).slice();
   }
 
-  /** Bytes of a token, to be used before the next call. */
+  /** Bytes of a token, to be used before the next call. An id that only the model's table has stands for no text. */
   #piece(id) {
     const room = this.#e.piece_room() >>> 0;
     const at = this.#room(room);
-    return new Uint8Array(this.#e.memory.buffer, at, this.#count("decode", this.#e.piece(id, at, room)));
+    const n = this.#e.piece(id, at, room);
+    const bytes = n === -NO_TOKEN && id < this.vocabulary ? 0 : this.#count("decode", n);
+    return new Uint8Array(this.#e.memory.buffer, at, bytes);
   }
 }
 
