@@ -164,6 +164,12 @@ pub struct Heading<'a> {
     pub activation_rule: &'a str,
 }
 
+/// Whether an arena lies beside the stack in the memory without wait states.
+pub fn in_fast_memory(arena: u64, target: &Target) -> bool {
+    let beside = target.budget.as_ref().map_or(0, |b| b.stack + b.application_ram);
+    arena + beside <= target.bytes(Role::Fast)
+}
+
 /// Makes the plan. It never fails for size; [`refuse`] does.
 pub fn plan(p: &Program, extras: &Extras, target: &Target, heading: &Heading) -> Plan {
     let file = file_parts(p, extras);
@@ -184,11 +190,11 @@ pub fn plan(p: &Program, extras: &Extras, target: &Target, heading: &Heading) ->
             ram.push(part(result, format!("i32[{}]", p.result_len()), 4 * p.result_len() as u64));
             ram.push(part("stack", "", b.stack));
             ram.push(part("application", "buffers of the example main", b.application_ram));
-            let largest = target.memory.iter().filter(|m| m.role == Role::Ram).map(|m| m.bytes).max().unwrap_or(0);
-            let first = target.memory.iter().find(|m| m.role == Role::Ram).map_or(0, |m| m.bytes);
-            fast = arena_bytes + b.stack + b.application_ram <= first;
+            let (first, second) = (target.bytes(Role::Fast), target.bytes(Role::Ram));
+            fast = in_fast_memory(arena_bytes, target);
             // The arena is one piece: what counts is the memory that it lies in.
-            let limit = if fast { target.bytes(Role::Ram) } else { largest + first.min(b.stack + b.application_ram) };
+            let beside = if second > 0 { first.min(b.stack + b.application_ram) } else { first };
+            let limit = if fast { first + second } else { second + beside };
             usage.push(Usage::new("ram", ram, Some(limit)));
         }
     }

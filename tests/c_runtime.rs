@@ -252,7 +252,8 @@ fn a_runtime_with_only_what_a_model_needs_computes_it() {
         let file = folder.join("model.bin");
         random_model(*seed, &file);
         let artifact = Artifact::open(&file).expect("a valid model");
-        write_runtime_for(folder, &artifact.program).expect("the sources");
+        let chip = bitnet_convert::target::find("cortex-m7").expect("the target");
+        write_runtime_for(folder, &artifact.program, &chip).expect("the sources");
         let report = verify::verify(folder, &all_runners(), &bitnet_convert::progress::Silent).expect("verify");
         for row in &report.rows {
             assert!(matches!(row.outcome, Outcome::Equal | Outcome::NotRun { .. }), "seed {seed}: {row:?}");

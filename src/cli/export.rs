@@ -9,7 +9,7 @@ use crate::model::{ActivationRule, Model, WeightRule};
 use crate::plan::{self, Plan};
 use crate::program::ScaleMode;
 use crate::report;
-use crate::target::{self, Kind, Target};
+use crate::target::{self, Target};
 use crate::tokenizer::{self, DeviceTokenizer};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -28,8 +28,8 @@ pub struct Export {
     /// Folder of a Hugging Face checkpoint, a .safetensors file with config.json beside it, or the name of a model on the hub: org/name[@revision][:file]
     #[arg(long, value_name = "DIR|NAME")]
     model: PathBuf,
-    /// What it is for; see `bitnet-convert targets list`
-    #[arg(long, default_value = "host", value_parser = clap::builder::PossibleValuesParser::new(target::all().into_iter().flat_map(|t| [Some(t.name), t.board]).flatten().collect::<Vec<_>>()))]
+    /// What it is for: a name from `bitnet-convert targets list`, a board, or a target file such as ./my-board.toml
+    #[arg(long, default_value = "host", value_name = "NAME|FILE")]
     target: String,
     /// Default: c for microcontrollers, packed for the host
     #[arg(long, value_enum)]
@@ -135,16 +135,20 @@ struct WrittenOutput {
 impl Export {
     pub fn run(&self, printer: &Printer) -> Result<u8> {
         let target = target::find(&self.target)?;
-        let format = self.format.unwrap_or(if target.kind == Kind::Mcu { Format::C } else { Format::Packed });
-        if format == Format::C && target.kind == Kind::Host {
-            return Err(Error::usage("the C export needs a microcontroller as target").hint("add `--target cortex-m7`"));
+        let format = self.format.unwrap_or(if target.takes_c() { Format::C } else { Format::Packed });
+        if format == Format::C && !target.takes_c() {
+            let e = Error::usage(format!(
+                "the C export needs a board or another processor as target, not `{}`",
+                target.name
+            ));
+            return Err(e.hint("add `--target cortex-m7`; `bitnet-convert targets list` has more"));
         }
         self.refuse_what_has_no_effect(format)?;
         let calibration = self.calibrate.as_ref().map(|f| read_capped(f, 64 << 20)).transpose()?;
         let calibration = calibration.map(|t| String::from_utf8_lossy(&t).into_owned());
         let model = import::open(&self.model, &printer.progress())?;
         self.refuse_to_replace_the_source(&model)?;
-        let device = target.kind == Kind::Mcu && !self.no_tokenizer;
+        let device = target.takes_c() && !self.no_tokenizer;
         let tokenizer = if device { device_tokenizer(&model)? } else { None };
         let request = packed::Request {
             model: &model,
@@ -269,7 +273,7 @@ impl Export {
             window,
             sinks,
             kv_bits: self.kv_bits.as_deref().map_or(d.kv_bits, bits),
-            lut_limit: d.lut_limit,
+            lut_limit: d.table_bytes,
         }
     }
 }
