@@ -1,6 +1,6 @@
 use super::Printer;
 use crate::error::{Error, Result};
-use crate::export::{c, packed};
+use crate::export::{c, packed, wasm};
 use crate::fsio::read_capped;
 use crate::import;
 use crate::lower::Options;
@@ -9,13 +9,13 @@ use crate::model::{ActivationRule, Model, WeightRule};
 use crate::plan::{self, Plan};
 use crate::program::ScaleMode;
 use crate::report;
-use crate::target::{self, Target};
+use crate::target::{self, Kind, Target};
 use crate::tokenizer::{self, DeviceTokenizer};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// Convert a checkpoint: a packed file for hosts, or a folder with C sources for a microcontroller
+/// Convert a checkpoint: a packed file for hosts, a folder with C sources for a microcontroller, or a WebAssembly module
 ///
 /// A checkpoint that was trained for low bits is carried over with its own codes and scales.
 #[derive(Args)]
@@ -23,6 +23,7 @@ use std::path::PathBuf;
   bitnet-convert export --model DIR --format packed -o model.bitnet
   bitnet-convert export --model DIR --target cortex-m7 -o build/m7
   bitnet-convert export --model DIR --target cortex-m7 --dry-run
+  bitnet-convert export --model DIR --target wasm32 -o build/web
   bitnet-convert export --model DIR --quantize-weight 1.58 --quantize-activation 8 -o model.bitnet")]
 pub struct Export {
     /// Folder of a Hugging Face checkpoint, a .safetensors file with config.json beside it, or the name of a model on the hub: org/name[@revision][:file]
@@ -31,10 +32,10 @@ pub struct Export {
     /// What it is for: a name from `bitnet-convert targets list`, a board, or a target file such as ./my-board.toml
     #[arg(long, default_value = "host", value_name = "NAME|FILE")]
     target: String,
-    /// Default: c for microcontrollers, packed for the host
+    /// Default: c for microcontrollers, wasm for wasm32, packed for the host
     #[arg(long, value_enum)]
     format: Option<Format>,
-    /// Output file (packed) or folder (c)
+    /// Output file (packed) or folder (c, wasm)
     #[arg(long, short, value_name = "OUT", required_unless_present = "dry_run")]
     output: Option<PathBuf>,
     /// Print the plan and write nothing
@@ -79,6 +80,7 @@ pub struct Export {
 enum Format {
     Packed,
     C,
+    Wasm,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -135,7 +137,15 @@ struct WrittenOutput {
 impl Export {
     pub fn run(&self, printer: &Printer) -> Result<u8> {
         let target = target::find(&self.target)?;
-        let format = self.format.unwrap_or(if target.takes_c() { Format::C } else { Format::Packed });
+        let format = self.format.unwrap_or(match target.kind {
+            Kind::Host => Format::Packed,
+            Kind::Wasm => Format::Wasm,
+            Kind::Mcu | Kind::Linux => Format::C,
+        });
+        if format == Format::Wasm && target.kind != Kind::Wasm {
+            return Err(Error::usage(format!("a WebAssembly module is not for the target `{}`", target.name))
+                .hint("say `--target wasm32`; `--format` follows from it"));
+        }
         if format == Format::C && !target.takes_c() {
             let e = Error::usage(format!(
                 "the C export needs a board or another processor as target, not `{}`",
@@ -148,7 +158,7 @@ impl Export {
         let calibration = calibration.map(|t| String::from_utf8_lossy(&t).into_owned());
         let model = import::open(&self.model, &printer.progress())?;
         self.refuse_to_replace_the_source(&model)?;
-        let device = target.takes_c() && !self.no_tokenizer;
+        let device = target.kind != Kind::Host && !self.no_tokenizer;
         let tokenizer = if device { device_tokenizer(&model)? } else { None };
         let request = packed::Request {
             model: &model,
@@ -186,6 +196,7 @@ impl Export {
         let written = match format {
             Format::Packed => prepared.write(out, &bar)?,
             Format::C => c::write(&mut prepared, &target, self.embed, &self.prompt, out, &bar)?,
+            Format::Wasm => wasm::write(&mut prepared, &target, out, &bar)?,
         };
         if written.saturated > 0 {
             let what = format!(
@@ -205,7 +216,7 @@ impl Export {
         };
         let line = match format {
             Format::Packed => format!("wrote {} ({} bytes)", done.path, plan::group(done.bytes)),
-            Format::C => format!(
+            Format::C | Format::Wasm => format!(
                 "wrote {} (model.bin {} bytes); next: `bitnet-convert verify {}`",
                 done.path,
                 plan::group(done.bytes),
@@ -222,8 +233,9 @@ impl Export {
 
     /// A flag that would do nothing is a mistake that its user should hear of.
     fn refuse_what_has_no_effect(&self, format: Format) -> Result<()> {
-        if format == Format::Packed && (!self.prompt.is_empty() || self.embed == c::Embed::Array) {
-            return Err(Error::usage("`--prompt` and `--embed` belong to the C folder, this is a packed file")
+        if format != Format::C && (!self.prompt.is_empty() || self.embed == c::Embed::Array) {
+            let what = if format == Format::Wasm { "WebAssembly" } else { "a packed file" };
+            return Err(Error::usage(format!("`--prompt` and `--embed` belong to the C folder, this is {what}"))
                 .hint("leave them out, or add `--format c --target cortex-m7`"));
         }
         match self.prompt.iter().find(|p| p.len() > c::MAX_PROMPT) {

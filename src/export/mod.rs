@@ -1,4 +1,5 @@
-//! Renderings of a program: the packed file, and the C folder built around one.
+//! Renderings of a program: the packed file, and the folders built around one: C sources, a WebAssembly module.
 
 pub mod c;
 pub mod packed;
+pub mod wasm;

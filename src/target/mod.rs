@@ -21,7 +21,7 @@ macro_rules! files {
     ($($name:literal),* $(,)?) => { &[$(($name, include_str!(concat!("data/", $name, ".toml")))),*] };
 }
 
-const FILES: &[(&str, &str)] = files!["host", "cortex-m7"];
+const FILES: &[(&str, &str)] = files!["host", "cortex-m7", "wasm32"];
 
 /// What a target is, which decides what is written for it and how it is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]

@@ -111,13 +111,17 @@ fn qemu(elf: &Path, arguments: &[&str]) -> Result<Output> {
 
 /// Reads the lines `T prompt position id checksums…` and `G prompt position choice`, closed by `OK`. An encoder runs in passes over its
 /// text and prints a line for each token and pass.
-fn parse(output: &Output) -> Result<Vec<PromptTrace>, CFailure> {
-    let broke = |what: String| Err(CFailure::Broke(what));
+pub(super) fn parse(output: &Output) -> Result<Vec<PromptTrace>, CFailure> {
     if !output.status.success() {
-        return broke(format!("it stopped with {}\n    {}", output.status, output.tail()));
+        return Err(CFailure::Broke(format!("it stopped with {}\n    {}", output.status, output.tail())));
     }
+    parse_lines(&output.stdout)
+}
+
+pub(super) fn parse_lines(text: &str) -> Result<Vec<PromptTrace>, CFailure> {
+    let broke = |what: String| Err(CFailure::Broke(what));
     let mut traces: Vec<PromptTrace> = Vec::new();
-    for line in output.stdout.lines() {
+    for line in text.lines() {
         let mut words = line.split_ascii_whitespace();
         let kind = words.next();
         let mut number = || words.next().and_then(|w| w.parse::<usize>().ok());
@@ -163,5 +167,5 @@ fn parse(output: &Output) -> Result<Vec<PromptTrace>, CFailure> {
             _ => {}
         }
     }
-    broke(format!("its output ended early\n    {}", output.tail()))
+    broke(format!("its output ended early\n    {}", text.lines().last().unwrap_or_default()))
 }

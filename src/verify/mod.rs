@@ -4,10 +4,11 @@
 //! the C firmware in an emulator. Each is compared with the scalar kernels.
 
 mod firmware;
-mod process;
+mod wasm;
 
 use crate::error::{Error, Result};
 use crate::kernels::dot::DotKernel;
+use crate::process;
 use crate::program::Program;
 use crate::progress::Progress;
 use crate::runtime::{record, Artifact};
@@ -66,7 +67,7 @@ impl Report {
 }
 
 /// Runners, by the name that `--target` takes.
-pub const RUNNERS: [&str; 4] = ["host-scalar", "host-simd", "c-host", "cortex-m7"];
+pub const RUNNERS: [&str; 6] = ["host-scalar", "host-simd", "c-host", "cortex-m7", "wasm32", "wasm32-node"];
 
 /// Expands `host` and `all`; `host-simd` is among them only where this machine has a SIMD kernel of ours.
 ///
@@ -114,6 +115,7 @@ pub fn verify(path: &Path, runners: &[&str], progress: &dyn Progress) -> Result<
     progress.done();
     let p = &artifact.program;
     let mut rows = Vec::new();
+    let module = wasm::Module::of(path);
     for runner in runners {
         progress.stage(&format!("running {runner}"), 0);
         let (detail, outcome) = match *runner {
@@ -122,6 +124,8 @@ pub fn verify(path: &Path, runners: &[&str], progress: &dyn Progress) -> Result<
             }
             "host-simd" => simd(&artifact, &reference)?,
             "c-host" => judge(p, &reference, firmware::on_host(path)),
+            "wasm32" => judge(p, &reference, module.run(p, |f| wasm::in_interpreter(f, &artifact.golden.prompts[0].ids))),
+            "wasm32-node" => judge(p, &reference, module.run(p, wasm::in_node)),
             _ => judge(p, &reference, firmware::in_emulator(path)),
         };
         rows.push(Row { runner: (*runner).to_string(), detail, outcome });

@@ -2,12 +2,14 @@
 //! through the ES module that applications use.
 
 use super::process::{find, run};
-use super::{parse, CFailure, CRun};
+use super::firmware::{parse, parse_lines};
+use super::{CFailure, CRun};
 use crate::error::{Error, Result};
 use crate::export::wasm::{self, MODULE};
 use crate::fsio::read_capped;
 use crate::program::Program;
 use crate::target;
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -25,6 +27,12 @@ process.stdout.write(output);
 process.exitCode = code;
 ";
 
+/// The module of an artifact, built when a runner first asks for it.
+pub struct Module<'a> {
+    path: &'a Path,
+    folder: OnceCell<Result<Folder, Absent>>,
+}
+
 /// A folder with a built module: the exported one, or a temporary one around a model.
 pub struct Folder {
     dir: PathBuf,
@@ -33,27 +41,44 @@ pub struct Folder {
     _temporary: Option<tempfile::TempDir>,
 }
 
-/// The module of an export for WebAssembly as it is; for any other artifact one is built.
-///
-/// # Errors
-/// `Io` and `Tool` from temporary files. The inner one says why there is no module.
-pub fn folder(path: &Path, program: &Program) -> Result<Result<Folder, CFailure>> {
-    if path.join(MODULE).is_file() {
-        return Ok(Ok(Folder { dir: path.to_path_buf(), detail: "the exported module", _temporary: None }));
+/// Why there is no module.
+enum Absent {
+    NoTools(String),
+    DoesNotBuild(String),
+}
+
+impl<'a> Module<'a> {
+    pub fn of(path: &'a Path) -> Self {
+        Module { path, folder: OnceCell::new() }
     }
-    let tools = match wasm::tools() {
-        Ok(t) => t,
-        Err(e) => return Ok(Err(CFailure::NotRun(with_hint(&e)))),
-    };
+
+    /// Hands the folder to a runner.
+    pub fn run(&self, program: &Program, runner: impl FnOnce(&Folder) -> Result<CRun>) -> Result<CRun> {
+        let failed = |failure| Ok(CRun { detail: "WebAssembly".into(), traces: Err(failure) });
+        match self.folder.get_or_init(|| folder(self.path, program)) {
+            Ok(folder) => runner(folder),
+            Err(Absent::NoTools(why)) => failed(CFailure::NotRun(why.clone())),
+            Err(Absent::DoesNotBuild(why)) => failed(CFailure::Broke(why.clone())),
+        }
+    }
+}
+
+/// The module of an export for WebAssembly as it is; for any other artifact one is built.
+fn folder(path: &Path, program: &Program) -> Result<Folder, Absent> {
+    if path.join(MODULE).is_file() {
+        return Ok(Folder { dir: path.to_path_buf(), detail: "the exported module", _temporary: None });
+    }
+    let tools = wasm::tools().map_err(|e| Absent::NoTools(with_hint(&e)))?;
+    let broke = |e: Error| Absent::DoesNotBuild(with_hint(&e));
     let model = if path.is_dir() { path.join("model.bin") } else { path.to_path_buf() };
-    let temporary = tempfile::tempdir().map_err(|e| Error::tool(format!("no temporary folder: {e}")))?;
+    let no_folder = |e| broke(Error::tool(format!("no temporary folder: {e}")));
+    let temporary = tempfile::tempdir().map_err(no_folder)?;
     let dir = temporary.path().to_path_buf();
-    std::fs::copy(&model, dir.join("model.bin")).map_err(|e| Error::io("copy", &model, &e))?;
-    wasm::write_sources(&dir, program, &target::find("wasm32")?, &tools)?;
-    Ok(match wasm::build(&dir, &tools) {
-        Ok(_) => Ok(Folder { dir, detail: "a module built for this", _temporary: Some(temporary) }),
-        Err(e) => Err(CFailure::Broke(e.message().to_string())),
-    })
+    std::fs::copy(&model, dir.join("model.bin")).map_err(|e| broke(Error::io("copy", &model, &e)))?;
+    let target = target::find("wasm32").map_err(broke)?;
+    wasm::write_sources(&dir, program, &target, &tools).map_err(broke)?;
+    wasm::build(&dir, &tools).map_err(broke)?;
+    Ok(Folder { dir, detail: "a module built for this", _temporary: Some(temporary) })
 }
 
 fn with_hint(e: &Error) -> String {
@@ -74,10 +99,7 @@ pub fn in_node(folder: &Folder) -> Result<CRun> {
     node.args(["--input-type=module", "-e", SCRIPT, "--"]).arg(&folder.dir).arg("trace").env_remove("NODE_OPTIONS");
     let traces = match run(&mut node, RUN_LIMIT) {
         Err(e) => Err(CFailure::Broke(e.message().to_string())),
-        Ok(output) if !output.status.success() => {
-            Err(CFailure::Broke(format!("it stopped with {}\n    {}", output.status, output.tail())))
-        }
-        Ok(output) => parse(&output.stdout),
+        Ok(output) => parse(&output),
     };
     Ok(CRun { detail, traces })
 }
@@ -97,7 +119,7 @@ pub fn in_interpreter(folder: &Folder, ids: &[u32]) -> Result<CRun> {
             if let Some(cost) = cost {
                 detail += &format!(", {} instructions a token", crate::plan::group(cost));
             }
-            parse(&output)
+            parse_lines(&output)
         }
     };
     Ok(CRun { detail, traces })

@@ -149,7 +149,17 @@ fn write_sources(dir: &Path, sizes: &Sizes, target: &Target) -> Result<()> {
     put(dir, "ports/bitnet_prompts.h", &prompts_header(sizes.prompts))
 }
 
-fn put(dir: &Path, name: &str, text: &str) -> Result<()> {
+/// Runtime and example main for a program, with the headers that say what it needs: what the folder of any machine starts with.
+pub(in crate::export) fn write_common(dir: &Path, program: &Program, arena: u64) -> Result<()> {
+    let common = |name: &str| name.starts_with("runtime/") || ["ports/bitnet_main.c", "ports/port.h"].contains(&name);
+    for (name, text) in FILES.iter().filter(|(name, _)| common(name)) {
+        put(dir, name, text)?;
+    }
+    put(dir, "model.h", &model_header(&Sizes::of(program, arena, false, &[])))?;
+    put(dir, "ports/bitnet_prompts.h", &prompts_header(&[]))
+}
+
+pub(in crate::export) fn put(dir: &Path, name: &str, text: &str) -> Result<()> {
     let path = dir.join(name);
     let write = || {
         if let Some(parent) = path.parent() {
