@@ -74,7 +74,8 @@ pub fn write_sources(dir: &Path, program: &Program, target: &Target, tools: &Too
     }
     let core = target.build.as_ref().map_or("", |b| b.flags.as_str());
     let names = format!("CLANG ?= {}\nWASM_LD ?= {}\nCORE := {core}\n", tools.clang, tools.wasm_ld);
-    c::put(dir, "tools.mk", &names)
+    c::put(dir, "tools.mk", &names)?;
+    c::put(dir, "target.toml", &target.text)
 }
 
 /// Compiles the module of a folder and gives its path; the objects are removed again.
