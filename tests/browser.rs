@@ -12,7 +12,8 @@ fn copy(from: &Path, to: &Path) {
 
 #[test]
 fn the_demo_page_answers_in_a_browser() {
-    let on_path = |p: &str| std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).any(|d| d.join(p).is_file());
+    let on_path =
+        |p: &str| std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).any(|d| d.join(p).is_file());
     if bitnet_convert::export::wasm::tools().is_err() || !on_path("python3") {
         return not_run("the demo page", "clang, wasm-ld and python3");
     }

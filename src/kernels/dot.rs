@@ -34,14 +34,26 @@ pub enum DotKernel {
 }
 
 impl DotKernel {
+    /// Every kernel for this kind of processor, the definition first.
+    pub fn all() -> Vec<DotKernel> {
+        vec![
+            DotKernel::Scalar,
+            #[cfg(target_arch = "x86_64")]
+            DotKernel::Avx2,
+        ]
+    }
+
     /// The kernels that this machine can run, the definition first.
     pub fn available() -> Vec<DotKernel> {
-        let mut v = vec![DotKernel::Scalar];
-        #[cfg(target_arch = "x86_64")]
-        if std::arch::is_x86_feature_detected!("avx2") {
-            v.push(DotKernel::Avx2);
+        DotKernel::all().into_iter().filter(|k| k.runs_here()).collect()
+    }
+
+    fn runs_here(self) -> bool {
+        match self {
+            DotKernel::Scalar => true,
+            #[cfg(target_arch = "x86_64")]
+            DotKernel::Avx2 => std::arch::is_x86_feature_detected!("avx2"),
         }
-        v
     }
 
     /// The fastest available one, unless `BITNET_KERNEL` names another.

@@ -5,8 +5,8 @@ use super::{Arguments, Emulator, Kind, Region, Role, Target};
 use crate::error::{Error, Result};
 
 /// Rows of the cost table.
-const COSTS: [&str; 9] =
-    ["host", "armv6-m", "armv7-m", "armv7e-m", "armv8-m", "rv32imc", "xtensa", "aarch64", "wasm32"];
+const COSTS: [&str; 10] =
+    ["armv6-m", "armv7-m", "armv7e-m", "armv8-m", "rv32imc", "xtensa", "aarch64", "x86-64", "wasm32", "powerpc"];
 
 const MOST_MEMORIES: usize = 16;
 const MOST_EMULATORS: usize = 8;

@@ -2,7 +2,6 @@
 
 use super::process::{find, run};
 use super::Failure;
-use crate::target::install;
 use std::process::Command;
 use std::time::Duration;
 
@@ -41,13 +40,16 @@ pub fn probe(what: &str, command: &[String], oldest: Option<&str>, packages: &st
             let why = format!("{what} has version {}, {oldest} or newer is needed", v.join("."));
             Err(Failure::missing(why, packages))
         }
-        None => Err(Failure::missing(format!("{what} does not tell its version, {oldest} or newer is needed"), packages)),
+        None => {
+            Err(Failure::missing(format!("{what} does not tell its version, {oldest} or newer is needed"), packages))
+        }
     }
 }
 
 /// The first word of digits and dots: `arm-none-eabi-gcc (15:12.2) 12.2.1 2022` has version 12.2.1.
 fn version(text: &str) -> Option<Vec<u32>> {
-    let is_version = |w: &&str| w.starts_with(|c: char| c.is_ascii_digit()) && w.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let is_version =
+        |w: &&str| w.starts_with(|c: char| c.is_ascii_digit()) && w.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     text.split_whitespace().map(|w| w.trim_end_matches([',', ')', ';'])).find(is_version).map(numbers)
 }
 

@@ -57,15 +57,16 @@ const FILES: &[(&str, &str)] = &files![
     "runtime/bitnet_status.h",
     "runtime/bitnet_tokenizer.c",
     "runtime/bitnet_tokenizer.h",
-    "ports/bitnet_board.h",
     "ports/bitnet_main.c",
     "ports/model.S",
-    "ports/mps2-an500.ld",
     "ports/port.h",
+    "ports/port_cortex_m.c",
     "ports/port_host.c",
-    "ports/port_semihosting.c",
+    "ports/port_memory.c",
+    "ports/port_output.c",
     "ports/sections.ld",
-    "ports/stm32h743vi.ld",
+    "ports/stack.awk",
+    "ports/stack.txt",
 ];
 
 /// What the generated headers say.
@@ -181,7 +182,9 @@ fn model_header(s: &Sizes) -> String {
         "/* model.h - sizes of this model (generated). */\n\
          #ifndef MODEL_H\n#define MODEL_H\n\n\
          #define BITNET_ARENA_BYTES {}u /* as planned; bitnet_init refuses less than the model needs */\n\
-         #define BITNET_ARENA_IN_DTCM BITNET_ARENA_IN_FAST\n\
+<<<<<<< HEAD
+=======
+>>>>>>> 4e9a85c9418c182f3b216ccc7e77ba62796147b6
          #define BITNET_ARENA_IN_FAST {} /* 1: beside the stack in the memory without wait states */\n\
          #define BITNET_VOCAB {}u\n\
          #define BITNET_RESULTS {}u /* logits, or values of the embedding */\n\

@@ -91,7 +91,9 @@ pub fn build(dir: &Path, tools: &Tools) -> Result<PathBuf> {
     let output = run(&mut make, BUILD_LIMIT)?;
     if !output.status.success() {
         let e = Error::tool(format!("{} does not compile the module\n    {}", tools.clang, output.tail()));
-        return Err(e.hint("a clang that knows WebAssembly is needed: Debian, Ubuntu: `apt-get install clang-19 lld-19`"));
+        return Err(
+            e.hint("a clang that knows WebAssembly is needed: Debian, Ubuntu: `apt-get install clang-19 lld-19`")
+        );
     }
     let objects = dir.join("build");
     fs::remove_dir_all(&objects).map_err(|e| Error::io("remove", &objects, &e))?;
@@ -110,5 +112,6 @@ fn refuse(plan: &Plan) -> Result<()> {
         group(bytes),
         group(MOST_BYTES)
     );
-    Err(Error::new(Kind::DoesNotFit, message).hint("a smaller `--kv-window` makes the arena smaller; `--format packed` has no limit"))
+    Err(Error::new(Kind::DoesNotFit, message)
+        .hint("a smaller `--kv-window` makes the arena smaller; `--format packed` has no limit"))
 }

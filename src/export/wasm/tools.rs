@@ -56,7 +56,9 @@ pub fn tools() -> Result<Tools> {
 fn need_make() -> Result<()> {
     match find("make") {
         Some(_) => Ok(()),
-        None => Err(Error::tool("make was not found; it builds the module").hint("Debian, Ubuntu: `apt-get install make`")),
+        None => {
+            Err(Error::tool("make was not found; it builds the module").hint("Debian, Ubuntu: `apt-get install make`"))
+        }
     }
 }
 

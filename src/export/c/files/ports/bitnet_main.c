@@ -4,8 +4,9 @@
  *
  *   (nothing)          self-test, then the built-in prompts
  *   selftest           compare the golden trace of the model
- *   count              selftest without output on success, for counting instructions
- *   trace              every golden prompt, a checksum for each operation run
+ *   count [n]          selftest without output on success; or run n tokens, logits for the last, no output: for
+ *                      counting instructions
+ *   trace [n]          every golden prompt, or its first n tokens, a checksum for each operation run
  *   info               sizes
  *   ids 1,2,3 [n]      run ids, continue greedily for n tokens (default 1), print their ids
  *   logits 1,2,3       all logits after the last id
@@ -195,7 +196,8 @@ static void on_op(void *user, uint32_t position, uint32_t op_index, uint32_t lay
 }
 #endif
 
-static int trace(int32_t *results)
+/* most: of the tokens of each prompt */
+static int trace(int32_t *results, uint32_t most)
 {
 #if defined(BITNET_TRACE)
     uint32_t prompt;
@@ -206,6 +208,10 @@ static int trace(int32_t *results)
         uint32_t total = 0u;
         uint32_t t;
         bitnet_status st = bitnet_golden(&ctx, prompt, &ids, &p, &total);
+        if (ctx.encoder == 0u) { /* an encoder's first token depends on its last */
+            p = p < most ? p : most;
+            total = total < most ? total : most;
+        }
         at.ids = ids;
         at.prompt = prompt;
         at.next = 0u;
@@ -239,8 +245,32 @@ static int trace(int32_t *results)
     return 0;
 #else
     (void)results;
+    (void)most;
     return fail("trace (build with -DBITNET_TRACE)", BITNET_E_CONFIG);
 #endif
+}
+
+/* n tokens, those of the first golden prompt again and again, and the result of the last */
+static int count(uint32_t n, uint32_t *ids, uint32_t capacity, int32_t *results)
+{
+    const uint32_t *golden = (const uint32_t *)0;
+    uint32_t p = 0u;
+    uint32_t total = 0u;
+    uint32_t i;
+    uint32_t from = 0u;
+    bitnet_status st = n < capacity ? bitnet_golden(&ctx, 0u, &golden, &p, &total) : BITNET_E_CAPACITY;
+    for (i = 0u; i < n && st == BITNET_OK; i++) {
+        ids[i] = golden[from];
+        from = from + 1u < total ? from + 1u : 0u;
+    }
+    if (st == BITNET_OK && n > 0u) {
+#if BITNET_OP_EMBEDDING
+        st = bitnet_gives_embedding(&ctx) != 0u ? bitnet_embed(&ctx, ids, n, results) : bitnet_run(&ctx, ids, n, results);
+#else
+        st = bitnet_run(&ctx, ids, n, results);
+#endif
+    }
+    return st == BITNET_OK ? 0 : fail("count", st);
 }
 
 static int info(uint32_t model_bytes, uint32_t arena_bytes)
@@ -401,7 +431,7 @@ static int answer(const char *text, uint32_t length, uint32_t more, uint32_t *id
 #endif
     st = bitnet_run(&ctx, ids, before + n + after, logits);
     for (i = 0u; i < more && st == BITNET_OK; i++) {
-        uint8_t piece[1025];
+        static uint8_t piece[1025];
         uint32_t bytes = 0u;
         uint32_t id = argmax(logits, bitnet_vocab(&ctx));
         if (bitnet_is_eos(&ctx, id) != 0u) {
@@ -466,6 +496,7 @@ static int run(void)
     uint32_t arena_bytes = 0u;
     uint32_t capacity = 0u;
     uint32_t configured = 0u;
+    uint32_t n = 0xFFFFFFFFu;
     const char *args = skip(port_args());
     const char *rest;
     bitnet_config_t config;
@@ -505,11 +536,20 @@ static int run(void)
     if (word(args, "selftest") != (const char *)0) {
         return selftest(results, 0u);
     }
-    if (word(args, "count") != (const char *)0) {
-        return selftest(results, 1u);
+    if ((rest = word(args, "count")) != (const char *)0) {
+        rest = skip(rest);
+        if (is_digit(*rest) == 0u) {
+            return selftest(results, 1u);
+        }
+        (void)number(rest, &n);
+        return count(n, ids, capacity, results);
     }
-    if (word(args, "trace") != (const char *)0) {
-        return trace(results);
+    if ((rest = word(args, "trace")) != (const char *)0) {
+        rest = skip(rest);
+        if (is_digit(*rest) != 0u) {
+            (void)number(rest, &n);
+        }
+        return trace(results, n);
     }
     if (word(args, "info") != (const char *)0) {
         return info(model_bytes, arena_bytes);
