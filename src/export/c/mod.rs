@@ -192,7 +192,21 @@ fn write_sources(dir: &Path, sizes: &Sizes, target: &Target) -> Result<()> {
     put(dir, "ports/bitnet_prompts.h", &prompts_header(sizes.prompts))
 }
 
-pub(super) fn put(dir: &Path, name: &str, text: &str) -> Result<()> {
+/// Runtime and example main for a program, with the headers that say what it needs: what the folder of any machine starts with.
+pub(in crate::export) fn write_common(dir: &Path, program: &Program, arena: u64) -> Result<()> {
+    const PORTS: [&str; 4] = ["ports/bitnet_main.c", "ports/bitnet_service.c", "ports/bitnet_service.h", "ports/port.h"];
+    let common = |name: &str| name.starts_with("runtime/") || PORTS.contains(&name);
+    for (name, text) in FILES.iter().filter(|(name, _)| common(name)) {
+        put(dir, name, text)?;
+    }
+    let mut sizes = Sizes::of(program, arena, false, &[]);
+    sizes.parts += &lora_switch(false);
+    put(dir, "model.h", &model_header(&sizes))?;
+    put(dir, "ports/bitnet_rules.h", &rules::header(None))?;
+    put(dir, "ports/bitnet_prompts.h", &prompts_header(&[]))
+}
+
+pub(in crate::export) fn put(dir: &Path, name: &str, text: &str) -> Result<()> {
     let path = dir.join(name);
     let write = || {
         if let Some(parent) = path.parent() {
