@@ -42,6 +42,7 @@ const FILES: &[(&str, &str)] = files![
     "jetson-orin-nano",
     "x86-64",
     "powerpc",
+    "wasm32",
 ];
 
 /// What a target is, which decides what is written for it and how it is run.

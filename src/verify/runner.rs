@@ -1,5 +1,6 @@
 //! Who can be asked: names of runners, and what stands behind each.
 
+use super::wasm::Engine;
 use crate::error::{Error, Result};
 use crate::kernels::dot::DotKernel;
 use crate::target::{self, Kind, Target};
@@ -16,6 +17,8 @@ pub enum Runner {
     CHost,
     /// A program for a target, in an emulator.
     Device(Box<Target>),
+    /// The WebAssembly module.
+    Wasm(Engine),
 }
 
 impl Runner {
@@ -26,6 +29,7 @@ impl Runner {
             Runner::Simd(k) => format!("host-{}", k.name()),
             Runner::CHost => "c-host".into(),
             Runner::Device(t) => t.name.clone(),
+            Runner::Wasm(e) => e.runner().into(),
         }
     }
 }
@@ -42,6 +46,13 @@ impl Selection {
     fn add(&mut self, runner: Runner) {
         if !self.runners.iter().any(|r| r.name() == runner.name()) {
             self.runners.push(runner);
+        }
+    }
+
+    fn add_target(&mut self, t: &Target) {
+        match t.kind {
+            Kind::Wasm => Engine::ALL.into_iter().for_each(|e| self.add(Runner::Wasm(e))),
+            _ => self.add(Runner::Device(Box::new(t.clone()))),
         }
     }
 
@@ -74,7 +85,7 @@ fn simd() -> impl Iterator<Item = DotKernel> {
 
 /// Whether something here runs its programs.
 fn runs_here(t: &Target) -> bool {
-    t.kind != Kind::Host && !t.emulator.is_empty()
+    t.kind == Kind::Wasm || t.kind != Kind::Host && !t.emulator.is_empty()
 }
 
 /// Expands the names that `--target` takes: `host`, `all`, the name of a runner, target or board, or a target file. No names: this machine
@@ -92,7 +103,7 @@ pub fn runners(names: &[String], artifact: &Path) -> Result<Selection> {
     };
     if names.is_empty() {
         host(&mut s);
-        own.iter().for_each(|t| s.add(Runner::Device(Box::new(t.clone()))));
+        own.iter().for_each(|t| s.add_target(t));
     }
     for name in names {
         match name.as_str() {
@@ -100,17 +111,19 @@ pub fn runners(names: &[String], artifact: &Path) -> Result<Selection> {
             "all" => {
                 host(&mut s);
                 let all = target::all().into_iter().filter(runs_here).chain(own.clone());
-                all.for_each(|t| s.add(Runner::Device(Box::new(t))));
+                all.for_each(|t| s.add_target(&t));
             }
             "host-scalar" => s.add(Runner::Scalar),
             "host-simd" => simd().for_each(|k| s.add_simd(k)),
             "c-host" => s.add(Runner::CHost),
+            "wasm32-wasmi" => s.add(Runner::Wasm(Engine::Interpreter)),
+            "wasm32-node" => s.add(Runner::Wasm(Engine::Node)),
             other => match simd().find(|k| other.strip_prefix("host-") == Some(k.name())) {
                 Some(k) => s.add_simd(k),
                 None if own.as_ref().is_some_and(|t| t.name == *other) => {
-                    own.iter().for_each(|t| s.add(Runner::Device(Box::new(t.clone()))));
+                    own.iter().for_each(|t| s.add_target(t));
                 }
-                None => s.add(Runner::Device(Box::new(device(other)?))),
+                None => s.add_target(&device(other)?),
             },
         }
     }
@@ -121,6 +134,7 @@ pub fn runners(names: &[String], artifact: &Path) -> Result<Selection> {
 fn fixed() -> Vec<String> {
     let mut names: Vec<String> = ["host", "all", "host-scalar", "host-simd", "c-host"].map(String::from).to_vec();
     names.extend(simd().map(|k| format!("host-{}", k.name())));
+    names.extend(Engine::ALL.map(|e| e.runner().to_string()));
     names
 }
 
