@@ -3,13 +3,12 @@ use crate::error::{Error, Result};
 use crate::export::{c, packed};
 use crate::fsio::read_capped;
 use crate::import;
-use crate::lower::Options;
-use crate::lower::WeightChoice;
+use crate::lower::{Head, Kernels, Options, WeightChoice};
 use crate::model::{ActivationRule, Model, WeightRule};
 use crate::plan::{self, Plan};
 use crate::program::ScaleMode;
 use crate::report;
-use crate::target::{self, Kind, Target};
+use crate::target::{self, Kernel, Target};
 use crate::tokenizer::{self, DeviceTokenizer};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -28,8 +27,8 @@ pub struct Export {
     /// Folder of a Hugging Face checkpoint, a .safetensors file with config.json beside it, or the name of a model on the hub: org/name[@revision][:file]
     #[arg(long, value_name = "DIR|NAME")]
     model: PathBuf,
-    /// What it is for; see `bitnet-convert targets list`
-    #[arg(long, default_value = "host", value_parser = clap::builder::PossibleValuesParser::new(target::all().into_iter().flat_map(|t| [Some(t.name), t.board]).flatten().collect::<Vec<_>>()))]
+    /// What it is for: a name from `bitnet-convert targets list`, a board, or a target file such as ./my-board.toml
+    #[arg(long, default_value = "host", value_name = "NAME|FILE")]
     target: String,
     /// Default: c for microcontrollers, packed for the host
     #[arg(long, value_enum)]
@@ -49,9 +48,15 @@ pub struct Export {
     /// One scale for each: tensor, row, or this many columns of a row (a multiple of 32)
     #[arg(long, default_value = "tensor", value_name = "tensor|row|N", value_parser = scale_mode)]
     weight_scales: ScaleMode,
-    /// Bits of the rows of embedding and head: 8 or 16; default: 8 if trained so and on microcontrollers, else 16
-    #[arg(long, value_name = "BITS", value_parser = ["8", "16"])]
+    /// Bits of the rows of embedding and head: 16, 8 or 4; default: 8 if trained so and on microcontrollers, else 16
+    #[arg(long, value_name = "BITS", value_parser = ["16", "8", "4"])]
     embedding_bits: Option<String>,
+    /// Rows of the head, where they are to differ from the embedding's; planes4 is int4 as bit planes, for tables, with 8-bit activations
+    #[arg(long, value_enum, value_name = "ROWS")]
+    head: Option<HeadRows>,
+    /// How a device computes binary and ternary matrices; auto takes for each the cheapest that the target allows. Never changes a result
+    #[arg(long, value_enum, default_value = "auto")]
+    kernel: KernelChoice,
     /// Slots of the key/value window; default: 32 on a microcontroller, the model's context on the host
     #[arg(long, value_name = "N")]
     kv_window: Option<usize>,
@@ -79,6 +84,22 @@ pub struct Export {
 enum Format {
     Packed,
     C,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum HeadRows {
+    Int16,
+    Int8,
+    Int4,
+    Planes4,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum KernelChoice {
+    Auto,
+    Tables,
+    Planes,
+    Select,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -135,16 +156,20 @@ struct WrittenOutput {
 impl Export {
     pub fn run(&self, printer: &Printer) -> Result<u8> {
         let target = target::find(&self.target)?;
-        let format = self.format.unwrap_or(if target.kind == Kind::Mcu { Format::C } else { Format::Packed });
-        if format == Format::C && target.kind == Kind::Host {
-            return Err(Error::usage("the C export needs a microcontroller as target").hint("add `--target cortex-m7`"));
+        let format = self.format.unwrap_or(if target.takes_c() { Format::C } else { Format::Packed });
+        if format == Format::C && !target.takes_c() {
+            let e = Error::usage(format!(
+                "the C export needs a board or another processor as target, not `{}`",
+                target.name
+            ));
+            return Err(e.hint("add `--target cortex-m7`; `bitnet-convert targets list` has more"));
         }
         self.refuse_what_has_no_effect(format)?;
         let calibration = self.calibrate.as_ref().map(|f| read_capped(f, 64 << 20)).transpose()?;
         let calibration = calibration.map(|t| String::from_utf8_lossy(&t).into_owned());
         let model = import::open(&self.model, &printer.progress())?;
         self.refuse_to_replace_the_source(&model)?;
-        let device = target.kind == Kind::Mcu && !self.no_tokenizer;
+        let device = target.takes_c() && !self.no_tokenizer;
         let tokenizer = if device { device_tokenizer(&model)? } else { None };
         let request = packed::Request {
             model: &model,
@@ -269,7 +294,23 @@ impl Export {
             window,
             sinks,
             kv_bits: self.kv_bits.as_deref().map_or(d.kv_bits, bits),
-            lut_limit: d.lut_limit,
+            head: self.head.map(|h| match h {
+                HeadRows::Int16 => Head::Int16,
+                HeadRows::Int8 => Head::Int8,
+                HeadRows::Int4 => Head::Int4,
+                HeadRows::Planes4 => Head::Planes4,
+            }),
+            kernels: Kernels {
+                allowed: target.kernels.allowed.clone(),
+                costs: target::costs(&target.kernels.cost),
+                table_bytes: d.table_bytes,
+                forced: match self.kernel {
+                    KernelChoice::Auto => None,
+                    KernelChoice::Tables => Some(Kernel::Tables),
+                    KernelChoice::Planes => Some(Kernel::Planes),
+                    KernelChoice::Select => Some(Kernel::Select),
+                },
+            },
         }
     }
 }

@@ -34,14 +34,26 @@ pub enum DotKernel {
 }
 
 impl DotKernel {
+    /// Every kernel for this kind of processor, the definition first.
+    pub fn all() -> Vec<DotKernel> {
+        vec![
+            DotKernel::Scalar,
+            #[cfg(target_arch = "x86_64")]
+            DotKernel::Avx2,
+        ]
+    }
+
     /// The kernels that this machine can run, the definition first.
     pub fn available() -> Vec<DotKernel> {
-        let mut v = vec![DotKernel::Scalar];
-        #[cfg(target_arch = "x86_64")]
-        if std::arch::is_x86_feature_detected!("avx2") {
-            v.push(DotKernel::Avx2);
+        DotKernel::all().into_iter().filter(|k| k.runs_here()).collect()
+    }
+
+    fn runs_here(self) -> bool {
+        match self {
+            DotKernel::Scalar => true,
+            #[cfg(target_arch = "x86_64")]
+            DotKernel::Avx2 => std::arch::is_x86_feature_detected!("avx2"),
         }
-        v
     }
 
     /// The fastest available one, unless `BITNET_KERNEL` names another.
@@ -97,6 +109,7 @@ mod tests {
                         let codes: Vec<i32> =
                             (0..cols).map(|_| if extreme { -(qmax as i32) } else { q(&mut seed) }).collect();
                         let x = Codes::new(&codes, qmax);
+                        // What a host kernel reads; the others are turned into these.
                         for enc in [Encoding::Binary1, Encoding::Ternary2, Encoding::Int8, Encoding::Int16] {
                             let w: Vec<i32> = (0..cols)
                                 .map(|_| match enc {
@@ -105,7 +118,7 @@ mod tests {
                                     Encoding::Binary1 => (lcg(&mut seed) % 2) as i32 * 2 - 1,
                                     Encoding::Ternary2 => (lcg(&mut seed) % 3) as i32 - 1,
                                     Encoding::Int16 => (lcg(&mut seed) % 65_536) as i32 - 32_768,
-                                    Encoding::Int8 => (lcg(&mut seed) % 256) as i32 - 128,
+                                    _ => (lcg(&mut seed) % 256) as i32 - 128,
                                 })
                                 .collect();
                             let mut row = vec![0; enc.stride(cols)];

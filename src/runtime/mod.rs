@@ -8,12 +8,14 @@ pub use artifact::Artifact;
 
 use crate::digest::crc32;
 use crate::encoding::fixed::Scale;
+use crate::encoding::order;
 use crate::error::{Error, Result};
 use crate::kernels::attention::{self, LayerCache, Rope, Scoring, StaticKeys};
 use crate::kernels::dot::{Codes, DotKernel};
 use crate::kernels::scalar::{self, Matrix, MatrixScales};
 use crate::kernels::vector::{self, Act, Constants, NormRule, Pool};
 use crate::program::{Op, OpKind, Program, ScaleMode, TensorId, TensorKind};
+use std::sync::Arc;
 
 /// What a register holds during a run.
 struct Slot {
@@ -43,6 +45,8 @@ pub struct Session<'a> {
     kernel: DotKernel,
     constants: Vec<Option<Vec<i32>>>,
     freqs: Vec<Option<Vec<u32>>>,
+    /// Matrices that a device's kernels read in another form, turned into the one of the host's kernels.
+    turned: Vec<Option<Arc<[u8]>>>,
     keys: Vec<Option<StaticKeys>>,
     slots: Vec<Slot>,
     caches: Vec<LayerCache>,
@@ -79,6 +83,12 @@ impl<'a> Session<'a> {
                 }
             })
         });
+        let turned = program.tensors.iter().map(|t| match t.kind {
+            TensorKind::Matrix { enc, order, .. } => {
+                order::for_host(enc, order, small(t), t.rows, t.cols).map(Arc::from)
+            }
+            _ => None,
+        });
         let slots = program.registers.iter().map(|_| Slot {
             vector: Vec::new(),
             codes: Codes::default(),
@@ -91,6 +101,7 @@ impl<'a> Session<'a> {
             kernel,
             constants: constants.collect(),
             freqs: freqs.collect(),
+            turned: turned.collect(),
             keys: keys.collect(),
             slots: slots.collect(),
             caches: vec![LayerCache::new(); program.layers],
@@ -217,7 +228,8 @@ impl<'a> Session<'a> {
         let frac = p.residual_frac as i32;
         match &op.kind {
             OpKind::Embed { dst, table, factor } => {
-                let m = self.matrix(*table);
+                let turned = self.turned[*table].clone();
+                let m = self.matrix(*table, &turned);
                 scalar::embed(&m, id as usize, *factor, frac, self.room(*dst, p.d_model));
                 self.slots[*dst].scale = Scale::pow2(-frac);
                 self.note_residual(*dst);
@@ -245,7 +257,8 @@ impl<'a> Session<'a> {
                 self.sum(scale, codes.iter().copied())
             }
             OpKind::Linear { dst, codes, weight, .. } => {
-                let m = self.matrix(*weight);
+                let turned = self.turned[*weight].clone();
+                let m = self.matrix(*weight, &turned);
                 let mut out = std::mem::take(&mut self.slots[*dst].vector);
                 out.resize(m.rows, 0);
                 let c = &self.slots[*codes];
@@ -325,7 +338,8 @@ impl<'a> Session<'a> {
                 self.done(*dst)
             }
             OpKind::Position { dst, table } => {
-                let m = self.matrix(*table);
+                let turned = self.turned[*table].clone();
+                let m = self.matrix(*table, &turned);
                 scalar::position(&m, self.position as usize, frac, &mut self.slots[*dst].vector);
                 self.note_residual(*dst);
                 self.done(*dst)
@@ -401,8 +415,12 @@ impl<'a> Session<'a> {
         crc
     }
 
-    fn matrix(&self, id: TensorId) -> Matrix<'a> {
-        matrix(self.program, self.weights, id)
+    /// A matrix of the program; `turned` is its entry of [`Session::turned`], held by the caller so that registers stay free to be written.
+    fn matrix<'b>(&self, id: TensorId, turned: &'b Option<Arc<[u8]>>) -> Matrix<'b>
+    where
+        'a: 'b,
+    {
+        matrix(self.program, self.weights, turned.as_deref(), id)
     }
 
     fn note_residual(&mut self, reg: usize) {
@@ -449,15 +467,16 @@ fn put_scale(out: &mut Vec<u8>, s: Scale) {
     out.extend_from_slice(&s.e.to_le_bytes());
 }
 
-/// A matrix of the program in the weights section.
-pub fn matrix<'a>(p: &Program, weights: &'a [u8], id: TensorId) -> Matrix<'a> {
+/// A matrix of the program with its scales in the weights section, and its weights there or in `turned`.
+fn matrix<'a>(p: &Program, weights: &'a [u8], turned: Option<&'a [u8]>, id: TensorId) -> Matrix<'a> {
     let t = &p.tensors[id];
-    let data = &weights[t.data.start as usize..t.data.end as usize];
+    let data = turned.unwrap_or(&weights[t.data.start as usize..t.data.end as usize]);
     let scales = &weights[t.scales.start as usize..t.scales.end as usize];
     let (m, h) = scales.split_at(scales.len() / 5 * 4);
     match t.kind {
-        TensorKind::Matrix { enc, scales } => Matrix {
-            enc,
+        TensorKind::Matrix { enc, scales, .. } => Matrix {
+            enc: enc.on_host(),
+            wmax: enc.wmax(),
             rows: t.rows,
             cols: t.cols,
             data,

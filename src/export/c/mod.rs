@@ -2,13 +2,15 @@
 //!
 //! The runtime is fixed; everything about a model is in `model.bin`, which is a packed file, so the firmware, `inspect` and `verify` read the same bytes.
 
+pub mod machine;
+
 use super::packed::{Prepared, Written};
 use crate::error::{Error, Result};
 use crate::fsio::AtomicDir;
 use crate::plan::{self, group};
 use crate::program::{parts, Program};
 use crate::progress::Progress;
-use crate::target::Target;
+use crate::target::{self, Target};
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
@@ -24,9 +26,6 @@ pub enum Embed {
 
 /// A folder that holds this file is an earlier export and may be replaced.
 const MARKER: &str = "model.bin";
-
-/// An arena that surely lies beside stack and context in the fast memory of a board.
-const SMALL_ARENA: u64 = 65_536;
 
 /// Bytes of the longest prompt that the example main takes.
 pub const MAX_PROMPT: usize = 512;
@@ -44,22 +43,28 @@ const FILES: &[(&str, &str)] = &files![
     "runtime/bitnet_features.h",
     "runtime/bitnet_follow.c",
     "runtime/bitnet_internal.h",
-    "runtime/bitnet_kernels.c",
     "runtime/bitnet_kernels.h",
     "runtime/bitnet_linear.c",
+    "runtime/bitnet_lookup.c",
     "runtime/bitnet_math.c",
     "runtime/bitnet_math.h",
     "runtime/bitnet_model.c",
     "runtime/bitnet_norm.c",
     "runtime/bitnet_ops.c",
     "runtime/bitnet_order.c",
+    "runtime/bitnet_planes.c",
     "runtime/bitnet_poison.h",
+    "runtime/bitnet_rows.c",
     "runtime/bitnet_run.c",
     "runtime/bitnet_sample.c",
+    "runtime/bitnet_select.c",
     "runtime/bitnet_status.h",
+    "runtime/bitnet_tables.c",
     "runtime/bitnet_tokenizer.c",
     "runtime/bitnet_tokenizer.h",
+    "runtime/bitnet_weight.c",
     "ports/bitnet_main.c",
+    "ports/labwired.py",
     "ports/model.S",
     "ports/port.h",
     "ports/port_cortex_m.c",
@@ -77,7 +82,7 @@ const FILES: &[(&str, &str)] = &files![
 /// What the generated headers say.
 struct Sizes<'a> {
     arena: u64,
-    arena_in_dtcm: bool,
+    arena_in_fast: bool,
     vocab: usize,
     /// Elements of the logits or of the embedding.
     results: usize,
@@ -87,9 +92,9 @@ struct Sizes<'a> {
 }
 
 impl<'a> Sizes<'a> {
-    fn of(program: &Program, arena: u64, arena_in_dtcm: bool, prompts: &'a [String]) -> Self {
+    fn of(program: &Program, arena: u64, arena_in_fast: bool, prompts: &'a [String]) -> Self {
         let (vocab, results) = (program.vocab, program.result_len());
-        Sizes { arena, arena_in_dtcm, vocab, results, parts: switches(&parts::needs(program)), prompts }
+        Sizes { arena, arena_in_fast, vocab, results, parts: switches(&parts::needs(program)), prompts }
     }
 }
 
@@ -110,7 +115,7 @@ pub fn write(
     let written = prepared.write(&model, progress)?;
     let plan = &prepared.plan;
     let sizes = Sizes::of(prepared.program(), plan.arena_bytes, plan.arena_in_fast_ram, prompts);
-    write_sources(dir.path(), &sizes)?;
+    write_sources(dir.path(), &sizes, target)?;
     if embed == Embed::Array {
         let bytes = fs::read(&model).map_err(|e| Error::io("read", &model, &e))?;
         put(dir.path(), "model.c", &array(&bytes))?;
@@ -123,21 +128,33 @@ pub fn write(
 
 /// The runtime without a model, to be run on the host with any packed file.
 pub fn write_runtime(dir: &Path) -> Result<()> {
-    let sizes = Sizes { arena: 16, arena_in_dtcm: true, vocab: 1, results: 1, parts: String::new(), prompts: &[] };
-    write_sources(dir, &sizes)?;
+    let sizes = Sizes { arena: 16, arena_in_fast: true, vocab: 1, results: 1, parts: String::new(), prompts: &[] };
+    write_sources(dir, &sizes, &target::find("host")?)?;
     put(dir, "embed.mk", "EMBED ?= incbin\n")
 }
 
-/// The runtime for a packed file that lies in `dir` as `model.bin` already, with the parts that its program needs and no prompts.
-pub fn write_runtime_for(dir: &Path, program: &Program) -> Result<()> {
+/// The runtime of a target for a packed file that lies in `dir` as `model.bin` already, with the parts that its program needs and no prompts.
+pub fn write_runtime_for(dir: &Path, program: &Program, target: &Target) -> Result<()> {
     let arena = plan::arena_parts(program, program.attention.window).iter().map(|p| p.bytes).sum();
-    write_sources(dir, &Sizes::of(program, arena, arena <= SMALL_ARENA, &[]))?;
+    write_sources(dir, &Sizes::of(program, arena, plan::in_fast_memory(arena, target), &[]), target)?;
     put(dir, "embed.mk", "EMBED ?= incbin\n")
 }
 
-fn write_sources(dir: &Path, sizes: &Sizes) -> Result<()> {
+fn write_sources(dir: &Path, sizes: &Sizes, target: &Target) -> Result<()> {
+    if let Some(b) = &target.build {
+        let has = |name: &str| FILES.iter().any(|(n, _)| n.strip_prefix("ports/") == Some(name));
+        let wanted = [format!("port_{}.c", b.port), b.sections.clone()];
+        if let Some(missing) = wanted.iter().find(|n| !n.is_empty() && !has(n)) {
+            let e = Error::input(format!("target `{}`: there is no `{missing}` among the ports", target.name));
+            let ports = FILES.iter().filter_map(|(n, _)| n.strip_prefix("ports/"));
+            return Err(e.hint(format!("there are {}", ports.collect::<Vec<_>>().join(", "))));
+        }
+    }
     for (name, text) in FILES {
         put(dir, name, text)?;
+    }
+    for (name, text) in machine::files(target) {
+        put(dir, &name, &text)?;
     }
     put(dir, "model.h", &model_header(sizes))?;
     put(dir, "ports/bitnet_prompts.h", &prompts_header(sizes.prompts))
@@ -171,7 +188,7 @@ fn model_header(s: &Sizes) -> String {
          #define BITNET_PROMPT_IDS {MAX_PROMPT}u /* longest prompt of the example main, in bytes of text */\n\n\
          /* what of the runtime this model needs, see runtime/bitnet_features.h */\n{}\n#endif\n",
         s.arena,
-        u8::from(s.arena_in_dtcm),
+        u8::from(s.arena_in_fast),
         s.vocab,
         s.results,
         s.parts

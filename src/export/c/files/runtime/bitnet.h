@@ -87,6 +87,7 @@ typedef struct {
     uint32_t position, slot;
     uint32_t tokens; /* of the text, in an encoder */
     uint32_t saturated; /* elements that reached the limit in ADD */
+    uint32_t scalar; /* 1: LINEAR without its kernels */
     /* caches */
     uint32_t angles_tensor, angles_position, angles_last_tensor;
     uint32_t planes_register, lut_register;
@@ -100,7 +101,7 @@ typedef struct {
     bitnet_register reg[BITNET_MAX_REGISTERS];
 } bitnet_ctx;
 
-#define BITNET_CTX_BYTES_32 1452u
+#define BITNET_CTX_BYTES_32 1456u
 
 /* Arena needed for this model and configuration.  Checks the whole model. */
 bitnet_status bitnet_arena_bytes(const void *model, uint32_t model_bytes, const bitnet_config_t *config,
@@ -151,6 +152,10 @@ bitnet_status bitnet_selftest(bitnet_ctx *ctx, int32_t *results);
 /* layer: 0 before the layers, 1 + l for layer l, layers + 1 the head,
  * layers + 2 the greedy choice. */
 bitnet_status bitnet_failure(const bitnet_ctx *ctx, uint32_t *prompt, uint32_t *token, uint32_t *layer);
+
+/* on = 1: LINEAR by one plain loop instead of its kernels, slow, with the same
+ * results: what a self-test compares the kernels with.  0: the kernels. */
+bitnet_status bitnet_set_scalar(bitnet_ctx *ctx, uint32_t on);
 
 /* The golden trace's prompts, for tools. ids points into the model. */
 uint32_t bitnet_golden_count(const bitnet_ctx *ctx);

@@ -324,11 +324,24 @@ bitnet_status bitnet_init(bitnet_ctx *ctx, const void *model, uint32_t model_byt
     ctx->arena_bytes = need;
     ctx->trace = (bitnet_trace_fn)0;
     ctx->trace_user = (void *)0;
+    ctx->scalar = 0u;
     ctx->failed_prompt = 0u;
     ctx->failed_token = 0u;
     ctx->failed_layer = 0u;
     ctx->state = BITNET_READY;
     return bitnet_reset(ctx);
+}
+
+bitnet_status bitnet_set_scalar(bitnet_ctx *ctx, uint32_t on)
+{
+    if (ctx == (bitnet_ctx *)0) {
+        return BITNET_E_NULL;
+    }
+    if (ctx->state != BITNET_READY) {
+        return BITNET_E_STATE;
+    }
+    ctx->scalar = (uint32_t)(on != 0u);
+    return BITNET_OK;
 }
 
 bitnet_status bitnet_reset(bitnet_ctx *ctx)
