@@ -64,7 +64,7 @@ const FILES: &[(&str, &str)] = &files![
     "runtime/bitnet_tokenizer.h",
     "runtime/bitnet_weight.c",
     "ports/bitnet_main.c",
-    "ports/labwired.py",
+    "ports/run_labwired.py",
     "ports/model.S",
     "ports/port.h",
     "ports/port_cortex_m.c",

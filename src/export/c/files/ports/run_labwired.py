@@ -1,4 +1,4 @@
-"""Runs a program that was built with BITNET_MAILBOX in the labwired emulator: labwired.py PROGRAM CHIP.
+"""Runs a program that was built with BITNET_MAILBOX in the labwired emulator: run_labwired.py PROGRAM CHIP.
 
 Prints what the program wrote, ends with its status. The emulator executes the portable instructions only: no DSP kernels."""
 import sys
