@@ -23,8 +23,26 @@ macro_rules! files {
     ($($name:literal),* $(,)?) => { &[$(($name, include_str!(concat!("data/", $name, ".toml")))),*] };
 }
 
-const FILES: &[(&str, &str)] =
-    files!["host", "cortex-m0", "cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55",];
+const FILES: &[(&str, &str)] = files![
+    "host",
+    "cortex-m0",
+    "cortex-m0plus",
+    "cortex-m3",
+    "cortex-m4",
+    "cortex-m7",
+    "cortex-m33",
+    "cortex-m55",
+    "esp32-c3",
+    "gap9",
+    "rv32imc",
+    "xtensa",
+    "rpi-zero2w",
+    "rpi4",
+    "rpi5",
+    "jetson-orin-nano",
+    "x86-64",
+    "powerpc",
+];
 
 /// What a target is, which decides what is written for it and how it is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
