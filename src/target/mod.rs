@@ -33,6 +33,7 @@ const FILES: &[(&str, &str)] = files![
     "cortex-m33",
     "cortex-m55",
     "esp32-c3",
+    "esp32-s3",
     "gap9",
     "rv32imc",
     "xtensa",

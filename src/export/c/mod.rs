@@ -81,6 +81,7 @@ const FILES: &[(&str, &str)] = &files![
     "ports/examples/stream.h",
     "ports/examples/tasks.c",
     "ports/examples/tasks.h",
+    "ports/run_labwired.py",
     "ports/model.S",
     "ports/port.h",
     "ports/port_cortex_m.c",
