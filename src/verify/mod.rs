@@ -279,7 +279,16 @@ pub fn verify_with(
         }
         None => None,
     };
-    let subject = Subject { path: absolute, artifact: &artifact, model, model_bytes: size, own, quick, adapter, module: Default::default() };
+    let subject = Subject {
+        path: absolute,
+        artifact: &artifact,
+        model,
+        model_bytes: size,
+        own,
+        quick,
+        adapter,
+        module: Default::default(),
+    };
     progress.stage("running the scalar kernels", 0);
     let references = references(&subject, &selection.runners)?;
     progress.done();
