@@ -15,6 +15,7 @@ mod host;
 mod parse;
 mod process;
 mod runner;
+mod rust;
 mod table;
 mod tools;
 
@@ -169,9 +170,9 @@ pub(crate) struct Subject<'a> {
 }
 
 impl Subject<'_> {
-    /// The exported folder, if the artifact is one that has sources.
+    /// The exported folder, if the artifact is one that has the C sources.
     fn exported(&self) -> Option<&Path> {
-        self.path.join("Makefile").is_file().then_some(self.path.as_path())
+        self.path.join("runtime").is_dir().then_some(self.path.as_path())
     }
 
     /// What a runner computes that takes at most `tokens` of each prompt; 0: all.
@@ -337,6 +338,7 @@ fn ask(s: &Subject, runner: &Runner, references: &[Reference]) -> Result<Row> {
         }
         Runner::CHost => c_host::run_here(s)?,
         Runner::Device(t) => emulate::run_target(s, t)?,
+        Runner::Rust(m) => rust::run_crate(s, m)?,
     };
     let reference = references.iter().find(|(e, _)| *e == ran.extent).map_or(reference, |(_, t)| t);
     let outcome = match &ran.traces {
@@ -379,7 +381,7 @@ fn hints(p: &Program) -> String {
             _ => None,
         })
         .collect();
-    let all = [(KernelHint::Select, "select"), (KernelHint::Planes, "planes"), (KernelHint::Lookup, "tables")];
+    let all = [(KernelHint::Select, "select"), (KernelHint::Planes, "planes"), (KernelHint::Tables, "tables")];
     let used: Vec<&str> = all.iter().filter(|(h, _)| hints.contains(h)).map(|(_, n)| *n).collect();
     used.join(", ")
 }

@@ -1,5 +1,6 @@
 //! Who can be asked: names of runners, and what stands behind each.
 
+use super::rust::{self, Machine};
 use crate::error::{Error, Result};
 use crate::kernels::dot::DotKernel;
 use crate::target::{self, Kind, Target};
@@ -16,6 +17,8 @@ pub enum Runner {
     CHost,
     /// A program for a target, in an emulator.
     Device(Box<Target>),
+    /// The Rust crate, on this machine or in an emulator.
+    Rust(Machine),
 }
 
 impl Runner {
@@ -26,6 +29,7 @@ impl Runner {
             Runner::Simd(k) => format!("host-{}", k.name()),
             Runner::CHost => "c-host".into(),
             Runner::Device(t) => t.name.clone(),
+            Runner::Rust(m) => m.name.into(),
         }
     }
 }
@@ -90,8 +94,12 @@ pub fn runners(names: &[String], artifact: &Path) -> Result<Selection> {
         simd().for_each(|k| s.add_simd(k));
         s.add(Runner::CHost);
     };
+    let crates = |s: &mut Selection| rust::MACHINES.iter().for_each(|m| s.add(Runner::Rust(*m)));
     if names.is_empty() {
         host(&mut s);
+        if rust::is_crate(artifact) {
+            crates(&mut s);
+        }
         own.iter().for_each(|t| s.add(Runner::Device(Box::new(t.clone()))));
     }
     for name in names {
@@ -101,10 +109,15 @@ pub fn runners(names: &[String], artifact: &Path) -> Result<Selection> {
                 host(&mut s);
                 let all = target::all().into_iter().filter(runs_here).chain(own.clone());
                 all.for_each(|t| s.add(Runner::Device(Box::new(t))));
+                crates(&mut s);
             }
             "host-scalar" => s.add(Runner::Scalar),
             "host-simd" => simd().for_each(|k| s.add_simd(k)),
             "c-host" => s.add(Runner::CHost),
+            "rust" => crates(&mut s),
+            other if rust::MACHINES.iter().any(|m| m.name == other) => {
+                rust::MACHINES.iter().filter(|m| m.name == other).for_each(|m| s.add(Runner::Rust(*m)));
+            }
             other => match simd().find(|k| other.strip_prefix("host-") == Some(k.name())) {
                 Some(k) => s.add_simd(k),
                 None if own.as_ref().is_some_and(|t| t.name == *other) => {
@@ -121,6 +134,8 @@ pub fn runners(names: &[String], artifact: &Path) -> Result<Selection> {
 fn fixed() -> Vec<String> {
     let mut names: Vec<String> = ["host", "all", "host-scalar", "host-simd", "c-host"].map(String::from).to_vec();
     names.extend(simd().map(|k| format!("host-{}", k.name())));
+    names.push("rust".into());
+    names.extend(rust::MACHINES.iter().map(|m| m.name.into()));
     names
 }
 
