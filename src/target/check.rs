@@ -4,13 +4,6 @@
 use super::{Arguments, Emulator, Kind, Region, Role, Target};
 use crate::error::{Error, Result};
 
-<<<<<<< HEAD
-/// Rows of the cost table.
-const COSTS: [&str; 10] =
-    ["armv6-m", "armv7-m", "armv7e-m", "armv8-m", "rv32imc", "xtensa", "aarch64", "x86-64", "wasm32", "powerpc"];
-
-=======
->>>>>>> f12dd5e0558b8d36c3b1c8f0592c442c6205ca87
 const MOST_MEMORIES: usize = 16;
 const MOST_EMULATORS: usize = 8;
 const MOST_WORDS: usize = 64;

@@ -11,7 +11,7 @@ use std::time::Duration;
 const PLUGIN: &str = include_str!("../../tools/inscount.c");
 
 /// Tokens of the shorter of the two runs that are compared.
-const TOKENS: usize = 8;
+pub const TOKENS: usize = 8;
 
 /// Instructions of one more token of a prompt: the difference of two runs, so start-up, checks of the model and the logits of the last token
 /// cancel out. None if the model takes too few tokens.

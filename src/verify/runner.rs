@@ -1,6 +1,7 @@
 //! Who can be asked: names of runners, and what stands behind each.
 
 use super::rust::{self, Machine};
+use super::wasm::Engine;
 use crate::error::{Error, Result};
 use crate::kernels::dot::DotKernel;
 use crate::target::{self, Kind, Target};
@@ -19,6 +20,8 @@ pub enum Runner {
     Device(Box<Target>),
     /// The Rust crate, on this machine or in an emulator.
     Rust(Machine),
+    /// The WebAssembly module.
+    Wasm(Engine),
 }
 
 impl Runner {
@@ -30,6 +33,7 @@ impl Runner {
             Runner::CHost => "c-host".into(),
             Runner::Device(t) => t.name.clone(),
             Runner::Rust(m) => m.name.into(),
+            Runner::Wasm(e) => e.runner().into(),
         }
     }
 }
@@ -46,6 +50,13 @@ impl Selection {
     fn add(&mut self, runner: Runner) {
         if !self.runners.iter().any(|r| r.name() == runner.name()) {
             self.runners.push(runner);
+        }
+    }
+
+    fn add_target(&mut self, t: &Target) {
+        match t.kind {
+            Kind::Wasm => Engine::ALL.into_iter().for_each(|e| self.add(Runner::Wasm(e))),
+            _ => self.add(Runner::Device(Box::new(t.clone()))),
         }
     }
 
@@ -78,7 +89,7 @@ fn simd() -> impl Iterator<Item = DotKernel> {
 
 /// Whether something here runs its programs.
 fn runs_here(t: &Target) -> bool {
-    t.kind != Kind::Host && !t.emulator.is_empty()
+    t.kind == Kind::Wasm || t.kind != Kind::Host && !t.emulator.is_empty()
 }
 
 /// Expands the names that `--target` takes: `host`, `all`, the name of a runner, target or board, or a target file. No names: this machine
@@ -100,7 +111,7 @@ pub fn runners(names: &[String], artifact: &Path) -> Result<Selection> {
         if rust::is_crate(artifact) {
             crates(&mut s);
         }
-        own.iter().for_each(|t| s.add(Runner::Device(Box::new(t.clone()))));
+        own.iter().for_each(|t| s.add_target(t));
     }
     for name in names {
         match name.as_str() {
@@ -108,7 +119,7 @@ pub fn runners(names: &[String], artifact: &Path) -> Result<Selection> {
             "all" => {
                 host(&mut s);
                 let all = target::all().into_iter().filter(runs_here).chain(own.clone());
-                all.for_each(|t| s.add(Runner::Device(Box::new(t))));
+                all.for_each(|t| s.add_target(&t));
                 crates(&mut s);
             }
             "host-scalar" => s.add(Runner::Scalar),
@@ -118,12 +129,14 @@ pub fn runners(names: &[String], artifact: &Path) -> Result<Selection> {
             other if rust::MACHINES.iter().any(|m| m.name == other) => {
                 rust::MACHINES.iter().filter(|m| m.name == other).for_each(|m| s.add(Runner::Rust(*m)));
             }
+            "wasm32-wasmi" => s.add(Runner::Wasm(Engine::Interpreter)),
+            "wasm32-node" => s.add(Runner::Wasm(Engine::Node)),
             other => match simd().find(|k| other.strip_prefix("host-") == Some(k.name())) {
                 Some(k) => s.add_simd(k),
                 None if own.as_ref().is_some_and(|t| t.name == *other) => {
-                    own.iter().for_each(|t| s.add(Runner::Device(Box::new(t.clone()))));
+                    own.iter().for_each(|t| s.add_target(t));
                 }
-                None => s.add(Runner::Device(Box::new(device(other)?))),
+                None => s.add_target(&device(other)?),
             },
         }
     }
@@ -136,6 +149,7 @@ fn fixed() -> Vec<String> {
     names.extend(simd().map(|k| format!("host-{}", k.name())));
     names.push("rust".into());
     names.extend(rust::MACHINES.iter().map(|m| m.name.into()));
+    names.extend(Engine::ALL.map(|e| e.runner().to_string()));
     names
 }
 

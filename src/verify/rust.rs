@@ -83,6 +83,9 @@ pub fn run_crate(s: &Subject, m: &Machine) -> Result<Ran> {
 }
 
 fn start(s: &Subject, m: &Machine, folder: &Folder) -> Result<Ran, Failure> {
+    if s.adapter.is_some() {
+        return Err(Failure::not_run("the Rust crate takes no adapters".into()));
+    }
     let command = s.trace_command(0);
     let detail = format!("no_std Rust without unsafe code, {}", m.title);
     if m.target.is_empty() {
