@@ -76,7 +76,7 @@ impl Folder {
                 t.path().to_path_buf()
             }
         };
-        Ok(Folder { dir, build, _temporary: t })
+        Ok(Folder { dir, build, adapter: Vec::new(), _temporary: t })
     }
 
     /// A place for what a runner writes on the way.
