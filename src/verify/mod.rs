@@ -14,6 +14,7 @@ mod folder;
 mod host;
 mod parse;
 mod runner;
+mod rust;
 mod table;
 mod tools;
 mod wasm;
@@ -192,9 +193,9 @@ impl Subject<'_> {
 
     /// The exported folder, if the artifact is one that has sources.
     fn exported(&self) -> Option<&Path> {
-        // A folder for WebAssembly builds nothing else.
+        // A folder for WebAssembly builds nothing else, a Rust crate has other sources.
         let c = self.own.as_ref().is_none_or(Target::takes_c);
-        (c && self.path.join("Makefile").is_file()).then_some(self.path.as_path())
+        (c && self.path.join("runtime").is_dir()).then_some(self.path.as_path())
     }
 
     /// What a runner computes that takes at most `tokens` of each prompt; 0: all.
@@ -400,6 +401,7 @@ fn ask(s: &Subject, runner: &Runner, references: &[Reference]) -> Result<Row> {
         }
         Runner::CHost => c_host::run_here(s)?,
         Runner::Device(t) => emulate::run_target(s, t)?,
+        Runner::Rust(m) => rust::run_crate(s, m)?,
         Runner::Wasm(engine) => wasm::run_module(s, *engine)?,
     };
     let reference = references.iter().find(|(e, _)| *e == ran.extent).map_or(reference, |(_, t)| t);

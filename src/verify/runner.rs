@@ -1,5 +1,6 @@
 //! Who can be asked: names of runners, and what stands behind each.
 
+use super::rust::{self, Machine};
 use super::wasm::Engine;
 use crate::error::{Error, Result};
 use crate::kernels::dot::DotKernel;
@@ -17,6 +18,8 @@ pub enum Runner {
     CHost,
     /// A program for a target, in an emulator.
     Device(Box<Target>),
+    /// The Rust crate, on this machine or in an emulator.
+    Rust(Machine),
     /// The WebAssembly module.
     Wasm(Engine),
 }
@@ -29,6 +32,7 @@ impl Runner {
             Runner::Simd(k) => format!("host-{}", k.name()),
             Runner::CHost => "c-host".into(),
             Runner::Device(t) => t.name.clone(),
+            Runner::Rust(m) => m.name.into(),
             Runner::Wasm(e) => e.runner().into(),
         }
     }
@@ -101,8 +105,12 @@ pub fn runners(names: &[String], artifact: &Path) -> Result<Selection> {
         simd().for_each(|k| s.add_simd(k));
         s.add(Runner::CHost);
     };
+    let crates = |s: &mut Selection| rust::MACHINES.iter().for_each(|m| s.add(Runner::Rust(*m)));
     if names.is_empty() {
         host(&mut s);
+        if rust::is_crate(artifact) {
+            crates(&mut s);
+        }
         own.iter().for_each(|t| s.add_target(t));
     }
     for name in names {
@@ -112,10 +120,15 @@ pub fn runners(names: &[String], artifact: &Path) -> Result<Selection> {
                 host(&mut s);
                 let all = target::all().into_iter().filter(runs_here).chain(own.clone());
                 all.for_each(|t| s.add_target(&t));
+                crates(&mut s);
             }
             "host-scalar" => s.add(Runner::Scalar),
             "host-simd" => simd().for_each(|k| s.add_simd(k)),
             "c-host" => s.add(Runner::CHost),
+            "rust" => crates(&mut s),
+            other if rust::MACHINES.iter().any(|m| m.name == other) => {
+                rust::MACHINES.iter().filter(|m| m.name == other).for_each(|m| s.add(Runner::Rust(*m)));
+            }
             "wasm32-wasmi" => s.add(Runner::Wasm(Engine::Interpreter)),
             "wasm32-node" => s.add(Runner::Wasm(Engine::Node)),
             other => match simd().find(|k| other.strip_prefix("host-") == Some(k.name())) {
@@ -134,6 +147,8 @@ pub fn runners(names: &[String], artifact: &Path) -> Result<Selection> {
 fn fixed() -> Vec<String> {
     let mut names: Vec<String> = ["host", "all", "host-scalar", "host-simd", "c-host"].map(String::from).to_vec();
     names.extend(simd().map(|k| format!("host-{}", k.name())));
+    names.push("rust".into());
+    names.extend(rust::MACHINES.iter().map(|m| m.name.into()));
     names.extend(Engine::ALL.map(|e| e.runner().to_string()));
     names
 }
