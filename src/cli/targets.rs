@@ -132,7 +132,11 @@ fn show(out: &mut dyn Write, t: &Target) -> io::Result<()> {
 
 fn emulator(out: &mut dyn Write, e: &Emulator) -> io::Result<()> {
     let program = e.command.first().map_or("", String::as_str);
-    let tokens = if e.tokens == 0 { "every golden token".into() } else { format!("the first {} tokens", e.tokens) };
+    let tokens = match e.tokens {
+        0 => "every golden token".to_string(),
+        1 => "the first token of each prompt".to_string(),
+        n => format!("the first {n} tokens of each prompt"),
+    };
     let counter = match e.counter {
         Counter::Plugin => "counts instructions",
         Counter::Fuel => "counts fuel",

@@ -168,7 +168,7 @@ fn finish(s: &Subject, linked: &Linked) -> Result<Ran, Failure> {
     ran.limits = Some(e.limits.clone());
     ran.notes.extend(t.checked_as.iter().map(|c| format!("checked as {c}")));
     if e.tokens > 0 && !s.artifact.program.encoder {
-        ran.notes.push(format!("{} is slow: the first {} tokens of each prompt", e.name, e.tokens));
+        ran.notes.push(format!("{} is slow: no more than {} of the tokens of each prompt", e.name, e.tokens));
     }
     if t.kind == Kind::Mcu {
         match sizes(&linked.elf) {
