@@ -1,21 +1,21 @@
 use super::Printer;
 use crate::error::{Error, Result};
-use crate::export::{c, packed};
+use crate::export::rules::Rules;
+use crate::export::{c, packed, rust, wasm};
 use crate::fsio::read_capped;
 use crate::import;
-use crate::lower::Options;
-use crate::lower::WeightChoice;
+use crate::lower::{Head, Kernels, Options, WeightChoice};
 use crate::model::{ActivationRule, Model, WeightRule};
 use crate::plan::{self, Plan};
 use crate::program::ScaleMode;
 use crate::report;
-use crate::target::{self, Kind, Target};
+use crate::target::{self, Kernel, Kind, Target};
 use crate::tokenizer::{self, DeviceTokenizer};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// Convert a checkpoint: a packed file for hosts, or a folder with C sources for a microcontroller
+/// Convert a checkpoint: a packed file for hosts, a folder with C sources or a Rust crate for a microcontroller, or a WebAssembly module
 ///
 /// A checkpoint that was trained for low bits is carried over with its own codes and scales.
 #[derive(Args)]
@@ -23,18 +23,21 @@ use std::path::PathBuf;
   bitnet-convert export --model DIR --format packed -o model.bitnet
   bitnet-convert export --model DIR --target cortex-m7 -o build/m7
   bitnet-convert export --model DIR --target cortex-m7 --dry-run
+  bitnet-convert export --model DIR --target cortex-m7 --rules answers.rules -o build/m7
+  bitnet-convert export --model DIR --target cortex-m7 --format rust -o build/m7-rust
+  bitnet-convert export --model DIR --target wasm32 -o build/web
   bitnet-convert export --model DIR --quantize-weight 1.58 --quantize-activation 8 -o model.bitnet")]
 pub struct Export {
     /// Folder of a Hugging Face checkpoint, a .safetensors file with config.json beside it, or the name of a model on the hub: org/name[@revision][:file]
     #[arg(long, value_name = "DIR|NAME")]
     model: PathBuf,
-    /// What it is for; see `bitnet-convert targets list`
-    #[arg(long, default_value = "host", value_parser = clap::builder::PossibleValuesParser::new(target::all().into_iter().flat_map(|t| [Some(t.name), t.board]).flatten().collect::<Vec<_>>()))]
+    /// What it is for: a name from `bitnet-convert targets list`, a board, or a target file such as ./my-board.toml
+    #[arg(long, default_value = "host", value_name = "NAME|FILE")]
     target: String,
-    /// Default: c for microcontrollers, packed for the host
+    /// Default: c for microcontrollers, wasm for wasm32, packed for the host
     #[arg(long, value_enum)]
     format: Option<Format>,
-    /// Output file (packed) or folder (c)
+    /// Output file (packed) or folder (c, rust, wasm)
     #[arg(long, short, value_name = "OUT", required_unless_present = "dry_run")]
     output: Option<PathBuf>,
     /// Print the plan and write nothing
@@ -49,9 +52,15 @@ pub struct Export {
     /// One scale for each: tensor, row, or this many columns of a row (a multiple of 32)
     #[arg(long, default_value = "tensor", value_name = "tensor|row|N", value_parser = scale_mode)]
     weight_scales: ScaleMode,
-    /// Bits of the rows of embedding and head: 8 or 16; default: 8 if trained so and on microcontrollers, else 16
-    #[arg(long, value_name = "BITS", value_parser = ["8", "16"])]
+    /// Bits of the rows of embedding and head: 16, 8 or 4; default: 8 if trained so and on microcontrollers, else 16
+    #[arg(long, value_name = "BITS", value_parser = ["16", "8", "4"])]
     embedding_bits: Option<String>,
+    /// Rows of the head, where they are to differ from the embedding's; planes4 is int4 as bit planes, for tables, with 8-bit activations
+    #[arg(long, value_enum, value_name = "ROWS")]
+    head: Option<HeadRows>,
+    /// How a device computes binary and ternary matrices; auto takes for each the cheapest that the target allows. Never changes a result
+    #[arg(long, value_enum, default_value = "auto")]
+    kernel: KernelChoice,
     /// Slots of the key/value window; default: 32 on a microcontroller, the model's context on the host
     #[arg(long, value_name = "N")]
     kv_window: Option<usize>,
@@ -67,9 +76,15 @@ pub struct Export {
     /// Leave the tokenizer out of the device build
     #[arg(long)]
     no_tokenizer: bool,
+    /// Compile the part of the runtime that loads adapters (`bitnet-convert adapter`)
+    #[arg(long)]
+    adapters: bool,
     /// A prompt that the example firmware answers after its self-test; may be repeated
     #[arg(long, value_name = "TEXT")]
     prompt: Vec<String>,
+    /// Rules that the firmware answers with when the model cannot (docs/fallback.md): one a line, `turn on [the] (light|lamp) * -> light on`
+    #[arg(long, value_name = "FILE")]
+    rules: Option<PathBuf>,
     /// How the C folder holds the model: as an included binary or as a C array
     #[arg(long, value_enum, default_value = "incbin")]
     embed: c::Embed,
@@ -79,6 +94,25 @@ pub struct Export {
 enum Format {
     Packed,
     C,
+    /// A no_std crate without unsafe code, for microcontrollers and hosts
+    Rust,
+    Wasm,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum HeadRows {
+    Int16,
+    Int8,
+    Int4,
+    Planes4,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum KernelChoice {
+    Auto,
+    Tables,
+    Planes,
+    Select,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -135,16 +169,29 @@ struct WrittenOutput {
 impl Export {
     pub fn run(&self, printer: &Printer) -> Result<u8> {
         let target = target::find(&self.target)?;
-        let format = self.format.unwrap_or(if target.kind == Kind::Mcu { Format::C } else { Format::Packed });
-        if format == Format::C && target.kind == Kind::Host {
-            return Err(Error::usage("the C export needs a microcontroller as target").hint("add `--target cortex-m7`"));
+        let format = self.format.unwrap_or(match target.kind {
+            Kind::Host => Format::Packed,
+            Kind::Wasm => Format::Wasm,
+            Kind::Mcu | Kind::Linux => Format::C,
+        });
+        if format == Format::Wasm && target.kind != Kind::Wasm {
+            return Err(Error::usage(format!("a WebAssembly module is not for the target `{}`", target.name))
+                .hint("say `--target wasm32`; `--format` follows from it"));
+        }
+        if format == Format::C && !target.takes_c() {
+            let e = Error::usage(format!(
+                "the C export needs a board or another processor as target, not `{}`",
+                target.name
+            ));
+            return Err(e.hint("add `--target cortex-m7`; `bitnet-convert targets list` has more"));
         }
         self.refuse_what_has_no_effect(format)?;
         let calibration = self.calibrate.as_ref().map(|f| read_capped(f, 64 << 20)).transpose()?;
         let calibration = calibration.map(|t| String::from_utf8_lossy(&t).into_owned());
+        let rules = self.rules.as_deref().map(Rules::open).transpose()?;
         let model = import::open(&self.model, &printer.progress())?;
         self.refuse_to_replace_the_source(&model)?;
-        let device = target.kind == Kind::Mcu && !self.no_tokenizer;
+        let device = (target.kind != Kind::Host || format == Format::Rust) && !self.no_tokenizer;
         let tokenizer = if device { device_tokenizer(&model)? } else { None };
         let request = packed::Request {
             model: &model,
@@ -152,6 +199,7 @@ impl Export {
             target: &target,
             calibration: calibration.as_deref(),
             tokenizer,
+            adapters: self.adapters,
         };
         let mut prepared = packed::prepare(request)?;
         let mut warnings = prepared.warnings().to_vec();
@@ -181,7 +229,9 @@ impl Export {
         let bar = printer.progress();
         let written = match format {
             Format::Packed => prepared.write(out, &bar)?,
-            Format::C => c::write(&mut prepared, &target, self.embed, &self.prompt, out, &bar)?,
+            Format::C => c::write(&mut prepared, &target, self.embed, &self.prompt, rules.as_ref(), out, &bar)?,
+            Format::Rust => rust::write(&mut prepared, &target, &self.prompt, out, &bar)?,
+            Format::Wasm => wasm::write(&mut prepared, &target, out, &bar)?,
         };
         if written.saturated > 0 {
             let what = format!(
@@ -201,7 +251,7 @@ impl Export {
         };
         let line = match format {
             Format::Packed => format!("wrote {} ({} bytes)", done.path, plan::group(done.bytes)),
-            Format::C => format!(
+            Format::C | Format::Rust | Format::Wasm => format!(
                 "wrote {} (model.bin {} bytes); next: `bitnet-convert verify {}`",
                 done.path,
                 plan::group(done.bytes),
@@ -218,9 +268,16 @@ impl Export {
 
     /// A flag that would do nothing is a mistake that its user should hear of.
     fn refuse_what_has_no_effect(&self, format: Format) -> Result<()> {
-        if format == Format::Packed && (!self.prompt.is_empty() || self.embed == c::Embed::Array) {
-            return Err(Error::usage("`--prompt` and `--embed` belong to the C folder, this is a packed file")
+        let c_only = !self.prompt.is_empty() || self.rules.is_some() || self.embed == c::Embed::Array || self.adapters;
+        if matches!(format, Format::Packed | Format::Wasm) && c_only {
+            let what = if format == Format::Wasm { "WebAssembly" } else { "a packed file" };
+            let options = "`--prompt`, `--rules`, `--embed` and `--adapters`";
+            return Err(Error::usage(format!("{options} belong to the C folder, this is {what}"))
                 .hint("leave them out, or add `--format c --target cortex-m7`"));
+        }
+        if format == Format::Rust && self.embed == c::Embed::Array {
+            return Err(Error::usage("`--embed` belongs to the C folder; a Rust crate always includes the file")
+                .hint("leave it out"));
         }
         match self.prompt.iter().find(|p| p.len() > c::MAX_PROMPT) {
             Some(p) => Err(Error::usage(format!(
@@ -269,7 +326,23 @@ impl Export {
             window,
             sinks,
             kv_bits: self.kv_bits.as_deref().map_or(d.kv_bits, bits),
-            lut_limit: d.lut_limit,
+            head: self.head.map(|h| match h {
+                HeadRows::Int16 => Head::Int16,
+                HeadRows::Int8 => Head::Int8,
+                HeadRows::Int4 => Head::Int4,
+                HeadRows::Planes4 => Head::Planes4,
+            }),
+            kernels: Kernels {
+                allowed: target.kernels.allowed.clone(),
+                costs: target::costs(&target.kernels.cost),
+                table_bytes: d.table_bytes,
+                forced: match self.kernel {
+                    KernelChoice::Auto => None,
+                    KernelChoice::Tables => Some(Kernel::Tables),
+                    KernelChoice::Planes => Some(Kernel::Planes),
+                    KernelChoice::Select => Some(Kernel::Select),
+                },
+            },
         }
     }
 }

@@ -2,13 +2,17 @@
 //!
 //! The runtime is fixed; everything about a model is in `model.bin`, which is a packed file, so the firmware, `inspect` and `verify` read the same bytes.
 
+pub mod machine;
+
 use super::packed::{Prepared, Written};
+use super::rules::{self, Rules};
 use crate::error::{Error, Result};
+use crate::format::session;
 use crate::fsio::AtomicDir;
 use crate::plan::{self, group};
 use crate::program::{parts, Program};
 use crate::progress::Progress;
-use crate::target::Target;
+use crate::target::{self, Role, Target};
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
@@ -25,9 +29,6 @@ pub enum Embed {
 /// A folder that holds this file is an earlier export and may be replaced.
 const MARKER: &str = "model.bin";
 
-/// An arena that surely lies beside stack and context in the fast memory of a board.
-const SMALL_ARENA: u64 = 65_536;
-
 /// Bytes of the longest prompt that the example main takes.
 pub const MAX_PROMPT: usize = 512;
 
@@ -41,56 +42,88 @@ const FILES: &[(&str, &str)] = &files![
     "runtime/bitnet_act.c",
     "runtime/bitnet_attend.c",
     "runtime/bitnet_check.c",
+    "runtime/bitnet_fallback.c",
+    "runtime/bitnet_fallback.h",
     "runtime/bitnet_features.h",
     "runtime/bitnet_follow.c",
     "runtime/bitnet_internal.h",
     "runtime/bitnet_kernels.h",
     "runtime/bitnet_linear.c",
     "runtime/bitnet_lookup.c",
+    "runtime/bitnet_lora.c",
     "runtime/bitnet_math.c",
     "runtime/bitnet_math.h",
     "runtime/bitnet_model.c",
+    "runtime/bitnet_neon.c",
+    "runtime/bitnet_neon.h",
     "runtime/bitnet_norm.c",
     "runtime/bitnet_ops.c",
+    "runtime/bitnet_order.c",
     "runtime/bitnet_planes.c",
     "runtime/bitnet_poison.h",
     "runtime/bitnet_rows.c",
     "runtime/bitnet_run.c",
     "runtime/bitnet_sample.c",
     "runtime/bitnet_select.c",
+    "runtime/bitnet_selftest.c",
+    "runtime/bitnet_state.c",
     "runtime/bitnet_status.h",
+    "runtime/bitnet_stream.c",
     "runtime/bitnet_tables.c",
     "runtime/bitnet_tokenizer.c",
     "runtime/bitnet_tokenizer.h",
     "runtime/bitnet_weight.c",
-    "ports/bitnet_board.h",
+    "ports/adapter.S",
     "ports/bitnet_main.c",
+    "ports/bitnet_service.c",
+    "ports/bitnet_service.h",
+    "ports/examples/stream.c",
+    "ports/examples/stream.h",
+    "ports/examples/tasks.c",
+    "ports/examples/tasks.h",
     "ports/model.S",
-    "ports/mps2-an500.ld",
     "ports/port.h",
+    "ports/port_cortex_m.c",
     "ports/port_host.c",
-    "ports/port_semihosting.c",
+    "ports/port_linux.c",
+    "ports/port_memory.c",
+    "ports/port_output.c",
+    "ports/port_rv32.c",
+    "ports/port_xtensa.c",
     "ports/sections.ld",
-    "ports/stm32h743vi.ld",
+    "ports/stack.awk",
+    "ports/stack.txt",
 ];
 
 /// What the generated headers say.
 struct Sizes<'a> {
     arena: u64,
-    arena_in_dtcm: bool,
+    arena_in_fast: bool,
     vocab: usize,
     /// Elements of the logits or of the embedding.
     results: usize,
     /// Switches for what the model does without; empty: everything is compiled.
     parts: String,
+    /// Bytes of a session whose window is full.
+    state: u64,
     prompts: &'a [String],
+    rules: Option<&'a Rules>,
 }
 
 impl<'a> Sizes<'a> {
-    fn of(program: &Program, arena: u64, arena_in_dtcm: bool, prompts: &'a [String]) -> Self {
+    fn of(program: &Program, arena: u64, arena_in_fast: bool, prompts: &'a [String]) -> Self {
         let (vocab, results) = (program.vocab, program.result_len());
-        Sizes { arena, arena_in_dtcm, vocab, results, parts: switches(&parts::needs(program)), prompts }
+        let parts = switches(&parts::needs(program));
+        Sizes { arena, arena_in_fast, vocab, results, parts, state: state_bytes(program), prompts, rules: None }
     }
+}
+
+/// Bytes of a session (docs/format/session.md) whose window is full.
+fn state_bytes(p: &Program) -> u64 {
+    let a = &p.attention;
+    let codes = (a.head_dim as u64 * u64::from(a.k_bits + a.v_bits)) / 8;
+    let scales = if p.static_keys { 6 } else { 12 };
+    session::HEAD_BYTES as u64 + (p.layers * a.window * a.kv_heads) as u64 * (codes + scales)
 }
 
 /// Writes the folder: it appears complete or not at all.
@@ -102,6 +135,7 @@ pub fn write(
     target: &Target,
     embed: Embed,
     prompts: &[String],
+    rules: Option<&Rules>,
     out: &Path,
     progress: &dyn Progress,
 ) -> Result<Written> {
@@ -110,7 +144,9 @@ pub fn write(
     let written = prepared.write(&model, progress)?;
     let plan = &prepared.plan;
     let sizes = Sizes::of(prepared.program(), plan.arena_bytes, plan.arena_in_fast_ram, prompts);
-    write_sources(dir.path(), &sizes)?;
+    let parts = sizes.parts.clone() + &lora_switch(prepared.adapters());
+    let sizes = Sizes { rules, parts, ..sizes };
+    write_sources(dir.path(), &sizes, target)?;
     if embed == Embed::Array {
         let bytes = fs::read(&model).map_err(|e| Error::io("read", &model, &e))?;
         put(dir.path(), "model.c", &array(&bytes))?;
@@ -123,27 +159,58 @@ pub fn write(
 
 /// The runtime without a model, to be run on the host with any packed file.
 pub fn write_runtime(dir: &Path) -> Result<()> {
-    let sizes = Sizes { arena: 16, arena_in_dtcm: true, vocab: 1, results: 1, parts: String::new(), prompts: &[] };
-    write_sources(dir, &sizes)?;
+    let parts = String::new();
+    let sizes =
+        Sizes { arena: 16, arena_in_fast: true, vocab: 1, results: 1, parts, state: 96, prompts: &[], rules: None };
+    write_sources(dir, &sizes, &target::find("host")?)?;
     put(dir, "embed.mk", "EMBED ?= incbin\n")
 }
 
-/// The runtime for a packed file that lies in `dir` as `model.bin` already, with the parts that its program needs and no prompts.
-pub fn write_runtime_for(dir: &Path, program: &Program) -> Result<()> {
+/// The runtime of a target for a packed file that lies in `dir` as `model.bin` already, with the parts that its program needs and no prompts.
+pub fn write_runtime_for(dir: &Path, program: &Program, target: &Target) -> Result<()> {
     let arena = plan::arena_parts(program, program.attention.window).iter().map(|p| p.bytes).sum();
-    write_sources(dir, &Sizes::of(program, arena, arena <= SMALL_ARENA, &[]))?;
+    let mut sizes = Sizes::of(program, arena, plan::in_fast_memory(arena, target), &[]);
+    sizes.parts += &lora_switch(false);
+    write_sources(dir, &sizes, target)?;
     put(dir, "embed.mk", "EMBED ?= incbin\n")
 }
 
-fn write_sources(dir: &Path, sizes: &Sizes) -> Result<()> {
+fn write_sources(dir: &Path, sizes: &Sizes, target: &Target) -> Result<()> {
+    if let Some(b) = &target.build {
+        let has = |name: &str| FILES.iter().any(|(n, _)| n.strip_prefix("ports/") == Some(name));
+        let wanted = [format!("port_{}.c", b.port), b.sections.clone()];
+        if let Some(missing) = wanted.iter().find(|n| !n.is_empty() && !has(n)) {
+            let e = Error::input(format!("target `{}`: there is no `{missing}` among the ports", target.name));
+            let ports = FILES.iter().filter_map(|(n, _)| n.strip_prefix("ports/"));
+            return Err(e.hint(format!("there are {}", ports.collect::<Vec<_>>().join(", "))));
+        }
+    }
     for (name, text) in FILES {
         put(dir, name, text)?;
     }
+    for (name, text) in machine::files(target) {
+        put(dir, &name, &text)?;
+    }
     put(dir, "model.h", &model_header(sizes))?;
+    put(dir, "ports/bitnet_rules.h", &rules::header(sizes.rules))?;
     put(dir, "ports/bitnet_prompts.h", &prompts_header(sizes.prompts))
 }
 
-fn put(dir: &Path, name: &str, text: &str) -> Result<()> {
+/// Runtime and example main for a program, with the headers that say what it needs: what the folder of any machine starts with.
+pub(in crate::export) fn write_common(dir: &Path, program: &Program, arena: u64) -> Result<()> {
+    const PORTS: [&str; 4] = ["ports/bitnet_main.c", "ports/bitnet_service.c", "ports/bitnet_service.h", "ports/port.h"];
+    let common = |name: &str| name.starts_with("runtime/") || PORTS.contains(&name);
+    for (name, text) in FILES.iter().filter(|(name, _)| common(name)) {
+        put(dir, name, text)?;
+    }
+    let mut sizes = Sizes::of(program, arena, false, &[]);
+    sizes.parts += &lora_switch(false);
+    put(dir, "model.h", &model_header(&sizes))?;
+    put(dir, "ports/bitnet_rules.h", &rules::header(None))?;
+    put(dir, "ports/bitnet_prompts.h", &prompts_header(&[]))
+}
+
+pub(in crate::export) fn put(dir: &Path, name: &str, text: &str) -> Result<()> {
     let path = dir.join(name);
     let write = || {
         if let Some(parent) = path.parent() {
@@ -160,20 +227,27 @@ fn switches(needs: &parts::Needs) -> String {
     parts::PARTS.iter().map(on).collect::<String>() + &format!("#define BITNET_KINDS {:#x}u\n", needs.kinds)
 }
 
+/// Whether adapters can be loaded; a build may decide otherwise.
+fn lora_switch(on: bool) -> String {
+    format!("#ifndef BITNET_WITH_LORA /* adapters */\n#define BITNET_WITH_LORA {}\n#endif\n", u8::from(on))
+}
+
 fn model_header(s: &Sizes) -> String {
     format!(
         "/* model.h - sizes of this model (generated). */\n\
          #ifndef MODEL_H\n#define MODEL_H\n\n\
          #define BITNET_ARENA_BYTES {}u /* as planned; bitnet_init refuses less than the model needs */\n\
-         #define BITNET_ARENA_IN_DTCM {} /* 1: beside the stack in the memory without wait states */\n\
+         #define BITNET_ARENA_IN_FAST {} /* 1: beside the stack in the memory without wait states */\n\
          #define BITNET_VOCAB {}u\n\
          #define BITNET_RESULTS {}u /* logits, or values of the embedding */\n\
+         #define BITNET_STATE_BYTES {}u /* most that bitnet_state_save writes */\n\
          #define BITNET_PROMPT_IDS {MAX_PROMPT}u /* longest prompt of the example main, in bytes of text */\n\n\
          /* what of the runtime this model needs, see runtime/bitnet_features.h */\n{}\n#endif\n",
         s.arena,
-        u8::from(s.arena_in_dtcm),
+        u8::from(s.arena_in_fast),
         s.vocab,
         s.results,
+        s.state,
         s.parts
     )
 }
@@ -214,41 +288,89 @@ fn array(bytes: &[u8]) -> String {
         bytes.chunks(4).map(|c| c.iter().enumerate().fold(0, |w, (i, b)| w | u32::from(*b) << (8 * i))).collect();
     let mut s = String::with_capacity(words.len() * 12);
     s += "/* model.c - the packed model as an array (generated). */\n#include <stdint.h>\n\n";
+    s += "/* the bytes of a file are the same on every machine; a big-endian one turns them itself at the start */\n\
+          #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__\n#define CONST\n\
+          #define W(v) ((v) >> 24 | ((v) >> 8 & 0xFF00u) | ((v) & 0xFF00u) << 8 | (v) << 24)\n\
+          #else\n#define CONST const\n#define W(v) (v)\n#endif\n\n";
     // Writing to a String cannot fail.
     let _ = writeln!(
         s,
-        "extern const uint32_t bitnet_model_words[{}];\nextern const uint32_t bitnet_model_bytes;",
+        "extern CONST uint32_t bitnet_model_words[{}];\nextern const uint32_t bitnet_model_bytes;",
         words.len()
     );
     let _ = writeln!(s, "const uint32_t bitnet_model_bytes = {}u;", bytes.len());
     s += "__attribute__((section(\".bitnet_model\"), aligned(64)))\n";
-    let _ = writeln!(s, "const uint32_t bitnet_model_words[{}] = {{", words.len());
+    let _ = writeln!(s, "CONST uint32_t bitnet_model_words[{}] = {{", words.len());
     for row in words.chunks(8) {
         row.iter().for_each(|w| {
-            let _ = write!(s, "0x{w:08x}u,");
+            let _ = write!(s, "W(0x{w:08x}u),");
         });
         s.push('\n');
     }
     s + "};\n"
 }
 
-/// The README of the folder, with the figures of this model.
+/// The README of the folder, with the figures of this model and the facts of its target.
 fn readme(prepared: &Prepared, target: &Target) -> String {
-    let mut memory = String::new();
+    let (mut memory, mut memories) = (String::new(), String::new());
     for u in &prepared.plan.usage {
         // Writing to a String cannot fail.
         let _ = writeln!(memory, "| {} | {} | {} |", u.memory, group(u.total), u.limit.map_or("-".into(), group));
     }
+    for m in &target.memory {
+        let use_ = match m.role {
+            Role::Flash => "program, tables, model",
+            Role::Fast => {
+                "stack (at the bottom: an overflow faults), context; the arena if `BITNET_ARENA_IN_FAST` is 1"
+            }
+            Role::Ram => "else the arena; logits or embedding, prompt ids",
+            Role::Spare => "left to the application",
+        };
+        let _ = writeln!(memories, "| {} | {:#010x} | {} | {use_}; {} |", m.name, m.origin, group(m.bytes), m.note);
+    }
+    if target.memory.is_empty() {
+        memories += "| of the operating system | | | a program with everything in static memory |";
+    }
+    let names: Vec<&str> = target.emulator.iter().map(|e| e.name.as_str()).collect();
+    let mut tools: Vec<String> =
+        target.build.iter().map(|b| format!("{} ({})", b.compiler, target::install(&b.packages))).collect();
+    tools.extend(
+        target
+            .emulator
+            .iter()
+            .map(|e| format!("{} ({})", e.command.first().map_or("", String::as_str), target::install(&e.packages))),
+    );
+    tools.dedup();
+    let limits: Vec<String> = target.emulator.iter().map(|e| format!("- {}: {}", e.name, e.limits)).collect();
+    let unverified = target.unverified.as_deref().unwrap_or("cycles, caches and power.");
+    let unverified = format!("{}.", unverified.trim_end_matches('.'));
     include_str!("files/README.md")
         .replace("{{MODEL}}", &prepared.plan.model)
         .replace("{{TARGET}}", &target.title)
         .replace("{{MEMORY}}", memory.trim_end())
+        .replace("{{MEMORIES}}", memories.trim_end())
+        .replace("{{EMULATORS}}", &names.join(", "))
+        .replace("{{TOOLS}}", &tools.join(", "))
+        .replace("{{LIMITS}}", &limits.join("\n"))
+        .replace("{{UNVERIFIED}}", &unverified)
         .replace("{{ARENA}}", &group(prepared.plan.arena_bytes))
 }
 
 #[cfg(test)]
 mod tests {
     use super::{parts::PARTS, switches};
+
+    /// A source that is not listed would be missing in every exported folder.
+    #[test]
+    fn every_source_is_written() {
+        let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/export/c/files");
+        for folder in ["runtime", "ports"] {
+            for entry in std::fs::read_dir(here.join(folder)).unwrap() {
+                let name = format!("{folder}/{}", entry.unwrap().file_name().to_string_lossy());
+                assert_eq!(super::FILES.iter().filter(|(n, _)| *n == name).count(), 1, "{name}");
+            }
+        }
+    }
 
     /// A switch that the C side does not know would silently compile everything; one that nobody sets, too.
     #[test]

@@ -3,6 +3,7 @@
 #define BITNET_KERNELS_H
 
 #include "bitnet_internal.h"
+#include "bitnet_neon.h"
 
 #if defined(__ARM_FEATURE_DSP) && !defined(__ARM_BIG_ENDIAN) && !defined(BITNET_NO_DSP)
 #include <arm_acle.h>
@@ -34,6 +35,9 @@ typedef struct {
     const bn_word *planes;
     uint32_t qmax;       /* of the codes */
     uint32_t kernel;
+#if BN_NEON
+    uint32_t dot; /* 1: the core has the dot product instructions */
+#endif
 } bn_job;
 
 /* bn_job.kernel */

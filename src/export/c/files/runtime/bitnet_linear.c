@@ -126,6 +126,14 @@ static int64_t wide_sum(const bn_job *j, uint32_t row, uint32_t from, uint32_t t
     const uint8_t *r = w->data + row * w->stride;
     int64_t sum = 0;
     uint32_t i = from;
+#if BN_NEON
+    if (j->c16 != (const bn_i16 *)0 && w->kind == (uint32_t)BN_INT8) {
+        return bn_neon_wide8((const int8_t *)r + from, j->c16 + from, to - from);
+    }
+    if (j->c16 != (const bn_i16 *)0 && w->kind == (uint32_t)BN_INT16) {
+        return bn_neon_wide16((const bn_i16 *)(const void *)r + from, j->c16 + from, to - from);
+    }
+#endif
     if (j->c16 != (const bn_i16 *)0 && w->kind == (uint32_t)BN_INT8) {
         const int8_t *v = (const int8_t *)r;
         while (i < to) { /* 128 * 32,767 * 256 is below 2^30 */
@@ -351,6 +359,9 @@ void bn_linear(bitnet_ctx *c, const bitnet_register *src, uint32_t src_index, bi
     j.planes = (const bn_word *)bn_at(c, c->planes);
     j.qmax = (uint32_t)src->qmax;
     j.kernel = (uint32_t)K_SELECT;
+#if BN_NEON
+    j.dot = c->simd & BITNET_SIMD_DOT;
+#endif
     if (a > 0u || c->scalar != 0u) {
         plain(&j, a, b, (uint32_t)(c->scalar == 0u), y);
         return;
