@@ -23,7 +23,8 @@ macro_rules! files {
     ($($name:literal),* $(,)?) => { &[$(($name, include_str!(concat!("data/", $name, ".toml")))),*] };
 }
 
-const FILES: &[(&str, &str)] = files!["host", "cortex-m7"];
+const FILES: &[(&str, &str)] =
+    files!["host", "cortex-m0", "cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55",];
 
 /// What a target is, which decides what is written for it and how it is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]

@@ -1,18 +1,46 @@
 //! Does every runner compute the program? Equality of integers, operation by operation; a difference names (prompt, token, layer, operation).
 //!
-//! The order of trust: golden trace in the artifact, scalar Rust (the definition), SIMD, the C runtime on the host with sanitizers,
-//! the C firmware in an emulator. Each is compared with the scalar kernels.
+//! The order of trust: golden trace in the artifact, scalar Rust (the definition), each SIMD kernel, the C runtime on the host with
+//! sanitizers, programs for other targets in emulators. Each is compared with the scalar kernels.
+//!
+//! A runner is a function from a [`Subject`] to a [`Ran`]; [`runner`] gives it a name, [`ask`] calls it.
 
-mod firmware;
+mod c_host;
+mod compare;
+mod count;
+mod elf;
+mod emulate;
+mod folder;
+mod host;
+mod parse;
 mod process;
+mod runner;
+mod table;
+mod tools;
+
+pub use host::{forced, traces, traces_of, Extent};
+pub use runner::{own_target, runners, Runner, Selection};
+pub use table::table;
 
 use crate::error::{Error, Result};
+use crate::fsio::read_capped;
 use crate::kernels::dot::DotKernel;
-use crate::program::Program;
+use crate::parallel::threads;
+use crate::program::{KernelHint, OpKind, Program};
 use crate::progress::Progress;
-use crate::runtime::{record, Artifact};
+use crate::runtime::{Artifact, Bound};
+use crate::target::{install, Target};
+use compare::difference;
 use serde::Serialize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+/// Largest adapter that is read.
+const LARGEST_ADAPTER: u64 = 1 << 30;
+/// Longest run of one program.
+const RUN_LIMIT: Duration = Duration::from_secs(900);
 
 /// Checksums of one golden prompt, `[token][operation that ran]`, and the greedy choices after each token with logits.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -32,16 +60,39 @@ pub enum Outcome {
     },
     NotRun {
         why: String,
+        /// What would make it run; None if nothing that can be installed would.
+        install: Option<String>,
     },
+}
+
+/// Whether the program fits the board that the target describes, and the numbers if it does not.
+#[derive(Debug, Clone, Serialize, PartialEq, Eq)]
+pub struct Fits {
+    pub board: bool,
+    pub why: String,
 }
 
 #[derive(Debug, Clone, Serialize)]
 pub struct Row {
     pub runner: String,
-    /// What ran, e.g. the kernel or the emulator.
+    pub emulator: String,
+    /// Kernels that multiplied the low-bit weights.
+    pub kernels: String,
+    /// What ran, in words.
     pub detail: String,
     #[serde(flatten)]
     pub outcome: Outcome,
+    /// Tokens and operations that were compared.
+    pub tokens: usize,
+    pub operations: usize,
+    /// Instructions of one more token of a prompt, without logits.
+    pub instructions_per_token: Option<u64>,
+    pub flash_bytes: Option<u64>,
+    pub ram_bytes: Option<u64>,
+    pub fits: Option<Fits>,
+    /// What the emulator does not show.
+    pub limits: Option<String>,
+    pub notes: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -53,199 +104,331 @@ pub struct Report {
     pub beyond_window: bool,
     pub operations_compared: usize,
     pub rows: Vec<Row>,
+    /// What has no row because no installation would help.
+    pub notes: Vec<String>,
 }
 
 impl Report {
+    fn count(&self, which: impl Fn(&Outcome) -> bool) -> usize {
+        self.rows.iter().filter(|r| which(&r.outcome)).count()
+    }
+
+    pub fn equal(&self) -> usize {
+        self.count(|o| matches!(o, Outcome::Equal))
+    }
+
     pub fn differing(&self) -> usize {
-        self.rows.iter().filter(|r| matches!(r.outcome, Outcome::Differs { .. })).count()
+        self.count(|o| matches!(o, Outcome::Differs { .. }))
     }
 
     pub fn not_run(&self) -> usize {
-        self.rows.iter().filter(|r| matches!(r.outcome, Outcome::NotRun { .. })).count()
+        self.count(|o| matches!(o, Outcome::NotRun { .. }))
+    }
+
+    /// Rows that an installation would make run.
+    pub fn missing(&self) -> usize {
+        self.count(|o| matches!(o, Outcome::NotRun { install: Some(_), .. }))
     }
 }
 
-/// Runners, by the name that `--target` takes.
-pub const RUNNERS: [&str; 4] = ["host-scalar", "host-simd", "c-host", "cortex-m7"];
-
-/// Expands `host` and `all`; `host-simd` is among them only where this machine has a SIMD kernel of ours.
-///
-/// # Errors
-/// `Usage` for a name that is none of these.
-pub fn runners(targets: &[String]) -> Result<Vec<&'static str>> {
-    let mut wanted = Vec::new();
-    for t in targets {
-        let more: &[&str] = match t.as_str() {
-            "all" => &RUNNERS,
-            "host" => &RUNNERS[..3],
-            other => match RUNNERS.iter().position(|r| *r == other) {
-                Some(i) => &RUNNERS[i..=i],
-                None => {
-                    return Err(Error::usage(format!(
-                        "there is no runner `{other}`, there are host, all, {}",
-                        RUNNERS.join(", ")
-                    )))
-                }
-            },
-        };
-        let simd = DotKernel::available().len() > 1;
-        more.iter().filter(|r| simd || more.len() == 1 || **r != "host-simd").for_each(|r| {
-            if let Some(name) = RUNNERS.iter().find(|n| *n == r) {
-                if !wanted.contains(name) {
-                    wanted.push(*name);
-                }
-            }
-        });
-    }
-    Ok(wanted)
+/// Why a runner gave no trace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// It could not start: counted, not hidden.
+    NotRun { why: String, install: Option<String> },
+    /// It ran and broke: a fault, a sanitizer report, a status code. Or it does not build, or does not end.
+    Broke(String),
 }
 
-/// Runs the golden prompts of an artifact on the given runners.
+impl Failure {
+    /// A tool is missing or too old; `packages` as in a target file.
+    fn missing(why: String, packages: &str) -> Failure {
+        Failure::NotRun { why, install: Some(install(packages)) }
+    }
+
+    /// Nothing that can be installed would help.
+    fn not_run(why: String) -> Failure {
+        Failure::NotRun { why, install: None }
+    }
+
+    fn sentence(self) -> String {
+        match self {
+            Failure::NotRun { why, install: Some(i) } => format!("{why}; {i}"),
+            Failure::NotRun { why, .. } | Failure::Broke(why) => why,
+        }
+    }
+}
+
+/// What a runner gets.
+pub(crate) struct Subject<'a> {
+    pub path: PathBuf,
+    pub artifact: &'a Artifact,
+    /// The packed file.
+    pub model: PathBuf,
+    pub model_bytes: u64,
+    /// What the folder was exported for.
+    pub own: Option<Target>,
+    pub quick: bool,
+    pub adapter: Option<Loaded>,
+}
+
+/// An adapter that every runner loads.
+pub(crate) struct Loaded {
+    pub file: PathBuf,
+    pub bound: Bound,
+}
+
+impl Subject<'_> {
+    /// What everybody is compared with.
+    fn traces(&self, kernel: DotKernel, extent: Extent) -> Result<Vec<PromptTrace>> {
+        match &self.adapter {
+            None => traces_of(self.artifact, kernel, extent),
+            Some(a) => forced(self.artifact, Some(&a.bound), kernel, extent),
+        }
+    }
+
+    /// The exported folder, if the artifact is one that has sources.
+    fn exported(&self) -> Option<&Path> {
+        self.path.join("Makefile").is_file().then_some(self.path.as_path())
+    }
+
+    /// What a runner computes that takes at most `tokens` of each prompt; 0: all.
+    fn extent(&self, tokens: usize) -> Extent {
+        Extent { one_prompt: self.quick, tokens }
+    }
+
+    /// The command of the example main for it.
+    fn trace_command(&self, tokens: usize) -> String {
+        let first = self.artifact.golden.prompts.first().map_or(0, |g| g.ids.len());
+        match (tokens, self.quick) {
+            (0, false) => "trace".into(),
+            (0, true) => format!("trace {first}"),
+            (n, _) => format!("trace {n}"),
+        }
+    }
+}
+
+/// What a runner gives.
+pub(crate) struct Ran {
+    pub emulator: String,
+    pub detail: String,
+    pub extent: Extent,
+    pub traces: Result<Vec<PromptTrace>, Failure>,
+    pub instructions: Option<u64>,
+    pub flash: Option<u64>,
+    pub ram: Option<u64>,
+    pub fits: Option<Fits>,
+    pub limits: Option<String>,
+    pub notes: Vec<String>,
+}
+
+impl Ran {
+    pub fn new(emulator: &str, extent: Extent, traces: Result<Vec<PromptTrace>, Failure>) -> Ran {
+        Ran {
+            emulator: emulator.to_string(),
+            detail: String::new(),
+            extent,
+            traces,
+            instructions: None,
+            flash: None,
+            ram: None,
+            fits: None,
+            limits: None,
+            notes: Vec::new(),
+        }
+    }
+}
+
+/// Runs the golden prompts of an artifact on the given runners, as many at a time as the machine has cores. `quick`: the first prompt only,
+/// and nothing is counted.
 ///
 /// # Errors
 /// `Input` if the artifact is damaged or has no golden trace; a runner that cannot run is a row of the report.
-pub fn verify(path: &Path, runners: &[&str], progress: &dyn Progress) -> Result<Report> {
+pub fn verify(path: &Path, selection: &Selection, quick: bool, progress: &dyn Progress) -> Result<Report> {
+    verify_with(path, selection, quick, None, progress)
+}
+
+/// As [`verify`]. With an `adapter` the stored prompts run with it, and the scalar kernels take the place of the stored trace.
+///
+/// # Errors
+/// `Input` if the artifact or the adapter is damaged, they do not belong together, or there is no golden trace; a runner that cannot run is a row of the report.
+pub fn verify_with(
+    path: &Path,
+    selection: &Selection,
+    quick: bool,
+    adapter: Option<&Path>,
+    progress: &dyn Progress,
+) -> Result<Report> {
     let artifact = Artifact::open(path)?;
     if artifact.golden.prompts.is_empty() {
         return Err(Error::input("the artifact holds no golden trace to verify against").at_file(path));
     }
+    let absolute = path.canonicalize().map_err(|e| Error::io("find", path, &e))?;
+    let model = if absolute.is_dir() { absolute.join("model.bin") } else { absolute.clone() };
+    let size = std::fs::metadata(&model).map_err(|e| Error::io("read the size", &model, &e))?.len();
+    let own = own_target(&absolute)?;
+    let adapter = match adapter {
+        Some(file) => {
+            let bound = artifact.adapter(&read_capped(file, LARGEST_ADAPTER)?).map_err(|e| e.at_file(file))?;
+            Some(Loaded { file: file.canonicalize().map_err(|e| Error::io("find", file, &e))?, bound })
+        }
+        None => None,
+    };
+    let subject = Subject { path: absolute, artifact: &artifact, model, model_bytes: size, own, quick, adapter };
     progress.stage("running the scalar kernels", 0);
-    let reference = traces(&artifact, DotKernel::Scalar)?;
+    let references = references(&subject, &selection.runners)?;
     progress.done();
-    let p = &artifact.program;
-    let mut rows = Vec::new();
-    for runner in runners {
-        progress.stage(&format!("running {runner}"), 0);
-        let (detail, outcome) = match *runner {
-            "host-scalar" => {
-                ("Rust, scalar kernels against the golden trace".to_string(), stored(&artifact, &reference))
-            }
-            "host-simd" => simd(&artifact, &reference)?,
-            "c-host" => judge(p, &reference, firmware::on_host(path)),
-            _ => judge(p, &reference, firmware::in_emulator(path)),
-        };
-        rows.push(Row { runner: (*runner).to_string(), detail, outcome });
-        progress.done();
-    }
-    let tokens = artifact.golden.prompts.iter().map(|g| g.ids.len());
+    let all = &references[0].1;
+    let rows = at_once(&selection.runners, progress, |runner| ask(&subject, runner, &references))?;
     Ok(Report {
         artifact: path.display().to_string(),
-        prompts: reference.len(),
-        tokens: tokens.clone().sum(),
-        beyond_window: tokens.max().unwrap_or(0) > p.attention.window,
-        operations_compared: reference.iter().flat_map(|t| &t.tokens).map(Vec::len).sum(),
+        prompts: all.len(),
+        tokens: all.iter().map(|t| t.tokens.len()).sum(),
+        beyond_window: all.iter().any(|t| t.tokens.len() > artifact.program.attention.window),
+        operations_compared: operations(all),
         rows,
+        notes: selection.notes.clone(),
     })
 }
 
-/// Checksums of all golden prompts with one kernel of ours.
-pub fn traces(artifact: &Artifact, kernel: DotKernel) -> Result<Vec<PromptTrace>> {
-    let mut session = artifact.session(kernel);
-    let mut all = Vec::new();
-    for g in &artifact.golden.prompts {
-        let mut tokens: Vec<Vec<u32>> = vec![Vec::new(); g.ids.len()];
-        let mut each = |pos: u32, _: usize, crc: u32| tokens[pos as usize].push(crc);
-        let recorded = record(&mut session, &g.ids[..g.prompt_len], g.ids.len(), &mut each)?;
-        all.push(PromptTrace { tokens, choices: recorded.ids[g.prompt_len..].to_vec() });
-    }
-    Ok(all)
+type Reference = (Extent, Vec<PromptTrace>);
+
+fn operations(traces: &[PromptTrace]) -> usize {
+    traces.iter().flat_map(|t| &t.tokens).map(Vec::len).sum()
 }
 
-/// The scalar kernels against what the artifact stored when it was made.
-fn stored(artifact: &Artifact, reference: &[PromptTrace]) -> Outcome {
-    let p = &artifact.program;
-    for (i, (g, r)) in artifact.golden.prompts.iter().zip(reference).enumerate() {
-        for (pos, (want, ops)) in g.checksums.iter().zip(&r.tokens).enumerate() {
-            let mut chain = crate::runtime::Chain::new(p.layers);
-            ops.iter().enumerate().for_each(|(n, crc)| chain.push(p.trace_slot(n), *crc));
-            if let Some(part) = chain.finish().iter().zip(want).position(|(a, b)| a != b) {
-                return Outcome::Differs {
-                    at: format!("prompt {i}, token {pos}, {} from the golden trace", part_name(p, part)),
+/// The scalar kernels for every extent that a runner may take; the whole one first.
+fn references(s: &Subject, runners: &[Runner]) -> Result<Vec<Reference>> {
+    let mut extents = vec![s.extent(0)];
+    for r in runners {
+        if let Runner::Device(t) = r {
+            for e in t.emulator.iter().map(|e| s.extent(e.tokens)) {
+                if !extents.contains(&e) {
+                    extents.push(e);
+                }
+            }
+        }
+    }
+    extents.into_iter().map(|e| Ok((e, s.traces(DotKernel::Scalar, e)?))).collect()
+}
+
+/// Asks all runners on the cores of this machine; rows in the order of the runners.
+fn at_once(
+    runners: &[Runner],
+    progress: &dyn Progress,
+    ask: impl Fn(&Runner) -> Result<Row> + Sync,
+) -> Result<Vec<Row>> {
+    enum News {
+        Started(usize),
+        Ended(usize, Box<Result<Row>>),
+    }
+    let next = AtomicUsize::new(0);
+    let (send, receive) = channel();
+    let mut rows: Vec<Option<Result<Row>>> = runners.iter().map(|_| None).collect();
+    std::thread::scope(|scope| {
+        for _ in 0..threads().min(runners.len()) {
+            let (send, next, ask) = (send.clone(), &next, &ask);
+            scope.spawn(move || loop {
+                let i = next.fetch_add(1, Ordering::Relaxed);
+                let Some(runner) = runners.get(i) else { break };
+                // The receiver lives until every sender is gone.
+                let _ = send.send(News::Started(i));
+                let _ = send.send(News::Ended(i, Box::new(ask(runner))));
+            });
+        }
+        drop(send);
+        let (mut running, mut done): (Vec<usize>, usize) = (Vec::new(), 0);
+        for news in receive {
+            match news {
+                News::Started(i) => {
+                    running.push(i);
+                    progress.done();
+                    let names: Vec<String> = running.iter().map(|i| runners[*i].name()).collect();
+                    progress.stage(&format!("running {} ({done} of {} done)", names.join(", "), runners.len()), 0);
+                }
+                News::Ended(i, row) => {
+                    running.retain(|r| *r != i);
+                    done += 1;
+                    rows[i] = Some(*row);
+                }
+            }
+        }
+        progress.done();
+    });
+    rows.into_iter().map(|r| r.unwrap_or_else(|| Err(Error::tool("a runner stopped without a result")))).collect()
+}
+
+/// One row.
+fn ask(s: &Subject, runner: &Runner, references: &[Reference]) -> Result<Row> {
+    let p = &s.artifact.program;
+    let (whole, reference) = (&references[0].0, &references[0].1);
+    let ours = |kernel: &str, detail: &str, outcome: Outcome| {
+        row(runner, kernel, Ran { detail: detail.into(), ..Ran::new("-", *whole, Ok(Vec::new())) }, outcome, reference)
+    };
+    let ran = match runner {
+        Runner::Scalar => {
+            if s.adapter.is_some() {
+                let without = forced(s.artifact, None, DotKernel::Scalar, *whole)?;
+                let outcome = if without == *reference {
+                    Outcome::Differs { at: "nowhere: the adapter changes no operation of any prompt".into() }
+                } else {
+                    Outcome::Equal
                 };
+                return Ok(ours("scalar", "Rust, scalar kernels, changed by the adapter", outcome));
             }
+            let outcome = host::stored(s.artifact, reference);
+            return Ok(ours("scalar", "Rust, scalar kernels against the golden trace", outcome));
         }
-        if g.ids[g.prompt_len..] != r.choices[..] {
-            return Outcome::Differs { at: format!("prompt {i}: the greedy continuation from the golden trace") };
+        Runner::Simd(k) => {
+            let got = s.traces(*k, *whole)?;
+            let outcome = difference(p, reference, &got).map_or(Outcome::Equal, |at| Outcome::Differs { at });
+            return Ok(ours(k.name(), "Rust, this kernel for every matrix", outcome));
         }
-    }
-    Outcome::Equal
-}
-
-fn part_name(p: &Program, part: usize) -> String {
-    match part {
-        0 => "the embedding".into(),
-        n if n == p.layers + 1 => "the head".into(),
-        n => format!("layer {}", n - 1),
-    }
-}
-
-fn simd(artifact: &Artifact, reference: &[PromptTrace]) -> Result<(String, Outcome)> {
-    let kernels: Vec<DotKernel> = DotKernel::available().into_iter().filter(|k| *k != DotKernel::Scalar).collect();
-    if kernels.is_empty() {
-        return Ok((
-            "no SIMD kernel".into(),
-            Outcome::NotRun { why: "this machine has no SIMD kernel of ours".into() },
-        ));
-    }
-    let mut names = Vec::new();
-    for k in kernels {
-        names.push(k.name());
-        if let Some(at) = difference(&artifact.program, reference, &traces(artifact, k)?) {
-            return Ok((format!("Rust, {}", k.name()), Outcome::Differs { at }));
+        Runner::CHost => c_host::run_here(s)?,
+        Runner::Device(t) => emulate::run_target(s, t)?,
+    };
+    let reference = references.iter().find(|(e, _)| *e == ran.extent).map_or(reference, |(_, t)| t);
+    let outcome = match &ran.traces {
+        Err(Failure::NotRun { why, install }) => Outcome::NotRun { why: why.clone(), install: install.clone() },
+        Err(Failure::Broke(what)) => Outcome::Differs { at: what.clone() },
+        Ok(traces) => {
+            let traces = if s.quick { &traces[..traces.len().min(1)] } else { &traces[..] };
+            difference(p, reference, traces).map_or(Outcome::Equal, |at| Outcome::Differs { at })
         }
-    }
-    Ok((format!("Rust, {}", names.join(", ")), Outcome::Equal))
+    };
+    Ok(row(runner, &hints(p), ran, outcome, reference))
 }
 
-/// What a C runner gave, or why it could not run.
-pub(crate) struct CRun {
-    pub detail: String,
-    pub traces: Result<Vec<PromptTrace>, CFailure>,
-}
-
-pub(crate) enum CFailure {
-    /// A tool is missing: counted, not hidden.
-    NotRun(String),
-    /// It ran and broke: a fault, a sanitizer report, a status code.
-    Broke(String),
-}
-
-fn judge(p: &Program, reference: &[PromptTrace], run: Result<CRun>) -> (String, Outcome) {
-    match run {
-        Err(e) => ("C".into(), Outcome::NotRun { why: e.message().to_string() }),
-        Ok(CRun { detail, traces }) => {
-            let outcome = match traces {
-                Err(CFailure::NotRun(why)) => Outcome::NotRun { why },
-                Err(CFailure::Broke(what)) => Outcome::Differs { at: what },
-                Ok(t) => difference(p, reference, &t).map_or(Outcome::Equal, |at| Outcome::Differs { at }),
-            };
-            (detail, outcome)
-        }
+fn row(runner: &Runner, kernels: &str, ran: Ran, outcome: Outcome, reference: &[PromptTrace]) -> Row {
+    let compared = if matches!(outcome, Outcome::NotRun { .. }) { &[] } else { reference };
+    Row {
+        runner: runner.name(),
+        emulator: ran.emulator,
+        kernels: kernels.to_string(),
+        detail: ran.detail,
+        outcome,
+        tokens: compared.iter().map(|t| t.tokens.len()).sum(),
+        operations: operations(compared),
+        instructions_per_token: ran.instructions,
+        flash_bytes: ran.flash,
+        ram_bytes: ran.ram,
+        fits: ran.fits,
+        limits: ran.limits,
+        notes: ran.notes,
     }
 }
 
-/// The first place where two runs differ.
-fn difference(p: &Program, want: &[PromptTrace], got: &[PromptTrace]) -> Option<String> {
-    if want.len() != got.len() {
-        return Some(format!("{} prompts ran, {} were expected", got.len(), want.len()));
-    }
-    for (i, (w, g)) in want.iter().zip(got).enumerate() {
-        for (pos, (a, b)) in w.tokens.iter().zip(&g.tokens).enumerate() {
-            if let Some(n) = a.iter().zip(b).position(|(a, b)| a != b) {
-                let op = &p.ops[n];
-                let part = part_name(p, p.trace_slot(n));
-                return Some(format!("prompt {i}, token {pos}, {part}, operation {n} ({})", op.kind.name()));
-            }
-            if a.len() != b.len() {
-                return Some(format!("prompt {i}, token {pos}: {} operations ran, {} were expected", b.len(), a.len()));
-            }
-        }
-        if w.tokens.len() != g.tokens.len() {
-            return Some(format!("prompt {i}: {} tokens ran, {} were expected", g.tokens.len(), w.tokens.len()));
-        }
-        if let Some(n) = w.choices.iter().zip(&g.choices).position(|(a, b)| a != b) {
-            return Some(format!("prompt {i}: greedy token {n}"));
-        }
-    }
-    None
+/// Kernels that the program asks a device to use.
+fn hints(p: &Program) -> String {
+    let hints: Vec<KernelHint> = p
+        .ops
+        .iter()
+        .filter_map(|o| match o.kind {
+            OpKind::Linear { hint, .. } => Some(hint),
+            _ => None,
+        })
+        .collect();
+    let all = [(KernelHint::Select, "select"), (KernelHint::Planes, "planes"), (KernelHint::Tables, "tables")];
+    let used: Vec<&str> = all.iter().filter(|(h, _)| hints.contains(h)).map(|(_, n)| *n).collect();
+    used.join(", ")
 }

@@ -134,42 +134,29 @@ fn target_mk(t: &Target) -> String {
         set("PORT", &b.port);
         set("SECTIONS", &b.sections);
     }
-    let names: Vec<String> = machines(t).into_iter().filter(|m| m.emulator.is_some()).map(|m| m.name).collect();
+    let names: Vec<&str> = t.emulator.iter().map(|e| e.name.as_str()).collect();
     set("EMULATORS", &names.join(" "));
     if let Some(b) = &t.budget {
         let _ = writeln!(s, "STACK ?= {}", b.stack);
     }
-    for m in machines(t) {
-        let Some(e) = m.emulator else { continue };
+    for e in &t.emulator {
         let arguments = match e.arguments {
             Arguments::Semihosting => "semihosting",
             Arguments::Argv => "argv",
             Arguments::Compiled => "compiled",
         };
-        let _ = writeln!(s, "ARGUMENTS_{} := {arguments}", m.name);
-        let _ = writeln!(s, "RUN_{} = {}", m.name, command(e));
+        let _ = writeln!(s, "ARGUMENTS_{} := {arguments}", e.name);
+        let _ = writeln!(s, "RUN_{} := {}", e.name, command(e));
     }
     s
 }
 
-/// The command of an emulator for a recipe: `$(ELF)`, `$(ARGS)` and `$(B)` in the place of `{elf}`, `{args}` and `{tmp}`.
+/// The command of an emulator as the shell reads it; the recipe fills in `{elf}`, `{args}`, `{tmp}` and `{dir}`.
 fn command(e: &Emulator) -> String {
-    let word = |w: &String| {
-        // QEMU doubles a comma that belongs to a value.
-        let arguments = if w == "{args}" { "$(ARGS)" } else { "$(subst $(comma),$(comma)$(comma),$(ARGS))" };
-        let places = [("{elf}", "$(ELF)"), ("{args}", arguments), ("{tmp}", "$(B)"), ("{dir}", ".")];
-        let quiet = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+".contains(c);
-        if w == "{args}" {
-            return arguments.to_string(); // words of their own
-        }
-        let bare = places.iter().fold(w.clone(), |w, (place, _)| w.replace(place, ""));
-        let filled = places.iter().fold(w.clone(), |w, (place, value)| w.replace(place, value));
-        let quoted = !bare.chars().all(quiet) || w.contains("{args}");
-        if quoted {
-            format!("'{filled}'")
-        } else {
-            filled
-        }
+    let quiet = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+{}".contains(c);
+    let word = |w: &String| match w.chars().all(quiet) && (w == "{args}" || !w.contains("{args}")) {
+        true => w.clone(),
+        false => format!("'{w}'"),
     };
     e.command.iter().map(word).collect::<Vec<_>>().join(" ")
 }

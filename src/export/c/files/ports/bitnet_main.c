@@ -4,8 +4,9 @@
  *
  *   (nothing)          self-test, then the built-in prompts
  *   selftest           compare the golden trace of the model
- *   count              selftest without output on success, for counting instructions
- *   trace              every golden prompt, a checksum for each operation run
+ *   count [n]          selftest without output on success; or run n tokens, logits for the last, no output: for
+ *                      counting instructions
+ *   trace [n]          every golden prompt, or its first n tokens, a checksum for each operation run
  *   info               sizes
  *   ids 1,2,3 [n]      run ids, continue greedily for n tokens (default 1), print their ids
  *   logits 1,2,3       all logits after the last id
@@ -14,11 +15,13 @@
  *   sample S P Q K 1,2,3 [n]  as ids, but drawn with seed S, temperature P / Q and top K
  *   prompt TEXT [n]    tokenize, continue for at most n tokens (default 32), print the text; or the first values and the
  *                      CRC-32 of the embedding
+ *   answer ...         with FALLBACK: see bitnet_service.c
  *
  * Options before the command: window=N  kvbits=N  nostream
  */
 #include "bitnet.h"
 #include "bitnet_prompts.h"
+#include "bitnet_service.h"
 #include "port.h"
 
 static bitnet_ctx ctx;
@@ -151,7 +154,8 @@ static int selftest(int32_t *results, uint32_t silent)
     bitnet_status st = bitnet_selftest(&ctx, results);
     if (st == BITNET_OK) {
         if (silent == 0u) {
-            port_write("selftest: equal\n");
+            port_write(bitnet_mode(&ctx) == BITNET_MODE_SCALAR ? "selftest: equal with plain loops, a kernel differs\n"
+                                                               : "selftest: equal\n");
         }
         return 0;
     }
@@ -195,7 +199,8 @@ static void on_op(void *user, uint32_t position, uint32_t op_index, uint32_t lay
 }
 #endif
 
-static int trace(int32_t *results)
+/* most: of the tokens of each prompt */
+static int trace(int32_t *results, uint32_t most)
 {
 #if defined(BITNET_TRACE)
     uint32_t prompt;
@@ -206,6 +211,10 @@ static int trace(int32_t *results)
         uint32_t total = 0u;
         uint32_t t;
         bitnet_status st = bitnet_golden(&ctx, prompt, &ids, &p, &total);
+        if (ctx.encoder == 0u) { /* an encoder's first token depends on its last */
+            p = p < most ? p : most;
+            total = total < most ? total : most;
+        }
         at.ids = ids;
         at.prompt = prompt;
         at.next = 0u;
@@ -239,8 +248,32 @@ static int trace(int32_t *results)
     return 0;
 #else
     (void)results;
+    (void)most;
     return fail("trace (build with -DBITNET_TRACE)", BITNET_E_CONFIG);
 #endif
+}
+
+/* n tokens, those of the first golden prompt again and again, and the result of the last */
+static int count(uint32_t n, uint32_t *ids, uint32_t capacity, int32_t *results)
+{
+    const uint32_t *golden = (const uint32_t *)0;
+    uint32_t p = 0u;
+    uint32_t total = 0u;
+    uint32_t i;
+    uint32_t from = 0u;
+    bitnet_status st = n < capacity ? bitnet_golden(&ctx, 0u, &golden, &p, &total) : BITNET_E_CAPACITY;
+    for (i = 0u; i < n && st == BITNET_OK; i++) {
+        ids[i] = golden[from];
+        from = from + 1u < total ? from + 1u : 0u;
+    }
+    if (st == BITNET_OK && n > 0u) {
+#if BITNET_OP_EMBEDDING
+        st = bitnet_gives_embedding(&ctx) != 0u ? bitnet_embed(&ctx, ids, n, results) : bitnet_run(&ctx, ids, n, results);
+#else
+        st = bitnet_run(&ctx, ids, n, results);
+#endif
+    }
+    return st == BITNET_OK ? 0 : fail("count", st);
 }
 
 static int info(uint32_t model_bytes, uint32_t arena_bytes)
@@ -401,7 +434,7 @@ static int answer(const char *text, uint32_t length, uint32_t more, uint32_t *id
 #endif
     st = bitnet_run(&ctx, ids, before + n + after, logits);
     for (i = 0u; i < more && st == BITNET_OK; i++) {
-        uint8_t piece[1025];
+        static uint8_t piece[1025];
         uint32_t bytes = 0u;
         uint32_t id = argmax(logits, bitnet_vocab(&ctx));
         if (bitnet_is_eos(&ctx, id) != 0u) {
@@ -460,12 +493,33 @@ static int builtin(uint32_t *ids, uint32_t capacity, int32_t *logits)
     return code;
 }
 
+/* what the port has, if it has one */
+static bitnet_status load_adapter(void)
+{
+#if BITNET_WITH_LORA && defined(BITNET_PORT_ADAPTER)
+    uint32_t bytes = 0u;
+    uint32_t need = 0u;
+    const void *data = port_adapter(&bytes);
+    bitnet_status st = BITNET_OK;
+    if (data != (const void *)0) {
+        st = bitnet_lora_scratch(data, bytes, &need);
+        if (st == BITNET_OK) {
+            st = bitnet_lora_load(&ctx, data, bytes, port_adapter_scratch(need), need);
+        }
+    }
+    return st;
+#else
+    return BITNET_OK;
+#endif
+}
+
 static int run(void)
 {
     uint32_t model_bytes = 0u;
     uint32_t arena_bytes = 0u;
     uint32_t capacity = 0u;
     uint32_t configured = 0u;
+    uint32_t n = 0xFFFFFFFFu;
     const char *args = skip(port_args());
     const char *rest;
     bitnet_config_t config;
@@ -491,9 +545,20 @@ static int run(void)
         configured = 1u;
         args = skip(args);
     }
+#if defined(BITNET_FALLBACK)
+    if ((rest = word(args, "answer ")) != (const char *)0) {
+        return bitnet_service_command(&ctx, skip(rest));
+    }
+#endif
     st = bitnet_init(&ctx, model, model_bytes, configured != 0u ? &config : (const bitnet_config_t *)0, arena, arena_bytes);
     if (st != BITNET_OK) {
         return fail("init", st);
+    }
+    (void)bitnet_set_guard(&ctx, port_stack_low());
+    bitnet_set_simd(&ctx, port_simd());
+    st = load_adapter();
+    if (st != BITNET_OK) {
+        return fail("adapter", st);
     }
     results = port_results(bitnet_result_length(&ctx));
     if (results == (int32_t *)0) {
@@ -505,11 +570,20 @@ static int run(void)
     if (word(args, "selftest") != (const char *)0) {
         return selftest(results, 0u);
     }
-    if (word(args, "count") != (const char *)0) {
-        return selftest(results, 1u);
+    if ((rest = word(args, "count")) != (const char *)0) {
+        rest = skip(rest);
+        if (is_digit(*rest) == 0u) {
+            return selftest(results, 1u);
+        }
+        (void)number(rest, &n);
+        return count(n, ids, capacity, results);
     }
-    if (word(args, "trace") != (const char *)0) {
-        return trace(results);
+    if ((rest = word(args, "trace")) != (const char *)0) {
+        rest = skip(rest);
+        if (is_digit(*rest) != 0u) {
+            (void)number(rest, &n);
+        }
+        return trace(results, n);
     }
     if (word(args, "info") != (const char *)0) {
         return info(model_bytes, arena_bytes);

@@ -8,4 +8,7 @@ model_end:
     .balign 4
     .global bitnet_model_bytes
 bitnet_model_bytes:
-    .word model_end - bitnet_model_words
+    .long model_end - bitnet_model_words
+#if defined(__linux__)
+    .section .note.GNU-stack, "", %progbits
+#endif

@@ -1,0 +1,79 @@
+//! The folder with the sources of a runner: the exported one for its own target, a temporary one for every other; and `make` in it.
+
+use super::process::{run, Output};
+use super::Failure;
+use crate::error::{Error, Result};
+use crate::export::c;
+use crate::program::Program;
+use crate::target::Target;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+const BUILD_LIMIT: Duration = Duration::from_secs(300);
+
+/// Sources of one runner, and where it builds: never in an exported folder, which stays as it was written.
+pub struct Folder {
+    pub dir: PathBuf,
+    pub build: PathBuf,
+    /// Words for `make` that link an adapter in.
+    pub adapter: Vec<String>,
+    /// Removed when dropped.
+    _temporary: tempfile::TempDir,
+}
+
+fn temporary() -> Result<tempfile::TempDir> {
+    tempfile::tempdir().map_err(|e| Error::tool(format!("no temporary folder: {e}")))
+}
+
+impl Folder {
+    /// `exported`: the folder that was written for this very target, if there is one.
+    pub fn of_target(target: &Target, model: &Path, program: &Program, exported: Option<&Path>) -> Result<Folder> {
+        let t = temporary()?;
+        let build = t.path().join("build");
+        let dir = match exported {
+            Some(own) => own.to_path_buf(),
+            None => {
+                c::write_runtime_for(t.path(), program, target)?;
+                let beside = t.path().join("model.bin");
+                // Another file system cannot be linked to.
+                let placed = fs::hard_link(model, &beside).or_else(|_| fs::copy(model, &beside).map(drop));
+                placed.map_err(|e| Error::io("copy the model", model, &e))?;
+                t.path().to_path_buf()
+            }
+        };
+        Ok(Folder { dir, build, adapter: Vec::new(), _temporary: t })
+    }
+
+    /// The runtime for this machine; `exported` if the artifact has its own sources.
+    pub fn of_host(exported: Option<&Path>) -> Result<Folder> {
+        let t = temporary()?;
+        let build = t.path().join("build");
+        let dir = match exported {
+            Some(own) => own.to_path_buf(),
+            None => {
+                c::write_runtime(t.path())?;
+                t.path().to_path_buf()
+            }
+        };
+        Ok(Folder { dir, build, adapter: Vec::new(), _temporary: t })
+    }
+
+    /// A place for what a runner writes on the way.
+    pub fn scratch(&self) -> &Path {
+        self._temporary.path()
+    }
+
+    /// Builds a goal of the Makefile.
+    ///
+    /// # Errors
+    /// `Broke` if `make` cannot be started or does not end.
+    pub fn make(&self, arguments: &[&str]) -> Result<Output, Failure> {
+        let mut command = Command::new("make");
+        command.arg("-s").arg("-C").arg(&self.dir).arg(format!("B={}", self.build.display())).args(arguments).args(&self.adapter);
+        // Flags of a `make` that called us must not reach this one.
+        command.env_remove("MAKEFLAGS").env_remove("MAKELEVEL").env_remove("MFLAGS");
+        run(&mut command, BUILD_LIMIT).map_err(|e| Failure::Broke(e.message().to_string()))
+    }
+}
