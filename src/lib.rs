@@ -44,6 +44,7 @@ pub mod plan;
 pub mod reference;
 pub mod runtime;
 
+pub mod adapter;
 pub mod eval;
 pub mod prune;
 pub mod report;

@@ -5,6 +5,7 @@ use crate::error::{Error, Kind, Result};
 use crate::format::packed;
 use crate::kernels::tables::TABLES_BYTES;
 use crate::kernels::vector::Pool;
+use crate::program::kernels::{self, Use};
 use crate::program::{codec, golden::Golden, parts, KernelHint, OpKind, Program, TensorKind};
 use crate::target::{Role, Target};
 use serde::Serialize;
@@ -49,6 +50,8 @@ pub struct Plan {
     /// Length of the packed file.
     pub file_bytes: u64,
     pub arena_bytes: u64,
+    /// Kernels of the C runtime, see [`kernels::used`].
+    pub kernels: Vec<Use>,
     /// Whether the arena and the stack share the fast memory.
     pub arena_in_fast_ram: bool,
     pub usage: Vec<Usage>,
@@ -131,7 +134,7 @@ pub fn file_parts(p: &Program, extras: &Extras) -> Vec<Part> {
 pub fn arena_parts(p: &Program, window: usize) -> Vec<Part> {
     let a = &p.attention;
     let up = |n: usize| n.next_multiple_of(16) as u64;
-    let registers = p.registers.iter().map(|r| up(r.capacity * r.kind.element_bytes())).sum();
+    let registers: u64 = p.registers.iter().map(|r| up(r.capacity * r.kind.element_bytes())).sum();
     let attention = 4 * up(4 * a.head_dim) + up(8 * a.head_dim) + up(4 * window);
     let codes = |bits: u32| up(window * a.kv_heads * a.head_dim * bits as usize / 8);
     let scales = up(4 * window * a.kv_heads) + up(2 * window * a.kv_heads);
@@ -141,6 +144,7 @@ pub fn arena_parts(p: &Program, window: usize) -> Vec<Part> {
         _ => None,
     });
     let planes = planes.max().map_or(0, |cols| up(8 * cols.div_ceil(32)));
+    let second = if p.pairs { registers + planes } else { 0 };
     let text = if p.encoder { up(4 * window * p.d_model) + up(4 * window) } else { 0 };
     let sums = if matches!(p.embedding(), Some((Pool::Mean, _))) { up(8 * p.d_model) } else { 0 };
     vec![
@@ -152,6 +156,7 @@ pub fn arena_parts(p: &Program, window: usize) -> Vec<Part> {
         part("registers", format!("{}", p.registers.len()), registers),
         part("attention", "angles, queries, scores", attention),
         part("bit planes", "", planes),
+        part("second token", "registers and planes of paired tokens", second),
         part("lookup tables", "", up(p.lut_bytes)),
         part("text", "residuals, checksums, sums of an encoder", text + sums),
     ]
@@ -206,6 +211,7 @@ pub fn plan(p: &Program, extras: &Extras, target: &Target, heading: &Heading) ->
         activation_rule: heading.activation_rule.to_string(),
         file_bytes,
         arena_bytes,
+        kernels: kernels::used(p),
         arena_in_fast_ram: fast,
         usage,
     }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use bitnet_convert::program::{KernelHint, OpKind};
+use bitnet_convert::program::OpKind;
 use common::packed::{digest_section, open, put, refused, seal_header, Parts, NONE, PROGRAM, TABLES, WEIGHTS};
 use common::tiny_bytes;
 
@@ -157,7 +157,9 @@ refuses! {
     program_begin_id_beyond_the_vocabulary: |p| p.set(PROGRAM, 23, 16) => "begin id 16";
     program_lut_bytes: |p| p.set(PROGRAM, 25, 2049) => "lut_bytes 2049";
     program_positions_without_a_table: |p| p.set(PROGRAM, 26, 1) => "1 positions without a POSITION operation";
-    program_reserved_word_27: |p| p.set(PROGRAM, 27, 1) => "reserved field holds 1";
+    program_lut_bytes_above_2_to_the_26: |p| p.set(PROGRAM, 25, (1 << 26) + 512) => "lut_bytes 67109376";
+    program_pairs: |p| p.set(PROGRAM, 29, 2) => "room for paired tokens is 2";
+    program_reserved_word_30: |p| p.set(PROGRAM, 30, 1) => "reserved field holds 1";
     program_reserved_word_31: |p| p.set(PROGRAM, 31, NONE) => "reserved field holds";
     program_cut_inside_the_header: |p| p.section(PROGRAM).truncate(100) => "cut short";
     program_cut_by_a_word: |p| { let n = p.get(PROGRAM).len(); p.section(PROGRAM).truncate(n - 4) } => "bytes are needed for its counts";
@@ -203,8 +205,7 @@ refuses! {
     op_kernel_hint_3: |p| p.set_op(3, 6, 3) => "kernel hint 3";
     op_planes_need_qmax_2: |p| p.set_op(3, 6, 1) => "planes kernel";
     op_planes_need_low_bit_weights: |p| { p.set_op(20, 6, 2); p.set_op(20, 7, 0); p.set_op(20, 8, 1); p.set_op(21, 6, 1) } => "planes kernel";
-    op_lookup_needs_lut_bytes: |p| { p.set(PROGRAM, 25, 0); p.set_op(3, 6, 2) } => "lookup kernel";
-    op_lookup_needs_qmax_127: |p| p.set_op(21, 6, 2) => "lookup kernel";
+    op_tables_need_order_1: |p| { p.set(PROGRAM, 25, 512); p.set_op(3, 6, 2) } => "hint 2) needs order 1";
 }
 
 // ---- operations: lengths, kinds and order ----
@@ -256,7 +257,7 @@ refuses! {
     flow_no_logits: |p| p.program(|p| p.ops.truncate(22)) => "the last operation must be LOGITS";
 }
 
-/// What the rules must not refuse: the same register as source and destination where the text allows it, hints that change nothing.
+/// What the rules must not refuse: the same register as source and destination where the text allows it.
 #[test]
 fn what_the_text_allows_is_accepted() {
     let mut p = Parts::tiny();
@@ -265,11 +266,6 @@ fn what_the_text_allows_is_accepted() {
         p.ops[15].kind = OpKind::SiluMul { dst: gate, gate, up: gate };
         let OpKind::Quantize { dst, rule, .. } = p.ops[16].kind else { panic!("operation 16 is QUANTIZE") };
         p.ops[16].kind = OpKind::Quantize { dst, src: gate, rule };
-        for op in &mut p.ops[..19] {
-            if let OpKind::Linear { hint, .. } = &mut op.kind {
-                *hint = KernelHint::Lookup;
-            }
-        }
         let _ = up;
     });
     let a = open(p.seal()).unwrap();

@@ -12,7 +12,7 @@ use common::packed::{open, put, refused, Parts, GOLDEN, NONE, PROGRAM, WEIGHTS};
 
 refuses! {
     tensor_kind_0: |p| p.set_tensor(3, 0, 0) => "kind 0 is not defined";
-    tensor_kind_8: |p| p.set_tensor(3, 0, 8) => "kind 8 is not defined";
+    tensor_kind_11: |p| p.set_tensor(3, 0, 11) => "kind 11 is not defined";
     tensor_without_rows: |p| p.set_tensor(3, 1, 0) => "rows of a tensor is 0";
     tensor_rows_above_2_to_the_20: |p| p.set_tensor(3, 1, (1 << 20) + 1) => "rows of a tensor is 1048577";
     tensor_without_columns: |p| p.set_tensor(3, 2, 0) => "columns of a tensor is 0";
@@ -24,7 +24,7 @@ refuses! {
     mode_1_for_frequencies: |p| p.set_tensor(0, 3, 1) => "scale mode 1";
     mode_0_for_static_keys: |p| { p.with_static_keys(); p.set_tensor(12, 3, 0) } => "scale mode 0";
     mode_one_scale_for_an_embedding: |p| p.program(|p| {
-        p.tensors[1].kind = TensorKind::Matrix { enc: Encoding::Int8, scales: ScaleMode::One };
+        p.tensors[1].kind = TensorKind::rows(Encoding::Int8, ScaleMode::One);
         p.tensors[1].scales = 0..0;
     }) => "the padding before it is not zero";
     group_with_one_scale: |p| p.set_tensor(10, 4, 32) => "with group 32";
@@ -72,7 +72,7 @@ refuses! {
 }
 
 fn low_bit(enc: Encoding) -> TensorKind {
-    TensorKind::Matrix { enc, scales: ScaleMode::One }
+    TensorKind::rows(enc, ScaleMode::One)
 }
 
 // ---- values; tensor 12 is added, so that every encoding has padding ----

@@ -86,7 +86,14 @@ proptest! {
 
     #[test]
     fn rows_round_trip(codes in prop::collection::vec(-1i32..=1, 1..300)) {
-        for enc in [Encoding::Ternary2, Encoding::Int8, Encoding::Int16] {
+        for enc in [
+            Encoding::Ternary2,
+            Encoding::Ternary5,
+            Encoding::Int4,
+            Encoding::Planes4,
+            Encoding::Int8,
+            Encoding::Int16,
+        ] {
             let mut row = vec![0; enc.stride(codes.len())];
             enc.pack_row(&codes, &mut row);
             prop_assert_eq!(enc.first_invalid(&row, codes.len()), None);

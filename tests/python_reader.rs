@@ -62,7 +62,7 @@ fn the_tiny_model_is_what_its_generator_makes() {
     if python_is_here("regenerating tests/data/tiny.bitnet") {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("again.bitnet");
-        python("random_model.py 1123", &[text(&out)]).ok();
+        python("random_model.py 1123 --rows-only", &[text(&out)]).ok();
         assert!(std::fs::read(out).unwrap() == tiny_bytes(), "tests/data/README.md has the command");
     }
 }
@@ -183,7 +183,7 @@ fn long_rows_with_wide_codes() {
                 for old in [&t.data, &t.scales] {
                     weights[old.start as usize..old.end as usize].fill(0);
                 }
-                t.kind = TensorKind::Matrix { enc: Encoding::Ternary2, scales };
+                t.kind = TensorKind::rows(Encoding::Ternary2, scales);
                 (t.rows, t.cols, t.scale.m) = (rows, cols, 1 << 30);
                 weights.resize(weights.len().next_multiple_of(16), 0);
                 t.data.start = weights.len() as u64;

@@ -4,13 +4,12 @@ use crate::export::rules::Rules;
 use crate::export::{c, packed};
 use crate::fsio::read_capped;
 use crate::import;
-use crate::lower::Options;
-use crate::lower::WeightChoice;
+use crate::lower::{Head, Kernels, Options, WeightChoice};
 use crate::model::{ActivationRule, Model, WeightRule};
 use crate::plan::{self, Plan};
 use crate::program::ScaleMode;
 use crate::report;
-use crate::target::{self, Target};
+use crate::target::{self, Kernel, Target};
 use crate::tokenizer::{self, DeviceTokenizer};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -51,9 +50,15 @@ pub struct Export {
     /// One scale for each: tensor, row, or this many columns of a row (a multiple of 32)
     #[arg(long, default_value = "tensor", value_name = "tensor|row|N", value_parser = scale_mode)]
     weight_scales: ScaleMode,
-    /// Bits of the rows of embedding and head: 8 or 16; default: 8 if trained so and on microcontrollers, else 16
-    #[arg(long, value_name = "BITS", value_parser = ["8", "16"])]
+    /// Bits of the rows of embedding and head: 16, 8 or 4; default: 8 if trained so and on microcontrollers, else 16
+    #[arg(long, value_name = "BITS", value_parser = ["16", "8", "4"])]
     embedding_bits: Option<String>,
+    /// Rows of the head, where they are to differ from the embedding's; planes4 is int4 as bit planes, for tables, with 8-bit activations
+    #[arg(long, value_enum, value_name = "ROWS")]
+    head: Option<HeadRows>,
+    /// How a device computes binary and ternary matrices; auto takes for each the cheapest that the target allows. Never changes a result
+    #[arg(long, value_enum, default_value = "auto")]
+    kernel: KernelChoice,
     /// Slots of the key/value window; default: 32 on a microcontroller, the model's context on the host
     #[arg(long, value_name = "N")]
     kv_window: Option<usize>,
@@ -69,6 +74,9 @@ pub struct Export {
     /// Leave the tokenizer out of the device build
     #[arg(long)]
     no_tokenizer: bool,
+    /// Compile the part of the runtime that loads adapters (`bitnet-convert adapter`)
+    #[arg(long)]
+    adapters: bool,
     /// A prompt that the example firmware answers after its self-test; may be repeated
     #[arg(long, value_name = "TEXT")]
     prompt: Vec<String>,
@@ -84,6 +92,22 @@ pub struct Export {
 enum Format {
     Packed,
     C,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum HeadRows {
+    Int16,
+    Int8,
+    Int4,
+    Planes4,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum KernelChoice {
+    Auto,
+    Tables,
+    Planes,
+    Select,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -162,6 +186,7 @@ impl Export {
             target: &target,
             calibration: calibration.as_deref(),
             tokenizer,
+            adapters: self.adapters,
         };
         let mut prepared = packed::prepare(request)?;
         let mut warnings = prepared.warnings().to_vec();
@@ -228,9 +253,10 @@ impl Export {
 
     /// A flag that would do nothing is a mistake that its user should hear of.
     fn refuse_what_has_no_effect(&self, format: Format) -> Result<()> {
-        if format == Format::Packed && (!self.prompt.is_empty() || self.rules.is_some() || self.embed == c::Embed::Array)
-        {
-            return Err(Error::usage("`--prompt`, `--rules` and `--embed` belong to the C folder, this is a packed file")
+        let c_only = !self.prompt.is_empty() || self.rules.is_some() || self.embed == c::Embed::Array || self.adapters;
+        if format == Format::Packed && c_only {
+            let what = "`--prompt`, `--rules`, `--embed` and `--adapters` belong to the C folder, this is a packed file";
+            return Err(Error::usage(what)
                 .hint("leave them out, or add `--format c --target cortex-m7`"));
         }
         match self.prompt.iter().find(|p| p.len() > c::MAX_PROMPT) {
@@ -280,7 +306,23 @@ impl Export {
             window,
             sinks,
             kv_bits: self.kv_bits.as_deref().map_or(d.kv_bits, bits),
-            lut_limit: d.table_bytes,
+            head: self.head.map(|h| match h {
+                HeadRows::Int16 => Head::Int16,
+                HeadRows::Int8 => Head::Int8,
+                HeadRows::Int4 => Head::Int4,
+                HeadRows::Planes4 => Head::Planes4,
+            }),
+            kernels: Kernels {
+                allowed: target.kernels.allowed.clone(),
+                costs: target::costs(&target.kernels.cost),
+                table_bytes: d.table_bytes,
+                forced: match self.kernel {
+                    KernelChoice::Auto => None,
+                    KernelChoice::Tables => Some(Kernel::Tables),
+                    KernelChoice::Planes => Some(Kernel::Planes),
+                    KernelChoice::Select => Some(Kernel::Select),
+                },
+            },
         }
     }
 }

@@ -1,4 +1,4 @@
-use super::{float, Printer};
+use super::{adapter::With, float, Printer};
 use crate::error::{Error, Result};
 use crate::fsio::{read_capped, AtomicFile};
 use crate::kernels::dot::DotKernel;
@@ -28,7 +28,7 @@ pub struct Run {
     #[arg(long, value_name = "N", default_value_t = 128)]
     pub(super) max_new_tokens: usize,
     /// Compute a checkpoint in float32 instead of running an artifact; always takes the most likely token
-    #[arg(long, conflicts_with_all = ["temperature", "top_k"])]
+    #[arg(long, conflicts_with_all = ["temperature", "top_k", "adapter"])]
     float: bool,
     /// Always take the most likely token
     #[arg(long, conflicts_with_all = ["temperature", "top_k"])]
@@ -45,6 +45,8 @@ pub struct Run {
     /// Continue the conversation in this file if it exists, and keep it there; the sampling generator starts anew each time
     #[arg(long, value_name = "FILE", conflicts_with = "float")]
     session: Option<PathBuf>,
+    #[command(flatten)]
+    with: With,
 }
 
 #[derive(Serialize)]
@@ -74,6 +76,7 @@ impl Run {
         artifact.need_logits()?;
         let codec = TextCodec::of(&artifact.packed)?;
         let mut sampler = Sampler::new(self.choice(&artifact)?, self.seed);
+        let adapter = self.with.load(&artifact)?;
         let mut session = self.resume(&artifact)?;
         let before = session.position();
         let prompt_ids = match before {
@@ -83,6 +86,7 @@ impl Run {
         if prompt_ids.is_empty() {
             return Err(Error::usage("the prompt is empty").hint("give some text with `--prompt`"));
         }
+        session.set_adapter(adapter.as_ref());
         let start = Instant::now();
         let mut logits = session.run(&prompt_ids)?;
         let prefill = start.elapsed();

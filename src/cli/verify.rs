@@ -1,6 +1,6 @@
-use super::Printer;
+use super::{adapter::With, Printer};
 use crate::error::{Kind, Result};
-use crate::verify::{runners, table, verify};
+use crate::verify::{runners, table, verify_with};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -15,6 +15,7 @@ use std::path::PathBuf;
   bitnet-convert verify build/m7 --target all --require
   bitnet-convert verify build/m7 --target cortex-m0,esp32-c3 --quick
   bitnet-convert verify model.bitnet --target ./my-board.toml
+  bitnet-convert verify model.bitnet --adapter lora-bits.bin --target all
 
 Runners: host-scalar, host-NAME for each SIMD kernel, c-host (sanitizers), and every target that has an emulator (`targets list`).
 `host` means those of this machine, `all` means all. insn/token: instructions of one more token of a prompt, without logits.
@@ -31,12 +32,14 @@ pub struct Verify {
     /// The first golden prompt only, and no counting of instructions
     #[arg(long)]
     quick: bool,
+    #[command(flatten)]
+    with: With,
 }
 
 impl Verify {
     pub fn run(&self, printer: &Printer) -> Result<u8> {
         let selection = runners(&self.target, &self.artifact)?;
-        let report = verify(&self.artifact, &selection, self.quick, &printer.progress())?;
+        let report = verify_with(&self.artifact, &selection, self.quick, self.with.checked()?, &printer.progress())?;
         printer.result(&report, |out| table(out, &report))?;
         if report.differing() > 0 {
             return Ok(Kind::Differs.exit_code());

@@ -1,5 +1,6 @@
 //! One wire format each; [`File`] holds the tensors of any of them. None knows what a network is.
 
+pub mod adapter;
 pub mod file;
 pub mod gguf;
 pub mod manifest;

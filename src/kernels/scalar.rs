@@ -38,6 +38,8 @@ pub enum MatrixScales<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Matrix<'a> {
     pub enc: Encoding,
+    /// Bound of a weight's magnitude: that of the encoding in the artifact, which `enc` need not be.
+    pub wmax: u64,
     pub rows: usize,
     pub cols: usize,
     pub data: &'a [u8],
@@ -142,7 +144,7 @@ pub fn quantize(src: &[i32], s: Scale, rule: &QuantRule, dst: &mut [i32]) -> Sca
 
 /// LINEAR; returns the scale of dst.
 pub fn linear(kernel: DotKernel, x: &Codes, s: Scale, qmax: u32, w: &Matrix, dst: &mut [i32]) -> Scale {
-    let bound = u64::from(qmax) * w.enc.wmax() * w.cols as u64;
+    let bound = u64::from(qmax) * w.wmax * w.cols as u64;
     let big = bitlen(bound);
     let a = big.saturating_sub(30);
     let b = big.min(30);

@@ -1,6 +1,7 @@
 //! Follows lengths and kinds through a program: what docs/format/packed.md, "Operations", asks of a reader.
 
-use super::{OpKind, Program, Reg, RegKind, Scoring, Tensor, TensorId, TensorKind};
+use super::{KernelHint, OpKind, Program, Reg, RegKind, Scoring, Tensor, TensorId, TensorKind};
+use crate::encoding::order::{self, Order};
 use crate::error::{Error, Result};
 use crate::kernels::vector::Pool;
 use crate::limits::{MAX_FILE_EXPONENT, MAX_VECTOR};
@@ -230,15 +231,18 @@ impl Walk<'_> {
                     return Err(format!("register {codes} holds no codes"));
                 };
                 let t = self.tensor(weight);
-                let TensorKind::Matrix { enc, .. } = t.kind else { return Err("its weight is no matrix".into()) };
+                let TensorKind::Matrix { enc, order, .. } = t.kind else {
+                    return Err("its weight is no matrix".into());
+                };
                 if t.cols != n {
                     return Err(format!("its weight has {} columns for {n} codes", t.cols));
                 }
-                if hint == super::KernelHint::Planes && (q != 2 || !enc.is_low_bit()) {
-                    return Err("the planes kernel needs Qmax 2 and low-bit weights".into());
+                let two_planes = enc.allows_groups() && order == Order::Rows;
+                if hint == KernelHint::Planes && (q != 2 || !two_planes) {
+                    return Err("the planes kernel needs Qmax 2 and binary1 or ternary2 weights in order 0".into());
                 }
-                if hint == super::KernelHint::Lookup && (q > 127 || !enc.is_low_bit() || self.p.lut_bytes == 0) {
-                    return Err("the lookup kernel needs Qmax up to 127, low-bit weights and lut_bytes".into());
+                if hint == KernelHint::Tables && (q > 127 || order != Order::Quads || self.p.lut_bytes == 0) {
+                    return Err("the table kernel (hint 2) needs order 1, Qmax up to 127 and lut_bytes".into());
                 }
                 self.put(dst, Held::Vector(t.rows))
             }
@@ -367,12 +371,19 @@ fn check_values(t: &Tensor, weights: &[u8], base: u64) -> Result<()> {
     let at = |message: String, offset: u64| Err(Error::input(message).at_tensor(&t.name).at_offset(base + offset));
     let data = &weights[t.data.start as usize..t.data.end as usize];
     match t.kind {
-        TensorKind::Matrix { enc, .. } => {
-            let stride = enc.stride(t.cols);
-            for (r, row) in data.chunks_exact(stride).enumerate() {
-                if let Some(c) = enc.first_invalid(row, t.cols) {
+        TensorKind::Matrix { enc, order, .. } => {
+            let stride = enc.stride_in(order, t.cols);
+            let mut scratch = vec![0; stride];
+            for r in 0..order.stored_rows(t.rows) {
+                let row = order::row(data, order, r, &mut scratch);
+                let wrong = match r < t.rows {
+                    true => enc.first_invalid(row, t.cols),
+                    false => row.iter().any(|b| *b != 0).then_some(0),
+                };
+                if let Some(c) = wrong {
                     let what = format!("invalid code or padding at row {r}, column {c}");
-                    return at(what, t.data.start + (r * stride) as u64);
+                    let quad = if order == Order::Quads { r / 4 * 4 } else { r };
+                    return at(what, t.data.start + (quad * stride) as u64);
                 }
             }
             let n = (t.scales.end - t.scales.start) as usize / 5;

@@ -6,6 +6,7 @@ use super::{
 use crate::bytes::{put_u32, Reader};
 use crate::encoding::fixed::Scale;
 use crate::encoding::lowbit::Encoding;
+use crate::encoding::order::Order;
 use crate::error::Result;
 use crate::kernels::attention::AttentionShape;
 use crate::kernels::scalar::QuantRule;
@@ -56,9 +57,9 @@ pub fn encode(p: &Program) -> Vec<u8> {
         p.context as u32,
         p.lut_bytes as u32,
         p.positions as u32,
-        0,
-        0,
-        0,
+        p.model_id as u32,
+        (p.model_id >> 32) as u32,
+        u32::from(p.pairs),
         0,
         0,
     ];
@@ -131,7 +132,7 @@ fn encode_op(op: &Op) -> [u32; OP_WORDS] {
             w[6] = match hint {
                 KernelHint::Select => 0,
                 KernelHint::Planes => 1,
-                KernelHint::Lookup => 2,
+                KernelHint::Tables => 2,
             };
             4
         }
@@ -200,13 +201,17 @@ fn encode_op(op: &Op) -> [u32; OP_WORDS] {
 
 fn encode_tensor(t: &Tensor) -> [u32; TENSOR_WORDS] {
     let (kind, mode, group) = match t.kind {
-        TensorKind::Matrix { enc, scales } => {
+        TensorKind::Matrix { enc, order, scales } => {
             let kind = match enc {
                 Encoding::Binary1 => 1,
                 Encoding::Ternary2 => 2,
                 Encoding::Int8 => 3,
                 Encoding::Int16 => 4,
+                Encoding::Ternary5 => 8,
+                Encoding::Int4 => 9,
+                Encoding::Planes4 => 10,
             };
+            let kind = kind | u32::from(order == Order::Quads) << 8;
             match scales {
                 ScaleMode::One => (kind, 1, 0),
                 ScaleMode::Row => (kind, 2, 0),
@@ -219,7 +224,7 @@ fn encode_tensor(t: &Tensor) -> [u32; TENSOR_WORDS] {
     };
     let (m, e) = if kind == 6 && t.scale == Scale::ONE { (0, 0) } else { (t.scale.m, t.scale.e as u32) };
     let stride = match t.kind {
-        TensorKind::Matrix { enc, .. } => enc.stride(t.cols),
+        TensorKind::Matrix { enc, order, .. } => enc.stride_in(order, t.cols),
         TensorKind::StaticKeys => 0,
         _ => 4 * t.cols,
     };
@@ -320,7 +325,12 @@ pub fn decode(data: &[u8], base: u64) -> Result<Program> {
         return Err(r.error(format!("lut_bytes {lut_bytes} is no multiple of 512 below 2^26")));
     }
     let positions = r.count("number of positions", 0..=MAX_VOCAB)?;
-    for _ in 27..HEADER_WORDS {
+    let model_id = r.u64()?;
+    let pairs = r.count("room for paired tokens", 0..=1)? == 1;
+    if pairs && encoder {
+        return Err(r.error("paired tokens in an encoder"));
+    }
+    for _ in 30..HEADER_WORDS {
         r.reserved()?;
     }
     let want = encoded_len(n_registers, n_ops, n_tensors);
@@ -362,6 +372,8 @@ pub fn decode(data: &[u8], base: u64) -> Result<Program> {
         positions,
         encoder,
         lut_bytes,
+        model_id,
+        pairs,
         registers,
         ops,
         head_op,
@@ -453,7 +465,7 @@ fn decode_op(r: &mut Reader, registers: usize, tensors: usize, layers: usize) ->
             let hint = match w[6] {
                 0 => KernelHint::Select,
                 1 => KernelHint::Planes,
-                2 => KernelHint::Lookup,
+                2 => KernelHint::Tables,
                 h => return Err(r.error(format!("kernel hint {h} is not defined"))),
             };
             OpKind::Linear { dst, codes: a, weight: t0, hint }
@@ -535,19 +547,31 @@ fn decode_tensor(r: &mut Reader, index: usize) -> Result<Tensor> {
         (m, 0) if m == want => Ok(()),
         _ => Err(bad(format!("scale mode {mode} with group {group}"))),
     };
-    let matrix = |enc: Encoding| Ok(TensorKind::Matrix { enc, scales: modes(enc.is_low_bit())? });
-    let tensor_kind = match kind {
+    let order = match kind >> 8 {
+        0 => Order::Rows,
+        1 => Order::Quads,
+        o => return Err(bad(format!("order {o} is not defined"))),
+    };
+    let matrix = |enc: Encoding| match enc.allows(order) {
+        true => Ok(TensorKind::Matrix { enc, order, scales: modes(enc.allows_groups())? }),
+        false => Err(bad(format!("{} in order {}", enc.name(), kind >> 8))),
+    };
+    let tensor_kind = match kind & 0xFF {
         1 => matrix(Encoding::Binary1),
         2 => matrix(Encoding::Ternary2),
         3 => matrix(Encoding::Int8),
         4 => matrix(Encoding::Int16),
+        8 => matrix(Encoding::Ternary5),
+        9 => matrix(Encoding::Int4),
+        10 => matrix(Encoding::Planes4),
+        _ if order != Order::Rows => Err(bad(format!("kind {kind} is not defined"))),
         5 => plain(0).map(|()| TensorKind::Vector),
         6 => plain(0).map(|()| TensorKind::Frequencies),
         7 => plain(1).map(|()| TensorKind::StaticKeys),
-        k => Err(bad(format!("kind {k} is not defined"))),
+        _ => Err(bad(format!("kind {kind} is not defined"))),
     }?;
     let want_stride = match tensor_kind {
-        TensorKind::Matrix { enc, .. } => enc.stride(cols),
+        TensorKind::Matrix { enc, order, .. } => enc.stride_in(order, cols),
         TensorKind::StaticKeys => 0,
         _ if rows == 1 => 4 * cols,
         _ => return Err(bad(format!("{rows} rows, it must have one"))),

@@ -4,6 +4,8 @@
 pub mod check;
 pub mod codec;
 pub mod golden;
+pub mod identity;
+pub mod kernels;
 pub mod parts;
 mod print;
 
@@ -11,6 +13,7 @@ pub use print::print;
 
 use crate::encoding::fixed::Scale;
 use crate::encoding::lowbit::Encoding;
+use crate::encoding::order::Order;
 use crate::kernels::attention::AttentionShape;
 use crate::kernels::scalar::QuantRule;
 use crate::kernels::vector::{Act, Pool};
@@ -49,13 +52,13 @@ pub struct Register {
 }
 
 /// How a device should compute a LINEAR; never changes a result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum KernelHint {
     Select,
     /// Bit planes of 2-bit codes, population count.
     Planes,
-    /// Tables of 256 sums for each 8 codes.
-    Lookup,
+    /// Tables of the sums that a byte of weights can stand for, for each 8 codes (5 for `ternary5`).
+    Tables,
 }
 
 /// One operation; the fields are registers and tensors.
@@ -232,12 +235,32 @@ pub enum ScaleMode {
 pub enum TensorKind {
     Matrix {
         enc: Encoding,
+        order: Order,
         scales: ScaleMode,
     },
     /// Gains, biases, slopes: one row of i32 with a common power of two.
     Vector,
     Frequencies,
     StaticKeys,
+}
+
+impl TensorKind {
+    /// A matrix whose rows lie one after the other.
+    pub fn rows(enc: Encoding, scales: ScaleMode) -> TensorKind {
+        TensorKind::Matrix { enc, order: Order::Rows, scales }
+    }
+}
+
+impl std::fmt::Display for TensorKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        match self {
+            TensorKind::Matrix { enc, order: Order::Rows, .. } => f.write_str(enc.name()),
+            TensorKind::Matrix { enc, order: Order::Quads, .. } => write!(f, "{} quads", enc.name()),
+            TensorKind::Vector => f.write_str("vector i32"),
+            TensorKind::Frequencies => f.write_str("frequencies"),
+            TensorKind::StaticKeys => f.write_str("key constants"),
+        }
+    }
 }
 
 /// A tensor of the program and its place in the weights section.
@@ -257,11 +280,11 @@ pub struct Tensor {
 impl Tensor {
     /// Length of the data in bytes.
     pub fn data_bytes(kind: TensorKind, rows: usize, cols: usize) -> u64 {
-        let (rows, cols64) = (rows as u64, cols as u64);
+        let cols64 = cols as u64;
         match kind {
-            TensorKind::Matrix { enc, .. } => rows * enc.stride(cols) as u64,
+            TensorKind::Matrix { enc, order, .. } => enc.data_bytes(order, rows, cols),
             TensorKind::Vector | TensorKind::Frequencies => 4 * cols64,
-            TensorKind::StaticKeys => 14 * rows * cols64,
+            TensorKind::StaticKeys => 14 * rows as u64 * cols64,
         }
     }
 
@@ -307,8 +330,12 @@ pub struct Program {
     pub positions: usize,
     /// Every token sees every token.
     pub encoder: bool,
-    /// Scratch of lookup kernels on a device.
+    /// Scratch of table kernels on a device.
     pub lut_bytes: usize,
+    /// Digest of the low-bit matrices, see [`identity::Identity`]; 0: none.
+    pub model_id: u64,
+    /// Whether the arena of a device has room for two tokens at a time.
+    pub pairs: bool,
     pub registers: Vec<Register>,
     pub ops: Vec<Op>,
     /// First operation that runs only when logits are wanted.

@@ -1,20 +1,27 @@
 //! Runs a program on the host. The order of operations and every integer are those of docs/semantics.md; only the inner products
 //! may use another kernel, which gives the same integers.
 
+pub mod adapter;
 pub mod artifact;
+mod moments;
 pub mod sample;
 pub mod state;
 
+pub use adapter::Bound;
 pub use artifact::Artifact;
+pub use moments::Moments;
 
 use crate::digest::crc32;
 use crate::encoding::fixed::Scale;
+use crate::encoding::order;
 use crate::error::{Error, Result};
+use crate::kernels::adapter::{down, up, Hidden};
 use crate::kernels::attention::{self, LayerCache, Rope, Scoring, StaticKeys};
 use crate::kernels::dot::{Codes, DotKernel};
 use crate::kernels::scalar::{self, Matrix, MatrixScales};
 use crate::kernels::vector::{self, Act, Constants, NormRule, Pool};
 use crate::program::{Op, OpKind, Program, ScaleMode, TensorId, TensorKind};
+use std::sync::Arc;
 
 /// What a register holds during a run.
 struct Slot {
@@ -44,6 +51,8 @@ pub struct Session<'a> {
     kernel: DotKernel,
     constants: Vec<Option<Vec<i32>>>,
     freqs: Vec<Option<Vec<u32>>>,
+    /// Matrices that a device's kernels read in another form, turned into the one of the host's kernels.
+    turned: Vec<Option<Arc<[u8]>>>,
     keys: Vec<Option<StaticKeys>>,
     slots: Vec<Slot>,
     caches: Vec<LayerCache>,
@@ -56,6 +65,10 @@ pub struct Session<'a> {
     saturated: u64,
     observed: Option<Observed>,
     checksum: bool,
+    moments: Option<Moments>,
+    adapter: Option<&'a Bound>,
+    /// What the QUANTIZEs left for each part of the adapter.
+    hidden: Vec<Hidden>,
 }
 
 impl<'a> Session<'a> {
@@ -80,6 +93,12 @@ impl<'a> Session<'a> {
                 }
             })
         });
+        let turned = program.tensors.iter().map(|t| match t.kind {
+            TensorKind::Matrix { enc, order, .. } => {
+                order::for_host(enc, order, small(t), t.rows, t.cols).map(Arc::from)
+            }
+            _ => None,
+        });
         let slots = program.registers.iter().map(|_| Slot {
             vector: Vec::new(),
             codes: Codes::default(),
@@ -92,6 +111,7 @@ impl<'a> Session<'a> {
             kernel,
             constants: constants.collect(),
             freqs: freqs.collect(),
+            turned: turned.collect(),
             keys: keys.collect(),
             slots: slots.collect(),
             caches: vec![LayerCache::new(); program.layers],
@@ -102,7 +122,16 @@ impl<'a> Session<'a> {
             saturated: 0,
             observed: None,
             checksum: false,
+            moments: None,
+            adapter: None,
+            hidden: Vec::new(),
         }
+    }
+
+    /// Computes with an adapter from the next token on, or without one. The context stays: what it holds was computed with the one before.
+    pub fn set_adapter(&mut self, adapter: Option<&'a Bound>) {
+        self.adapter = adapter;
+        self.hidden = vec![None; adapter.map_or(0, |a| a.parts.len())];
     }
 
     /// Gathers [`Observed`] from now on.
@@ -110,6 +139,30 @@ impl<'a> Session<'a> {
         let a = self.program.attention;
         let keys = vec![vec![(f64::INFINITY, f64::NEG_INFINITY); a.kv_heads * a.head_dim]; self.program.layers];
         self.observed = Some(Observed { residual: 0, keys });
+    }
+
+    /// Gathers [`Moments`] from now on.
+    pub fn measure(&mut self) {
+        self.moments = Some(Moments::new(self.program.ops.len()));
+    }
+
+    pub fn moments(&self) -> Option<&Moments> {
+        self.moments.as_ref()
+    }
+
+    fn note_moments(&mut self, n: usize) {
+        let Some(m) = &mut self.moments else { return };
+        let (at, each) = match &self.program.ops[n].kind {
+            OpKind::Quantize { src, .. } => (*src, true),
+            OpKind::Linear { dst, .. } => (*dst, false),
+            OpKind::Embed { .. } => {
+                m.tokens += 1;
+                return;
+            }
+            _ => return,
+        };
+        let x = &self.slots[at];
+        m.note(n, &x.vector, x.scale.to_f64(), each);
     }
 
     pub fn observed(&self) -> Option<&Observed> {
@@ -176,11 +229,36 @@ impl<'a> Session<'a> {
     fn steps(&mut self, ops: std::ops::Range<usize>, id: u32, trace: &mut Option<&mut Trace>) {
         let program = self.program;
         for n in ops {
-            let crc = self.step(&program.ops[n], id);
+            let mut crc = self.step(&program.ops[n], id);
+            self.note_moments(n);
+            if let Some(adapter) = self.adapter {
+                crc = self.branch(adapter, n).unwrap_or(crc);
+            }
             if let Some(t) = trace.as_deref_mut() {
                 t(self.position, n, crc);
             }
         }
+    }
+
+    /// The side branches that begin or end at operation `n`, after it ran; the checksum of a result that they changed.
+    fn branch(&mut self, adapter: &Bound, n: usize) -> Option<u32> {
+        let mut crc = None;
+        for &at in adapter.at(n) {
+            let f = &adapter.parts[at].1;
+            match &self.program.ops[n].kind {
+                OpKind::Quantize { src, .. } => {
+                    let x = &self.slots[*src];
+                    self.hidden[at] = down(f, &x.vector, x.scale);
+                }
+                OpKind::Linear { dst, .. } => {
+                    let y = &mut self.slots[*dst];
+                    up(f, &self.hidden[at], &mut y.vector, y.scale);
+                    crc = Some(self.done(*dst));
+                }
+                _ => {}
+            }
+        }
+        crc
     }
 
     /// All passes of an encoder over a text.
@@ -223,7 +301,8 @@ impl<'a> Session<'a> {
         let frac = p.residual_frac as i32;
         match &op.kind {
             OpKind::Embed { dst, table, factor } => {
-                let m = self.matrix(*table);
+                let turned = self.turned[*table].clone();
+                let m = self.matrix(*table, &turned);
                 scalar::embed(&m, id as usize, *factor, frac, self.room(*dst, p.d_model));
                 self.slots[*dst].scale = Scale::pow2(-frac);
                 self.note_residual(*dst);
@@ -251,7 +330,8 @@ impl<'a> Session<'a> {
                 self.sum(scale, codes.iter().copied())
             }
             OpKind::Linear { dst, codes, weight, .. } => {
-                let m = self.matrix(*weight);
+                let turned = self.turned[*weight].clone();
+                let m = self.matrix(*weight, &turned);
                 let mut out = std::mem::take(&mut self.slots[*dst].vector);
                 out.resize(m.rows, 0);
                 let c = &self.slots[*codes];
@@ -331,7 +411,8 @@ impl<'a> Session<'a> {
                 self.done(*dst)
             }
             OpKind::Position { dst, table } => {
-                let m = self.matrix(*table);
+                let turned = self.turned[*table].clone();
+                let m = self.matrix(*table, &turned);
                 scalar::position(&m, self.position as usize, frac, &mut self.slots[*dst].vector);
                 self.note_residual(*dst);
                 self.done(*dst)
@@ -407,8 +488,12 @@ impl<'a> Session<'a> {
         crc
     }
 
-    fn matrix(&self, id: TensorId) -> Matrix<'a> {
-        matrix(self.program, self.weights, id)
+    /// A matrix of the program; `turned` is its entry of [`Session::turned`], held by the caller so that registers stay free to be written.
+    fn matrix<'b>(&self, id: TensorId, turned: &'b Option<Arc<[u8]>>) -> Matrix<'b>
+    where
+        'a: 'b,
+    {
+        matrix(self.program, self.weights, turned.as_deref(), id)
     }
 
     fn note_residual(&mut self, reg: usize) {
@@ -455,15 +540,16 @@ fn put_scale(out: &mut Vec<u8>, s: Scale) {
     out.extend_from_slice(&s.e.to_le_bytes());
 }
 
-/// A matrix of the program in the weights section.
-pub fn matrix<'a>(p: &Program, weights: &'a [u8], id: TensorId) -> Matrix<'a> {
+/// A matrix of the program with its scales in the weights section, and its weights there or in `turned`.
+fn matrix<'a>(p: &Program, weights: &'a [u8], turned: Option<&'a [u8]>, id: TensorId) -> Matrix<'a> {
     let t = &p.tensors[id];
-    let data = &weights[t.data.start as usize..t.data.end as usize];
+    let data = turned.unwrap_or(&weights[t.data.start as usize..t.data.end as usize]);
     let scales = &weights[t.scales.start as usize..t.scales.end as usize];
     let (m, h) = scales.split_at(scales.len() / 5 * 4);
     match t.kind {
-        TensorKind::Matrix { enc, scales } => Matrix {
-            enc,
+        TensorKind::Matrix { enc, scales, .. } => Matrix {
+            enc: enc.on_host(),
+            wmax: enc.wmax(),
             rows: t.rows,
             cols: t.cols,
             data,

@@ -17,6 +17,8 @@ const BUILD_LIMIT: Duration = Duration::from_secs(300);
 pub struct Folder {
     pub dir: PathBuf,
     pub build: PathBuf,
+    /// Words for `make` that link an adapter in.
+    pub adapter: Vec<String>,
     /// Removed when dropped.
     _temporary: tempfile::TempDir,
 }
@@ -41,7 +43,7 @@ impl Folder {
                 t.path().to_path_buf()
             }
         };
-        Ok(Folder { dir, build, _temporary: t })
+        Ok(Folder { dir, build, adapter: Vec::new(), _temporary: t })
     }
 
     /// The runtime for this machine; `exported` if the artifact has its own sources.
@@ -55,7 +57,7 @@ impl Folder {
                 t.path().to_path_buf()
             }
         };
-        Ok(Folder { dir, build, _temporary: t })
+        Ok(Folder { dir, build, adapter: Vec::new(), _temporary: t })
     }
 
     /// A place for what a runner writes on the way.
@@ -69,7 +71,7 @@ impl Folder {
     /// `Broke` if `make` cannot be started or does not end.
     pub fn make(&self, arguments: &[&str]) -> Result<Output, Failure> {
         let mut command = Command::new("make");
-        command.arg("-s").arg("-C").arg(&self.dir).arg(format!("B={}", self.build.display())).args(arguments);
+        command.arg("-s").arg("-C").arg(&self.dir).arg(format!("B={}", self.build.display())).args(arguments).args(&self.adapter);
         // Flags of a `make` that called us must not reach this one.
         command.env_remove("MAKEFLAGS").env_remove("MAKELEVEL").env_remove("MFLAGS");
         run(&mut command, BUILD_LIMIT).map_err(|e| Failure::Broke(e.message().to_string()))

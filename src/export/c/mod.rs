@@ -47,9 +47,10 @@ const FILES: &[(&str, &str)] = &files![
     "runtime/bitnet_features.h",
     "runtime/bitnet_follow.c",
     "runtime/bitnet_internal.h",
-    "runtime/bitnet_kernels.c",
     "runtime/bitnet_kernels.h",
     "runtime/bitnet_linear.c",
+    "runtime/bitnet_lookup.c",
+    "runtime/bitnet_lora.c",
     "runtime/bitnet_math.c",
     "runtime/bitnet_math.h",
     "runtime/bitnet_model.c",
@@ -57,15 +58,21 @@ const FILES: &[(&str, &str)] = &files![
     "runtime/bitnet_neon.h",
     "runtime/bitnet_norm.c",
     "runtime/bitnet_ops.c",
+    "runtime/bitnet_planes.c",
     "runtime/bitnet_poison.h",
+    "runtime/bitnet_rows.c",
     "runtime/bitnet_run.c",
     "runtime/bitnet_sample.c",
+    "runtime/bitnet_select.c",
     "runtime/bitnet_selftest.c",
     "runtime/bitnet_state.c",
     "runtime/bitnet_status.h",
     "runtime/bitnet_stream.c",
+    "runtime/bitnet_tables.c",
     "runtime/bitnet_tokenizer.c",
     "runtime/bitnet_tokenizer.h",
+    "runtime/bitnet_weight.c",
+    "ports/adapter.S",
     "ports/bitnet_main.c",
     "ports/bitnet_service.c",
     "ports/bitnet_service.h",
@@ -132,7 +139,9 @@ pub fn write(
     let model = dir.path().join("model.bin");
     let written = prepared.write(&model, progress)?;
     let plan = &prepared.plan;
-    let sizes = Sizes { rules, ..Sizes::of(prepared.program(), plan.arena_bytes, plan.arena_in_fast_ram, prompts) };
+    let sizes = Sizes::of(prepared.program(), plan.arena_bytes, plan.arena_in_fast_ram, prompts);
+    let parts = sizes.parts.clone() + &lora_switch(prepared.adapters());
+    let sizes = Sizes { rules, parts, ..sizes };
     write_sources(dir.path(), &sizes, target)?;
     if embed == Embed::Array {
         let bytes = fs::read(&model).map_err(|e| Error::io("read", &model, &e))?;
@@ -156,7 +165,9 @@ pub fn write_runtime(dir: &Path) -> Result<()> {
 /// The runtime of a target for a packed file that lies in `dir` as `model.bin` already, with the parts that its program needs and no prompts.
 pub fn write_runtime_for(dir: &Path, program: &Program, target: &Target) -> Result<()> {
     let arena = plan::arena_parts(program, program.attention.window).iter().map(|p| p.bytes).sum();
-    write_sources(dir, &Sizes::of(program, arena, plan::in_fast_memory(arena, target), &[]), target)?;
+    let mut sizes = Sizes::of(program, arena, plan::in_fast_memory(arena, target), &[]);
+    sizes.parts += &lora_switch(false);
+    write_sources(dir, &sizes, target)?;
     put(dir, "embed.mk", "EMBED ?= incbin\n")
 }
 
@@ -196,6 +207,11 @@ fn put(dir: &Path, name: &str, text: &str) -> Result<()> {
 fn switches(needs: &parts::Needs) -> String {
     let on = |p: &&str| format!("#define BITNET_{p} {}\n", u8::from(needs.has(p)));
     parts::PARTS.iter().map(on).collect::<String>() + &format!("#define BITNET_KINDS {:#x}u\n", needs.kinds)
+}
+
+/// Whether adapters can be loaded; a build may decide otherwise.
+fn lora_switch(on: bool) -> String {
+    format!("#ifndef BITNET_WITH_LORA /* adapters */\n#define BITNET_WITH_LORA {}\n#endif\n", u8::from(on))
 }
 
 fn model_header(s: &Sizes) -> String {

@@ -493,6 +493,26 @@ static int builtin(uint32_t *ids, uint32_t capacity, int32_t *logits)
     return code;
 }
 
+/* what the port has, if it has one */
+static bitnet_status load_adapter(void)
+{
+#if BITNET_WITH_LORA && defined(BITNET_PORT_ADAPTER)
+    uint32_t bytes = 0u;
+    uint32_t need = 0u;
+    const void *data = port_adapter(&bytes);
+    bitnet_status st = BITNET_OK;
+    if (data != (const void *)0) {
+        st = bitnet_lora_scratch(data, bytes, &need);
+        if (st == BITNET_OK) {
+            st = bitnet_lora_load(&ctx, data, bytes, port_adapter_scratch(need), need);
+        }
+    }
+    return st;
+#else
+    return BITNET_OK;
+#endif
+}
+
 static int run(void)
 {
     uint32_t model_bytes = 0u;
@@ -536,6 +556,10 @@ static int run(void)
     }
     (void)bitnet_set_guard(&ctx, port_stack_low());
     bitnet_set_simd(&ctx, port_simd());
+    st = load_adapter();
+    if (st != BITNET_OK) {
+        return fail("adapter", st);
+    }
     results = port_results(bitnet_result_length(&ctx));
     if (results == (int32_t *)0) {
         return fail("results", BITNET_E_CAPACITY);

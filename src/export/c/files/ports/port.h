@@ -14,4 +14,8 @@ uint32_t *port_stack_low(void);            /* the stack's lowest words; NULL: no
 uint32_t port_simd(void);                  /* for bitnet_set_simd */
 uint32_t *port_ids(uint32_t *elements);    /* for token ids of a prompt */
 
+/* only of a port that is built with BITNET_PORT_ADAPTER */
+const void *port_adapter(uint32_t *bytes);   /* an adapter to run with; NULL: none */
+void *port_adapter_scratch(uint32_t bytes);  /* for it, aligned to 4; NULL: not that many */
+
 #endif

@@ -111,13 +111,17 @@ typedef struct {
     const uint32_t *expected; /* golden checksums of the token being run, or NULL */
     uint32_t chain, chain_slot, mismatch;
     uint32_t failed_prompt, failed_token, failed_layer;
+    /* adapter, if lora_parts > 0 */
+    const uint8_t *lora;
+    uint32_t *lora_state;
+    uint32_t lora_parts;
     /* tracing */
     bitnet_trace_fn trace;
     void *trace_user;
     bitnet_register reg[BITNET_MAX_REGISTERS];
 } bitnet_ctx;
 
-#define BITNET_CTX_BYTES_32 1480u
+#define BITNET_CTX_BYTES_32 1492u
 
 /* Arena needed for this model and configuration.  Checks the whole model. */
 bitnet_status bitnet_arena_bytes(const void *model, uint32_t model_bytes, const bitnet_config_t *config,
@@ -165,6 +169,23 @@ bitnet_status bitnet_state_restore(bitnet_ctx *ctx, const void *data, uint32_t b
  * encoder's window or the model's positions; nothing is run then.
  * BITNET_E_RESULT: the model gives logits, see bitnet_run. */
 bitnet_status bitnet_embed(bitnet_ctx *ctx, const uint32_t *ids, uint32_t n, int32_t *out);
+
+#if BITNET_WITH_LORA
+/* An adapter, lora-bits.bin (bitnet-convert adapter): a small side branch on
+ * some matrices.  It is read in place, at any alignment; data and scratch
+ * (aligned to 4) must stay valid until it is unloaded or another is loaded.
+ * Both calls are allowed between any two tokens, and contexts of one model
+ * may have different adapters; what the context holds was computed with the
+ * one before, see bitnet_reset.  The self-test leaves an adapter aside.
+ * Damaged: BITNET_E_MAGIC, _VERSION, _FORMAT, _CRC; of another model:
+ * BITNET_E_OTHER; scratch too small: BITNET_E_CAPACITY. */
+bitnet_status bitnet_lora_scratch(const void *data, uint32_t bytes, uint32_t *need);
+bitnet_status bitnet_lora_load(bitnet_ctx *ctx, const void *data, uint32_t bytes, void *scratch, uint32_t scratch_bytes);
+bitnet_status bitnet_lora_unload(bitnet_ctx *ctx);
+/* For a caller that trusts signed adapters only: the Ed25519 signature (64
+ * bytes, NULL if there is none) of the first *signed_bytes of data. */
+bitnet_status bitnet_lora_signature(const void *data, uint32_t bytes, uint32_t *signed_bytes, const uint8_t **signature);
+#endif
 
 /* Lowest index among the largest elements; 0 if n is 0 or logits NULL. */
 uint32_t argmax(const int32_t *logits, uint32_t n);

@@ -95,7 +95,10 @@ bitnet_status bn_read_head(bitnet_ctx *c, const uint32_t *w, uint32_t n_words)
         (c->encoder != 0u && (w[13] != 0u || c->static_keys != 0u || (w[26] != 0u && w[26] < w[12])))) {
         return BITNET_E_FORMAT;
     }
-    for (i = 27u; i < 32u; i++) {
+    if (w[29] > (c->encoder != 0u ? 0u : 1u)) { /* room for paired tokens */
+        return BITNET_E_FORMAT;
+    }
+    for (i = 30u; i < 32u; i++) {
         if (w[i] != 0u) {
             return BITNET_E_FORMAT;
         }
@@ -153,52 +156,81 @@ static uint32_t unit_scale_ok(uint32_t m, uint32_t e_word)
     return (uint32_t)(m == 0u ? e == 0 : (bn_scale_ok(m, e_word) != 0u && (e < -30 || (e == -30 && m == 0x40000000u))));
 }
 
+/* rows in groups of four, bytes side by side */
+static uint32_t order_ok(uint32_t kind, uint32_t order)
+{
+    switch (kind) {
+    case BN_BINARY:
+    case BN_TERNARY5: return (uint32_t)(order <= (uint32_t)BN_QUADS);
+    case BN_PLANES4: return (uint32_t)(order == (uint32_t)BN_QUADS);
+    default: return (uint32_t)(order == (uint32_t)BN_ROWS);
+    }
+}
+
+static uint32_t kind_compiled(uint32_t kind)
+{
+    switch (kind) {
+    case BN_TERNARY5: return BITNET_KIND_TERNARY5;
+    case BN_INT4: return BITNET_KIND_INT4;
+    case BN_PLANES4: return BITNET_KIND_PLANES4;
+    default: return 1u;
+    }
+}
+
 static bitnet_status check_tensor(const bitnet_ctx *c, const uint32_t *t)
 {
     uint32_t rows = t[T_ROWS];
     uint32_t cols = t[T_COLS];
     uint32_t mode = t[T_SCALES];
     uint32_t stride;
-    uint32_t matrix = (uint32_t)(t[T_KIND] <= (uint32_t)BN_INT16);
+    uint32_t kind = bn_kind(t);
+    uint32_t order = bn_order(t);
+    uint32_t matrix = bn_is_matrix(kind);
     uint64_t bytes;
-    if (t[T_KIND] < 1u || t[T_KIND] > (uint32_t)BN_STATIC_KEYS || rows < 1u || rows > MAX_LENGTH || cols < 1u ||
-        cols > MAX_LENGTH) {
+    if (kind < 1u || kind > (uint32_t)BN_PLANES4 || rows < 1u || rows > MAX_LENGTH || cols < 1u || cols > MAX_LENGTH ||
+        order_ok(kind, order) == 0u) {
         return BITNET_E_FORMAT;
     }
-    switch (t[T_KIND]) {
-    case BN_BINARY: stride = ((cols + 31u) >> 5) * 4u; break;
+    if (kind_compiled(kind) == 0u) {
+        return BITNET_E_FEATURE;
+    }
+    switch (kind) {
+    case BN_BINARY: stride = order == (uint32_t)BN_QUADS ? (cols + 7u) >> 3 : ((cols + 31u) >> 5) * 4u; break;
     case BN_TERNARY: stride = ((cols + 31u) >> 5) * 8u; break;
     case BN_INT8: stride = (cols + 3u) & ~3u; break;
     case BN_INT16: stride = (2u * cols + 3u) & ~3u; break;
     case BN_VECTOR: stride = 4u * cols; break;
     case BN_FREQ: stride = 4u * cols; break;
+    case BN_TERNARY5: stride = bn_fifth(cols + 4u); break;
+    case BN_INT4: stride = (((cols + 1u) >> 1) + 3u) & ~3u; break;
+    case BN_PLANES4: stride = ((cols + 7u) >> 3) * 4u; break;
     default: stride = 0u; break;
     }
     if (t[T_STRIDE] != stride) {
         return BITNET_E_FORMAT;
     }
-    if (t[T_KIND] == (uint32_t)BN_STATIC_KEYS) {
+    if (kind == (uint32_t)BN_STATIC_KEYS) {
         if (rows != c->kv_heads || cols != c->head_dim || mode != 1u) {
             return BITNET_E_FORMAT;
         }
         bytes = bn_mulu(rows * cols, 14u);
     } else {
-        bytes = bn_mulu(rows, stride);
+        bytes = bn_mulu(order == (uint32_t)BN_QUADS ? (rows + 3u) & ~3u : rows, stride);
     }
     if (range_ok(c, t + T_DATA, bytes) == 0u) {
         return BITNET_E_FORMAT;
     }
-    if (matrix == 0u && t[T_KIND] != (uint32_t)BN_STATIC_KEYS) {
+    if (matrix == 0u && kind != (uint32_t)BN_STATIC_KEYS) {
         if (rows != 1u || mode != 0u) {
             return BITNET_E_FORMAT;
         }
-        if (t[T_KIND] == (uint32_t)BN_FREQ
+        if (kind == (uint32_t)BN_FREQ
                 ? (cols + cols > c->head_dim || unit_scale_ok(t[T_M], t[T_E]) == 0u)
                 : (t[T_M] != 0x40000000u || bn_scale_ok(t[T_M], t[T_E]) == 0u)) {
             return BITNET_E_FORMAT;
         }
     } else if (bn_scale_ok(t[T_M], t[T_E]) == 0u || mode < 1u || mode > 3u || (mode > 1u && t[T_M] != 0x40000000u) ||
-               (mode == 3u && t[T_KIND] > (uint32_t)BN_TERNARY)) {
+               (mode == 3u && kind > (uint32_t)BN_TERNARY)) {
         return BITNET_E_FORMAT;
     }
     if (mode == 3u ? ((t[T_GROUP] & 31u) != 0u || t[T_GROUP] == 0u || t[T_GROUP] > MAX_LENGTH) : t[T_GROUP] != 0u) {
@@ -225,13 +257,14 @@ static bitnet_status check_tensor(const bitnet_ctx *c, const uint32_t *t)
             }
         }
     }
-    return t[T_KIND] == (uint32_t)BN_STATIC_KEYS ? check_static_keys(c, t) : BITNET_OK;
+    return kind == (uint32_t)BN_STATIC_KEYS ? check_static_keys(c, t) : BITNET_OK;
 }
 
 void bn_tensor_get(const bitnet_ctx *c, uint32_t index, bn_tensor *t)
 {
     const uint32_t *w = c->tensors + index * (uint32_t)BN_TENSOR_WORDS;
-    t->kind = w[T_KIND];
+    t->kind = bn_kind(w);
+    t->order = bn_order(w);
     t->rows = w[T_ROWS];
     t->cols = w[T_COLS];
     t->mode = w[T_SCALES];

@@ -48,6 +48,23 @@
 #define BITNET_OP_EMBEDDING 1
 #endif
 
+/* kernels of LINEAR, kinds of matrices */
+#ifndef BITNET_KERNEL_LOOKUP /* hint 2 */
+#define BITNET_KERNEL_LOOKUP 1
+#endif
+#ifndef BITNET_KERNEL_PLANES /* hint 1 */
+#define BITNET_KERNEL_PLANES 1
+#endif
+#ifndef BITNET_KIND_TERNARY5
+#define BITNET_KIND_TERNARY5 1
+#endif
+#ifndef BITNET_KIND_INT4
+#define BITNET_KIND_INT4 1
+#endif
+#ifndef BITNET_KIND_PLANES4
+#define BITNET_KIND_PLANES4 1
+#endif
+
 /* kinds of ACT and GATE: bit 1 relu ... bit 6 tanh */
 #ifndef BITNET_KINDS
 #define BITNET_KINDS 0x7Eu
@@ -77,6 +94,9 @@
 #endif
 #ifndef BITNET_WITH_WINDOWS /* ATTEND with a window of its own */
 #define BITNET_WITH_WINDOWS 1
+#endif
+#ifndef BITNET_WITH_LORA /* adapters: bitnet_lora_load */
+#define BITNET_WITH_LORA 1
 #endif
 #ifndef BITNET_WITH_PARTIAL /* heads that are rotated in part or not at all */
 #define BITNET_WITH_PARTIAL 1

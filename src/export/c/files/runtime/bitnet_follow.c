@@ -130,10 +130,13 @@ static bitnet_status writes(follow *f, uint32_t r, uint32_t n, uint32_t q, uint3
 /* t0 of EMBED and POSITION */
 static bitnet_status check_table(const follow *f, const uint32_t *t, uint32_t rows)
 {
-    if (t[T_KIND] > (uint32_t)BN_INT16 || t[T_ROWS] != rows || t[T_COLS] != f->c->d_model) {
+    uint32_t kind = bn_kind(t);
+    if (bn_is_matrix(kind) == 0u || t[T_ROWS] != rows || t[T_COLS] != f->c->d_model) {
         return BITNET_E_FORMAT;
     }
-    return BITNET_WITH_TABLES || (t[T_KIND] >= (uint32_t)BN_INT8 && t[T_SCALES] == 2u) ? BITNET_OK : BITNET_E_FEATURE;
+    return BITNET_WITH_TABLES || ((kind == (uint32_t)BN_INT8 || kind == (uint32_t)BN_INT16) && t[T_SCALES] == 2u)
+               ? BITNET_OK
+               : BITNET_E_FEATURE;
 }
 
 /* frequencies, which KVWRITE and ATTEND may do without */
@@ -173,18 +176,34 @@ static bitnet_status check_linear(follow *f, const uint32_t *op, const uint32_t 
 {
     uint32_t a = op[OP_A];
     uint32_t hint = op[OP_P0];
-    if (f->qmax[a] == 0 || t[T_KIND] > (uint32_t)BN_INT16 || t[T_COLS] != f->length[a] || hint > (uint32_t)BN_HINT_LUT) {
+    uint32_t kind = bn_kind(t);
+    if (f->qmax[a] == 0 || bn_is_matrix(kind) == 0u || t[T_COLS] != f->length[a]) {
         return BITNET_E_FORMAT;
     }
-    if (hint != (uint32_t)BN_HINT_SELECT &&
-        (t[T_KIND] > (uint32_t)BN_TERNARY ||
-         (hint == (uint32_t)BN_HINT_PLANES ? f->qmax[a] != 2 : f->qmax[a] > 127 || f->c->lut_bytes == 0u))) {
-        return BITNET_E_FORMAT; /* a hint must suit codes and matrix */
+    switch (hint) { /* must suit codes and matrix */
+    case BN_HINT_SELECT: break;
+    case BN_HINT_PLANES:
+        if (kind > (uint32_t)BN_TERNARY || bn_order(t) != (uint32_t)BN_ROWS || f->qmax[a] != 2) {
+            return BITNET_E_FORMAT;
+        }
+        if (!BITNET_KERNEL_PLANES) {
+            return BITNET_E_FEATURE;
+        }
+        if (t[T_COLS] > f->planes_cols) {
+            f->planes_cols = t[T_COLS];
+        }
+        break;
+    case BN_HINT_TABLES:
+        if (bn_order(t) != (uint32_t)BN_QUADS || f->qmax[a] > 127 || f->c->lut_bytes == 0u) {
+            return BITNET_E_FORMAT;
+        }
+        if (!BITNET_KERNEL_LOOKUP) {
+            return BITNET_E_FEATURE;
+        }
+        break;
+    default: return BITNET_E_FORMAT;
     }
-    if (hint == (uint32_t)BN_HINT_PLANES && t[T_COLS] > f->planes_cols) {
-        f->planes_cols = t[T_COLS];
-    }
-    if (!BITNET_WITH_WIDE && bn_sum_bits((uint32_t)f->qmax[a], t[T_KIND], t[T_COLS]) > 30u) {
+    if (!BITNET_WITH_WIDE && bn_sum_bits((uint32_t)f->qmax[a], kind, t[T_COLS]) > 30u) {
         return BITNET_E_FEATURE;
     }
     return writes(f, op[OP_DST], t[T_ROWS], 0u, 0u);

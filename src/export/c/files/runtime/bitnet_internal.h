@@ -17,11 +17,12 @@ enum {
     BN_EMBED = 1, BN_RMSNORM, BN_QUANTIZE, BN_LINEAR, BN_ADD, BN_KVWRITE, BN_ATTEND, BN_RELU2MUL, BN_SILUMUL,
     BN_LOGITS, BN_NORM, BN_BIAS, BN_GAIN, BN_ACT, BN_GATE, BN_STORE, BN_POSITION, BN_ROPE, BN_EMBEDDING
 };
-enum { BN_BINARY = 1, BN_TERNARY, BN_INT8, BN_INT16, BN_VECTOR, BN_FREQ, BN_STATIC_KEYS };
+enum { BN_BINARY = 1, BN_TERNARY, BN_INT8, BN_INT16, BN_VECTOR, BN_FREQ, BN_STATIC_KEYS, BN_TERNARY5, BN_INT4, BN_PLANES4 };
+enum { BN_ROWS = 0, BN_QUADS = 1 }; /* order of the bytes of a matrix */
 enum { BN_RELU = 1, BN_RELU2, BN_SILU, BN_GELU_TANH, BN_GELU_ERF, BN_TANH };
 enum { BN_POOL_MEAN = 1, BN_POOL_FIRST, BN_POOL_LAST };
 enum { BN_REG_I32 = 0, BN_REG_I8 = 1, BN_REG_I16 = 2 };
-enum { BN_HINT_SELECT = 0, BN_HINT_PLANES = 1, BN_HINT_LUT = 2 };
+enum { BN_HINT_SELECT = 0, BN_HINT_PLANES = 1, BN_HINT_TABLES = 2 };
 
 /* words of an operation */
 enum { OP_CODE = 0, OP_DST = 1, OP_A = 2, OP_B = 3, OP_T0 = 4, OP_T1 = 5, OP_P0 = 6 };
@@ -34,13 +35,26 @@ typedef struct {
     const uint8_t *data;
     const bn_word *scale_m;   /* rows * groups, modes 2 and 3 */
     const uint8_t *scale_h;
-    uint32_t kind, rows, cols, mode, group, groups, stride;
+    uint32_t kind, order, rows, cols, mode, group, groups, stride;
     bitnet_scale scale;
 } bn_tensor;
 
 BN_INLINE const uint32_t *bn_op(const bitnet_ctx *c, uint32_t i) { return c->ops + i * (uint32_t)BN_OP_WORDS; }
 
 void bn_tensor_get(const bitnet_ctx *c, uint32_t index, bn_tensor *t);
+
+/* kind and order of a tensor, in its first word */
+BN_INLINE uint32_t bn_kind(const uint32_t *t) { return t[0] & 255u; }
+BN_INLINE uint32_t bn_order(const uint32_t *t) { return t[0] >> 8; }
+BN_INLINE uint32_t bn_is_matrix(uint32_t kind)
+{
+    return (uint32_t)((kind >= (uint32_t)BN_BINARY && kind <= (uint32_t)BN_INT16) || kind >= (uint32_t)BN_TERNARY5);
+}
+BN_INLINE uint32_t bn_is_low_bit(uint32_t kind) /* weights -1, 0, 1 */
+{
+    return (uint32_t)(kind <= (uint32_t)BN_TERNARY || kind == (uint32_t)BN_TERNARY5);
+}
+BN_INLINE uint32_t bn_fifth(uint32_t v) { return bn_hi(bn_mulu(v, 0xCCCCCCCDu)) >> 2; } /* v / 5 */
 
 /* width of cached keys and values */
 BN_INLINE uint32_t bn_width_ok(uint32_t bits) { return (uint32_t)(bits == 16u || bits == 8u || bits == 4u); }
@@ -70,10 +84,18 @@ BN_INLINE bn_i32 *bn_vec(const bitnet_ctx *c, const bitnet_register *r) { return
 uint32_t bn_max_abs(const bn_i32 *x, uint32_t n);
 uint32_t bn_bits_of(const bn_i32 *x, uint32_t n); /* its bit length */
 
+/* bitnet_weight.c: one element of a matrix */
+int32_t bn_weight(const bn_tensor *t, uint32_t row, uint32_t i);
+
 /* bitnet_linear.c; bits of the largest sum of n products of codes and weights */
 BN_INLINE uint32_t bn_sum_bits(uint32_t qmax, uint32_t kind, uint32_t n)
 {
     uint32_t wmax = kind == (uint32_t)BN_INT8 ? 128u : (kind == (uint32_t)BN_INT16 ? 32768u : 1u);
+#if BITNET_KIND_INT4 || BITNET_KIND_PLANES4
+    if (kind == (uint32_t)BN_INT4 || kind == (uint32_t)BN_PLANES4) {
+        wmax = 8u;
+    }
+#endif
     return bn_bitlen64(bn_mulu(qmax * wmax, n));
 }
 void bn_linear(bitnet_ctx *c, const bitnet_register *src, uint32_t src_index, bitnet_register *dst, const bn_tensor *w,
@@ -95,6 +117,9 @@ void bn_kvwrite(bitnet_ctx *c, const uint32_t *op, uint32_t layer);
 void bn_attend(bitnet_ctx *c, const uint32_t *op, uint32_t layer);
 uint32_t bn_kv_checksum(const bitnet_ctx *c, uint32_t layer);
 void bn_rope(bitnet_ctx *c, const uint32_t *op);
+
+/* bitnet_lora.c: the side branches of operation `index`, after it ran */
+void bn_lora(const bitnet_ctx *c, uint32_t index);
 
 /* bitnet_ops.c */
 void bn_embed(bitnet_ctx *c, const uint32_t *op, uint32_t id);

@@ -24,10 +24,12 @@ typedef char bitnet_check_conversion[(int32_t)0xFFFFFFFEu == -2 ? 1 : -1];
 typedef uint32_t __attribute__((may_alias)) bn_word;
 typedef int32_t __attribute__((may_alias)) bn_i32;
 typedef int16_t __attribute__((may_alias)) bn_i16;
+typedef uint16_t __attribute__((may_alias)) bn_u16;
 #else
 typedef uint32_t bn_word;
 typedef int32_t bn_i32;
 typedef int16_t bn_i16;
+typedef uint16_t bn_u16;
 #endif
 
 #define BN_LIMIT 2147483647 /* 2^31 - 1 */

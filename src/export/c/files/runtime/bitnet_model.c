@@ -323,6 +323,9 @@ bitnet_status bitnet_init(bitnet_ctx *ctx, const void *model, uint32_t model_byt
     ctx->guard = (const uint32_t *)0;
     ctx->arena = (uint8_t *)arena;
     ctx->arena_bytes = need;
+    ctx->lora = (const uint8_t *)0;
+    ctx->lora_state = (uint32_t *)0;
+    ctx->lora_parts = 0u;
     ctx->trace = (bitnet_trace_fn)0;
     ctx->trace_user = (void *)0;
     ctx->failed_prompt = 0u;

@@ -37,24 +37,6 @@ uint32_t bn_bits_of(const bn_i32 *x, uint32_t n)
 
 /* ---- the residual ------------------------------------------------------------- */
 
-/* ordinary embeddings have a scale for each row; only these are compiled for a model that has no others */
-#if BITNET_WITH_TABLES
-
-static int32_t weight_at(const bn_tensor *t, const uint8_t *row, uint32_t i)
-{
-    const bn_word *bits = (const bn_word *)(const void *)row;
-    switch (t->kind) {
-    case BN_INT8: return ((const int8_t *)row)[i];
-    case BN_INT16: return ((const bn_i16 *)(const void *)row)[i];
-    case BN_BINARY: return (bits[i >> 5] >> (i & 31u) & 1u) != 0u ? 1 : -1;
-    default:
-        return (int32_t)(bits[i >> 5] >> (i & 31u) & 1u) -
-               (int32_t)(bits[((t->cols + 31u) >> 5) + (i >> 5)] >> (i & 31u) & 1u);
-    }
-}
-
-#endif
-
 /* the factor of one row of a table, or of one group of its columns */
 static bn_factor row_factor(const bitnet_ctx *c, const bn_tensor *t, uint32_t at, const uint32_t *factor)
 {
@@ -95,7 +77,7 @@ static void put_row(const bitnet_ctx *c, const uint32_t *op, uint32_t id, bn_i32
     row = t.data + id * t.stride;
     (void)kept;
 #if BITNET_WITH_TABLES
-    if (t.kind < (uint32_t)BN_INT8 || t.mode != 2u) {
+    if ((t.kind != (uint32_t)BN_INT8 && t.kind != (uint32_t)BN_INT16) || t.mode != 2u) {
         uint32_t step = t.mode == 3u ? t.group : t.cols;
         uint32_t at = id * t.groups;
         uint32_t from;
@@ -104,7 +86,7 @@ static void put_row(const bitnet_ctx *c, const uint32_t *op, uint32_t id, bn_i32
             k = row_factor(c, &t, at, factor);
             at += 1u;
             for (i = from; i < end; i++) {
-                WRITE(weight_at(&t, row, i));
+                WRITE(bn_weight(&t, id, i));
             }
         }
         return;
@@ -282,7 +264,7 @@ void bn_quantize(bitnet_ctx *c, const uint32_t *op)
     if (c->planes_register == op[OP_DST]) {
         c->planes_register = BN_NONE;
     }
-    if (c->lut_register == op[OP_DST]) {
+    if (c->lut_register >> 8 == op[OP_DST]) {
         c->lut_register = BN_NONE;
     }
     if (a == 0u) {

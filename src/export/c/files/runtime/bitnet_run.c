@@ -149,6 +149,11 @@ void bn_run_ops(bitnet_ctx *c, uint32_t first, uint32_t end, uint32_t id, int32_
 #endif
     for (i = first; i < end; i++) {
         run_op(c, bn_op(c, i), id, results);
+#if BITNET_WITH_LORA
+        if (c->lora_parts != 0u) {
+            bn_lora(c, i);
+        }
+#endif
         if (checked != 0u) {
             check_result(c, i, results);
         }
