@@ -255,9 +255,9 @@ impl Export {
     fn refuse_what_has_no_effect(&self, format: Format) -> Result<()> {
         let c_only = !self.prompt.is_empty() || self.rules.is_some() || self.embed == c::Embed::Array || self.adapters;
         if format == Format::Packed && c_only {
-            let what = "`--prompt`, `--rules`, `--embed` and `--adapters` belong to the C folder, this is a packed file";
-            return Err(Error::usage(what)
-                .hint("leave them out, or add `--format c --target cortex-m7`"));
+            let what =
+                "`--prompt`, `--rules`, `--embed` and `--adapters` belong to the C folder, this is a packed file";
+            return Err(Error::usage(what).hint("leave them out, or add `--format c --target cortex-m7`"));
         }
         match self.prompt.iter().find(|p| p.len() > c::MAX_PROMPT) {
             Some(p) => Err(Error::usage(format!(

@@ -2,8 +2,8 @@
 //! sanitizers and in the emulator; each fallback mode acts.
 
 use crate::common::{command, finish, fixture, not_run, root, tool, Run};
-use bitnet_convert::format::record::Record;
 use bitnet_convert::format::packed::Packed;
+use bitnet_convert::format::record::Record;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -12,7 +12,9 @@ const TEXTS: &str = "turn on the kitchen light;what is the weather in paris";
 const MACHINE: &str = "mps2-an500";
 
 fn have(tools: &[&str]) -> bool {
-    let found = |t: &&&str| Command::new("sh").args(["-c", &format!("command -v {t}")]).output().is_ok_and(|o| o.status.success());
+    let found = |t: &&&str| {
+        Command::new("sh").args(["-c", &format!("command -v {t}")]).output().is_ok_and(|o| o.status.success())
+    };
     let missing = tools.iter().find(|t| !found(t));
     if let Some(tool) = missing {
         not_run("fault injection", tool);
@@ -56,9 +58,21 @@ impl Folder {
             let mut host = Command::new(build.join("bitnet_host"));
             return finish(host.arg(self.export().join("model.bin")).arg(arguments));
         }
-        let semihosting = format!("enable=on,target=native,chardev=out,arg=firmware,arg={}", arguments.replace(',', ",,"));
+        let semihosting =
+            format!("enable=on,target=native,chardev=out,arg=firmware,arg={}", arguments.replace(',', ",,"));
         let mut qemu = Command::new("qemu-system-arm");
-        qemu.args(["-M", MACHINE, "-display", "none", "-monitor", "none", "-serial", "null", "-chardev", "stdio,id=out"]);
+        qemu.args([
+            "-M",
+            MACHINE,
+            "-display",
+            "none",
+            "-monitor",
+            "none",
+            "-serial",
+            "null",
+            "-chardev",
+            "stdio,id=out",
+        ]);
         qemu.args(["-semihosting-config", &semihosting, "-kernel"]).arg(build.join(format!("{MACHINE}.elf")));
         finish(&mut qemu)
     }
@@ -70,7 +84,8 @@ fn said(run: &Run) -> (String, Vec<(String, String)>) {
     let mut lines = run.stdout.lines();
     let start = lines.next().unwrap_or("").to_string();
     let answers = lines.map(|l| {
-        let (source, answer) = l.strip_prefix("answer (").and_then(|l| l.split_once("): ")).unwrap_or_else(|| panic!("{run:?}"));
+        let (source, answer) =
+            l.strip_prefix("answer (").and_then(|l| l.split_once("): ")).unwrap_or_else(|| panic!("{run:?}"));
         (source.to_string(), answer.to_string())
     });
     (start, answers.collect())
@@ -99,13 +114,21 @@ fn every_fault(emulator: bool) {
     let answer = |build: &str, what: &str| said(&folder.run(build, &format!("answer {what}{TEXTS}")));
     let model = ["ok", "ok"];
     let mut good = Vec::new();
-    for (mode, silent, source) in [("none", "", "nothing"), ("degrade", "not available", "canned"), ("rules", "", "rule"), ("report", "", "record")] {
+    for (mode, silent, source) in [
+        ("none", "", "nothing"),
+        ("degrade", "not available", "canned"),
+        ("rules", "", "rule"),
+        ("report", "", "record"),
+    ] {
         let build = folder.make(mode, &[&format!("FALLBACK={mode}")]);
         assert_eq!(build.code, Some(0), "{}", build.stderr);
         // All is well: the model answers, whatever the mode.
         let (start, answers) = answer(mode, "");
         assert_eq!(start, "start: ok, mode full");
-        assert!(answers.iter().zip(model).all(|((source, text), _)| source == "model, ok" && !text.is_empty()), "{answers:?}");
+        assert!(
+            answers.iter().zip(model).all(|((source, text), _)| source == "model, ok" && !text.is_empty()),
+            "{answers:?}"
+        );
         good.clone_from(&answers);
         assert_eq!(answer(mode, "quick ").1, answers);
         // A short arena.
@@ -153,7 +176,11 @@ fn every_fault(emulator: bool) {
         }
         sections.push(name.to_string());
     });
-    assert_eq!(sections, ["weights", "program", "tables", "device tokenizer", "golden trace"].map(|s| s.to_string()), "every section");
+    assert_eq!(
+        sections,
+        ["weights", "program", "tables", "device tokenizer", "golden trace"].map(|s| s.to_string()),
+        "every section"
+    );
 
     // A kernel that computes nonsense: the self-test finds it, and the plain loops answer the same.
     let flags = ["FALLBACK=degrade", "EXTRA=-DBITNET_BREAK_KERNEL"];
@@ -230,7 +257,8 @@ fn rules_need_the_c_folder() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let (rules, out) = (dir.path().join("a.rules"), dir.path().join("m.bitnet"));
     std::fs::write(&rules, RULES).expect("a file");
-    let run = tool("export --model {} --rules {} -o {}", &[&fixture("models/intent-w1a2"), &rules, &out]).never_panicked();
+    let run =
+        tool("export --model {} --rules {} -o {}", &[&fixture("models/intent-w1a2"), &rules, &out]).never_panicked();
     assert!(run.code == Some(2) && run.stderr.contains("`--rules`") && !out.exists(), "{run:?}");
     std::fs::write(&rules, b"a -> b\nturn (on -> x\n").expect("a file");
     let args = "export --model {} --target cortex-m7 --rules {} -o {}";

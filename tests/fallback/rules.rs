@@ -162,7 +162,8 @@ impl Tree {
 fn build_driver(dir: &Path, rules: &Rules) -> std::path::PathBuf {
     write_runtime(dir).expect("the runtime sources");
     std::fs::write(dir.join("ports/bitnet_rules.h"), header(Some(rules))).expect("the rules");
-    let sources = ["runtime/bitnet_math.c", "runtime/bitnet_fallback.c", "runtime/bitnet_model.c", "runtime/bitnet_check.c"];
+    let sources =
+        ["runtime/bitnet_math.c", "runtime/bitnet_fallback.c", "runtime/bitnet_model.c", "runtime/bitnet_check.c"];
     let program = dir.join("rules_driver");
     let mut cc = Command::new("cc");
     cc.current_dir(dir).args(["-std=c99", "-Wall", "-Wextra", "-Werror", "-O1", "-fsanitize=address,undefined"]);
@@ -211,7 +212,8 @@ fn the_device_matches_what_the_patterns_say() {
     let mut texts = vec![String::new()];
     for _ in 0..400 {
         let n = rng.below(9);
-        let words: Vec<&str> = (0..n).map(|_| if rng.below(9) == 0 { "lamp" } else { WORDS[rng.below(WORDS.len())] }).collect();
+        let words: Vec<&str> =
+            (0..n).map(|_| if rng.below(9) == 0 { "lamp" } else { WORDS[rng.below(WORDS.len())] }).collect();
         texts.push(words.join(" "));
     }
     // One rule at a time answers what it answers alone; groups of them show the order.
@@ -224,7 +226,13 @@ fn the_device_matches_what_the_patterns_say() {
             let words: Vec<&str> = text.split_whitespace().collect();
             let whole = |t: &Tree| t.ends(&words, &BTreeSet::from([0])).contains(&words.len());
             let want = group.iter().position(whole).unwrap_or(group.len());
-            assert_eq!(got, want, "`{text}`: {:?} or {:?}", group.get(got).map(Tree::text), group.get(want).map(Tree::text));
+            assert_eq!(
+                got,
+                want,
+                "`{text}`: {:?} or {:?}",
+                group.get(got).map(Tree::text),
+                group.get(want).map(Tree::text)
+            );
         }
     }
 }
@@ -235,7 +243,9 @@ fn texts_are_split_and_folded_as_the_document_says() {
         return;
     }
     let rules = Rules::parse(
-        "turn (on|off) [the] light[s] -> 0\nwhat's * -> 1\nt\u{fc}r * auf -> 2\n* 42 * -> 3\nA [B] c -> 4\n".replace("light[s]", "light").as_bytes(),
+        "turn (on|off) [the] light[s] -> 0\nwhat's * -> 1\nt\u{fc}r * auf -> 2\n* 42 * -> 3\nA [B] c -> 4\n"
+            .replace("light[s]", "light")
+            .as_bytes(),
     )
     .expect("good rules");
     let cases = [

@@ -60,7 +60,8 @@ fn c_and_rust_continue_each_others_sessions() {
         fixed |= a.program.static_keys;
         let window = a.program.attention.window;
         let limit = a.program.longest().unwrap_or(usize::MAX);
-        for n in [1, window / 2 + 1, window, window + 1, 3 * window + 2].map(|n| n.min(limit.saturating_sub(4)).max(1)) {
+        for n in [1, window / 2 + 1, window, window + 1, 3 * window + 2].map(|n| n.min(limit.saturating_sub(4)).max(1))
+        {
             let ids: Vec<u32> = (0..n + 4).map(|i| ((i * 7 + i / 5) % a.program.vocab) as u32).collect();
             let (first, rest) = ids.split_at(n);
             let mut host = a.session(DotKernel::best());
@@ -193,7 +194,8 @@ fn a_session_that_does_not_fit_is_refused_and_left_alone() {
     refused(&model, &changed(&|h| h.position += 1), 2, "no cache has");
     std::fs::write(&file, &good).expect("a file");
     talk(&model, "more", &file).ok();
-    let run = finish(command().args(["run", "--prompt", "x", "--session"]).arg(dir.path()).arg(&model)).never_panicked();
+    let run =
+        finish(command().args(["run", "--prompt", "x", "--session"]).arg(dir.path()).arg(&model)).never_panicked();
     assert_eq!(run.code, Some(2), "a folder is no session: {run:?}");
 }
 
