@@ -19,7 +19,7 @@ ifneq ($(MISSING),)
 	$(ROOT) apt-get update -qq
 	$(ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(MISSING)
 endif
-	@command -v $(CARGO) > /dev/null || { echo "cargo is missing: install Rust 1.88 or later"; exit 1; }
+	@command -v $(CARGO) > /dev/null || { echo "cargo is missing: install Rust 1.89 or later"; exit 1; }
 
 $(BIN): FORCE
 	$(CARGO) build --release --locked

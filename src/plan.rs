@@ -5,6 +5,7 @@ use crate::error::{Error, Kind, Result};
 use crate::format::packed;
 use crate::kernels::tables::TABLES_BYTES;
 use crate::kernels::vector::Pool;
+use crate::program::kernels::{self, Use};
 use crate::program::{codec, golden::Golden, parts, KernelHint, OpKind, Program, TensorKind};
 use crate::target::{Role, Target};
 use serde::Serialize;
@@ -49,6 +50,8 @@ pub struct Plan {
     /// Length of the packed file.
     pub file_bytes: u64,
     pub arena_bytes: u64,
+    /// Kernels of the C runtime, see [`kernels::used`].
+    pub kernels: Vec<Use>,
     /// Whether the arena and the stack share the fast memory.
     pub arena_in_fast_ram: bool,
     pub usage: Vec<Usage>,
@@ -208,6 +211,7 @@ pub fn plan(p: &Program, extras: &Extras, target: &Target, heading: &Heading) ->
         activation_rule: heading.activation_rule.to_string(),
         file_bytes,
         arena_bytes,
+        kernels: kernels::used(p),
         arena_in_fast_ram: fast,
         usage,
     }

@@ -1,6 +1,7 @@
 //! Results as text for people. Every function takes a writer, so a snapshot needs no process.
 
 use crate::plan::{group, Plan};
+use crate::program::kernels;
 use std::io::{self, Write};
 
 /// The plan, one line a part, one total a memory.
@@ -11,6 +12,7 @@ pub fn plan(out: &mut dyn Write, p: &Plan) -> io::Result<()> {
         "plan   {}  {millions:.2} M low-bit weights ({}), {} activations  ->  {}",
         p.model, p.weight_rule, p.activation_rule, p.target
     )?;
+    writeln!(out, "kernels  {}", kernels::summary(&p.kernels))?;
     let parts = p.usage.iter().flat_map(|u| &u.parts);
     let width = parts.clone().map(|p| p.name.len()).max().unwrap_or(0);
     let details = parts.map(|p| p.detail.chars().count()).max().unwrap_or(0);

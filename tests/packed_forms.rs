@@ -66,8 +66,9 @@ fn stored(parts: &mut Parts, form: &dyn Fn(usize) -> (Encoding, Order, KernelHin
         for id in 0..p.tensors.len() {
             let t = &mut p.tensors[id];
             // Groups of columns have no place in the new encodings.
-            let TensorKind::Matrix { enc: Encoding::Ternary2, scales: scales @ (ScaleMode::One | ScaleMode::Row), .. } =
-                t.kind
+            let TensorKind::Matrix {
+                enc: Encoding::Ternary2, scales: scales @ (ScaleMode::One | ScaleMode::Row), ..
+            } = t.kind
             else {
                 continue;
             };

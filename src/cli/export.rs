@@ -1,21 +1,21 @@
 use super::Printer;
 use crate::error::{Error, Result};
-use crate::export::{c, packed};
+use crate::export::rules::Rules;
+use crate::export::{c, packed, rust};
 use crate::fsio::read_capped;
 use crate::import;
-use crate::lower::Options;
-use crate::lower::WeightChoice;
+use crate::lower::{Head, Kernels, Options, WeightChoice};
 use crate::model::{ActivationRule, Model, WeightRule};
 use crate::plan::{self, Plan};
 use crate::program::ScaleMode;
 use crate::report;
-use crate::target::{self, Target};
+use crate::target::{self, Kernel, Target};
 use crate::tokenizer::{self, DeviceTokenizer};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// Convert a checkpoint: a packed file for hosts, or a folder with C sources for a microcontroller
+/// Convert a checkpoint: a packed file for hosts, or a folder with C sources or a Rust crate for a microcontroller
 ///
 /// A checkpoint that was trained for low bits is carried over with its own codes and scales.
 #[derive(Args)]
@@ -23,6 +23,8 @@ use std::path::PathBuf;
   bitnet-convert export --model DIR --format packed -o model.bitnet
   bitnet-convert export --model DIR --target cortex-m7 -o build/m7
   bitnet-convert export --model DIR --target cortex-m7 --dry-run
+  bitnet-convert export --model DIR --target cortex-m7 --rules answers.rules -o build/m7
+  bitnet-convert export --model DIR --target cortex-m7 --format rust -o build/m7-rust
   bitnet-convert export --model DIR --quantize-weight 1.58 --quantize-activation 8 -o model.bitnet")]
 pub struct Export {
     /// Folder of a Hugging Face checkpoint, a .safetensors file with config.json beside it, or the name of a model on the hub: org/name[@revision][:file]
@@ -34,7 +36,7 @@ pub struct Export {
     /// Default: c for microcontrollers, packed for the host
     #[arg(long, value_enum)]
     format: Option<Format>,
-    /// Output file (packed) or folder (c)
+    /// Output file (packed) or folder (c, rust)
     #[arg(long, short, value_name = "OUT", required_unless_present = "dry_run")]
     output: Option<PathBuf>,
     /// Print the plan and write nothing
@@ -49,9 +51,15 @@ pub struct Export {
     /// One scale for each: tensor, row, or this many columns of a row (a multiple of 32)
     #[arg(long, default_value = "tensor", value_name = "tensor|row|N", value_parser = scale_mode)]
     weight_scales: ScaleMode,
-    /// Bits of the rows of embedding and head: 8 or 16; default: 8 if trained so and on microcontrollers, else 16
-    #[arg(long, value_name = "BITS", value_parser = ["8", "16"])]
+    /// Bits of the rows of embedding and head: 16, 8 or 4; default: 8 if trained so and on microcontrollers, else 16
+    #[arg(long, value_name = "BITS", value_parser = ["16", "8", "4"])]
     embedding_bits: Option<String>,
+    /// Rows of the head, where they are to differ from the embedding's; planes4 is int4 as bit planes, for tables, with 8-bit activations
+    #[arg(long, value_enum, value_name = "ROWS")]
+    head: Option<HeadRows>,
+    /// How a device computes binary and ternary matrices; auto takes for each the cheapest that the target allows. Never changes a result
+    #[arg(long, value_enum, default_value = "auto")]
+    kernel: KernelChoice,
     /// Slots of the key/value window; default: 32 on a microcontroller, the model's context on the host
     #[arg(long, value_name = "N")]
     kv_window: Option<usize>,
@@ -73,6 +81,9 @@ pub struct Export {
     /// A prompt that the example firmware answers after its self-test; may be repeated
     #[arg(long, value_name = "TEXT")]
     prompt: Vec<String>,
+    /// Rules that the firmware answers with when the model cannot (docs/fallback.md): one a line, `turn on [the] (light|lamp) * -> light on`
+    #[arg(long, value_name = "FILE")]
+    rules: Option<PathBuf>,
     /// How the C folder holds the model: as an included binary or as a C array
     #[arg(long, value_enum, default_value = "incbin")]
     embed: c::Embed,
@@ -82,6 +93,24 @@ pub struct Export {
 enum Format {
     Packed,
     C,
+    /// A no_std crate without unsafe code, for microcontrollers and hosts
+    Rust,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum HeadRows {
+    Int16,
+    Int8,
+    Int4,
+    Planes4,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum KernelChoice {
+    Auto,
+    Tables,
+    Planes,
+    Select,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -149,9 +178,10 @@ impl Export {
         self.refuse_what_has_no_effect(format)?;
         let calibration = self.calibrate.as_ref().map(|f| read_capped(f, 64 << 20)).transpose()?;
         let calibration = calibration.map(|t| String::from_utf8_lossy(&t).into_owned());
+        let rules = self.rules.as_deref().map(Rules::open).transpose()?;
         let model = import::open(&self.model, &printer.progress())?;
         self.refuse_to_replace_the_source(&model)?;
-        let device = target.takes_c() && !self.no_tokenizer;
+        let device = (target.takes_c() || format == Format::Rust) && !self.no_tokenizer;
         let tokenizer = if device { device_tokenizer(&model)? } else { None };
         let request = packed::Request {
             model: &model,
@@ -189,7 +219,8 @@ impl Export {
         let bar = printer.progress();
         let written = match format {
             Format::Packed => prepared.write(out, &bar)?,
-            Format::C => c::write(&mut prepared, &target, self.embed, &self.prompt, out, &bar)?,
+            Format::C => c::write(&mut prepared, &target, self.embed, &self.prompt, rules.as_ref(), out, &bar)?,
+            Format::Rust => rust::write(&mut prepared, &target, &self.prompt, out, &bar)?,
         };
         if written.saturated > 0 {
             let what = format!(
@@ -209,7 +240,7 @@ impl Export {
         };
         let line = match format {
             Format::Packed => format!("wrote {} ({} bytes)", done.path, plan::group(done.bytes)),
-            Format::C => format!(
+            Format::C | Format::Rust => format!(
                 "wrote {} (model.bin {} bytes); next: `bitnet-convert verify {}`",
                 done.path,
                 plan::group(done.bytes),
@@ -226,9 +257,15 @@ impl Export {
 
     /// A flag that would do nothing is a mistake that its user should hear of.
     fn refuse_what_has_no_effect(&self, format: Format) -> Result<()> {
-        if format == Format::Packed && (!self.prompt.is_empty() || self.embed == c::Embed::Array || self.adapters) {
-            return Err(Error::usage("`--prompt`, `--embed` and `--adapters` belong to the C folder, this is a packed file")
+        let c_only = !self.prompt.is_empty() || self.rules.is_some() || self.embed == c::Embed::Array || self.adapters;
+        if format == Format::Packed && c_only {
+            let what = "`--prompt`, `--rules`, `--embed` and `--adapters` belong to the C folder, this is a packed file";
+            return Err(Error::usage(what)
                 .hint("leave them out, or add `--format c --target cortex-m7`"));
+        }
+        if format == Format::Rust && self.embed == c::Embed::Array {
+            return Err(Error::usage("`--embed` belongs to the C folder; a Rust crate always includes the file")
+                .hint("leave it out"));
         }
         match self.prompt.iter().find(|p| p.len() > c::MAX_PROMPT) {
             Some(p) => Err(Error::usage(format!(
@@ -277,7 +314,23 @@ impl Export {
             window,
             sinks,
             kv_bits: self.kv_bits.as_deref().map_or(d.kv_bits, bits),
-            lut_limit: d.table_bytes,
+            head: self.head.map(|h| match h {
+                HeadRows::Int16 => Head::Int16,
+                HeadRows::Int8 => Head::Int8,
+                HeadRows::Int4 => Head::Int4,
+                HeadRows::Planes4 => Head::Planes4,
+            }),
+            kernels: Kernels {
+                allowed: target.kernels.allowed.clone(),
+                costs: target::costs(&target.kernels.cost),
+                table_bytes: d.table_bytes,
+                forced: match self.kernel {
+                    KernelChoice::Auto => None,
+                    KernelChoice::Tables => Some(Kernel::Tables),
+                    KernelChoice::Planes => Some(Kernel::Planes),
+                    KernelChoice::Select => Some(Kernel::Select),
+                },
+            },
         }
     }
 }

@@ -1,11 +1,12 @@
-use super::Printer;
+use super::{kept, Printer};
 use crate::digest::hex;
 use crate::error::Result;
 use crate::format::packed::{Kind, MAGIC};
-use crate::format::{gguf, File};
+use crate::format::{gguf, record, session, File};
 use crate::import;
 use crate::model::{Form, Matrix, Model, Unit};
 use crate::plan::group;
+use crate::program::kernels::Use;
 use crate::program::{self, TensorKind};
 use crate::runtime::Artifact;
 use clap::Args;
@@ -14,7 +15,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-/// Show what is in a file: packed model, exported folder, checkpoint folder or safetensors file
+/// Show what is in a file: packed model, exported folder, checkpoint folder, safetensors file, session, or report of a device
 ///
 /// Everything in it is checked on the way: digests, structure, codes.
 #[derive(Args)]
@@ -22,7 +23,7 @@ use std::path::PathBuf;
     after_help = "Examples:\n  bitnet-convert inspect model.bitnet\n  bitnet-convert inspect model.bitnet --program\n  bitnet-convert inspect DIR --json"
 )]
 pub struct Inspect {
-    /// Packed file, exported folder, checkpoint folder, .safetensors file, or the name of a model on the hub
+    /// Packed file, exported folder, checkpoint folder, .safetensors file, session, report of a device, or the name of a model on the hub
     path: PathBuf,
     /// Also print every operation of the program
     #[arg(long)]
@@ -68,6 +69,10 @@ struct PackedInfo {
     kv_bits: u32,
     residual_frac_bits: u32,
     low_bit_weights: u64,
+    /// Which kernels the C runtime takes.
+    kernels: Vec<Use>,
+    /// Digest of the low-bit weights; the same for every export of a checkpoint.
+    model_id: String,
     /// Bits per low-bit weight with its scales, and of the whole file per parameter.
     bits_per_low_bit_weight: f64,
     bits_per_parameter: f64,
@@ -188,7 +193,11 @@ impl Inspect {
         if self.path.is_file() {
             let start = crate::fsio::map(&self.path)?;
             let (is_packed, is_gguf) = (start.starts_with(&MAGIC), start.starts_with(gguf::MAGIC));
+            let (is_session, is_record) = (start.starts_with(&session::MAGIC), start.starts_with(&record::MAGIC[..]));
             drop(start);
+            if is_session || is_record {
+                return kept::show(&self.path, is_session, printer);
+            }
             if is_gguf {
                 return self.checkpoint(printer);
             }
@@ -317,6 +326,8 @@ fn packed(a: &Artifact, with_program: bool) -> PackedInfo {
         kv_bits: p.attention.k_bits,
         residual_frac_bits: p.residual_frac,
         low_bit_weights: low,
+        kernels: program::kernels::used(p),
+        model_id: format!("{:016x}", p.model_id),
         bits_per_low_bit_weight: 8.0 * low_bytes as f64 / low.max(1) as f64,
         bits_per_parameter: 8.0 * bytes as f64 / parameters.max(1) as f64,
         golden_prompts: a.golden.prompts.len(),
@@ -338,13 +349,7 @@ fn packed(a: &Artifact, with_program: bool) -> PackedInfo {
             .iter()
             .map(|t| TensorInfo {
                 name: t.name.clone(),
-                kind: match t.kind {
-                    TensorKind::Matrix { enc, .. } => enc.name(),
-                    TensorKind::Vector => "vector i32",
-                    TensorKind::Frequencies => "frequencies",
-                    TensorKind::StaticKeys => "key constants",
-                }
-                .to_string(),
+                kind: t.kind.to_string(),
                 rows: t.rows,
                 cols: t.cols,
                 bytes: t.bytes(),
@@ -383,6 +388,7 @@ fn print_packed(out: &mut dyn Write, i: &PackedInfo) -> io::Result<()> {
         i.golden_prompts,
         i.golden_tokens
     )?;
+    writeln!(out, "  kernels {}; model id {}", program::kernels::summary(&i.kernels), i.model_id)?;
     writeln!(out, "sections")?;
     for s in &i.sections {
         writeln!(
@@ -395,10 +401,10 @@ fn print_packed(out: &mut dyn Write, i: &PackedInfo) -> io::Result<()> {
         )?;
     }
     writeln!(out, "not low-bit")?;
-    for t in i.tensors.iter().filter(|t| t.kind.starts_with("int")) {
+    for t in i.tensors.iter().filter(|t| t.kind.starts_with("int") || t.kind.starts_with("planes")) {
         writeln!(out, "  {:16} {} {} x {}, {} bytes", t.name, t.kind, t.rows, t.cols, group(t.bytes))?;
     }
-    let gammas: Vec<_> = i.tensors.iter().filter(|t| t.kind == "gamma i32").collect();
+    let gammas: Vec<_> = i.tensors.iter().filter(|t| t.kind == "vector i32").collect();
     writeln!(out, "  {} norms         {} bytes", gammas.len(), group(gammas.iter().map(|t| t.bytes).sum()))?;
     if let Some(p) = &i.program {
         writeln!(out, "program\n{p}")?;

@@ -10,6 +10,7 @@ mod export;
 #[cfg_attr(not(feature = "reference"), path = "no_float.rs")]
 mod float;
 mod inspect;
+mod kept;
 mod logits;
 mod prune;
 mod run;

@@ -2,3 +2,5 @@
 
 pub mod c;
 pub mod packed;
+pub mod rules;
+pub mod rust;

@@ -12,6 +12,7 @@ use crate::lower::{self, Lowered, Options};
 use crate::model::Model;
 use crate::plan::{self, Extras, Heading, Plan};
 use crate::program::golden::Golden;
+use crate::program::identity::{self, Identity};
 use crate::program::{codec, OpKind, Program, ScaleMode, TensorKind};
 use crate::progress::Progress;
 use crate::runtime::{record, Session};
@@ -147,7 +148,8 @@ impl Prepared<'_> {
         progress.stage("converting weights", self.lowered.program.weights_len());
         let mut at = 0;
         let started = Instant::now();
-        for i in 0..self.lowered.program.tensors.len() {
+        let (mut identity, covered) = (Identity::default(), identity::covered(&self.lowered.program));
+        for (i, covered) in covered.into_iter().enumerate() {
             if calibrated(self.lowered.program.tensors[i].kind) {
                 continue;
             }
@@ -157,7 +159,7 @@ impl Prepared<'_> {
                 progress.advance(b.len() as u64);
                 w.write(b)
             };
-            let made = lower::produce(model, &self.lowered, i, &mut sink)?;
+            let made = lower::produce(model, &self.lowered, i, &mut sink, covered.then_some(&mut identity))?;
             at = t.data.end;
             if !made.scales.is_empty() {
                 pad(&mut w, &mut at, t.scales.start)?;
@@ -166,6 +168,7 @@ impl Prepared<'_> {
             }
             self.lowered.program.tensors[i].scale = made.scale;
         }
+        self.lowered.program.model_id = identity.finish();
         progress.done();
         let weights_seconds = started.elapsed().as_secs_f64();
         // Digests of the source are computed beside the stages that need one core only.

@@ -5,7 +5,9 @@ pub mod file;
 pub mod gguf;
 pub mod manifest;
 pub mod packed;
+pub mod record;
 pub mod safetensors;
+pub mod session;
 pub mod torch_bin;
 
 pub use file::File;

@@ -1,9 +1,10 @@
 //! The operations of a model: embedding, blocks, head. Registers are made when they are first used and grow to what they must hold.
 
 use super::settings::{quant_rule, Settings, Stored};
-use super::{Constants, Options, Origin};
+use super::{kernel, Constants, Head, Options, Origin};
 use crate::encoding::fixed::{Scale, LOG2E};
 use crate::encoding::lowbit::Encoding;
+use crate::encoding::order::Order;
 use crate::error::{Error, Result};
 use crate::kernels::attention::AttentionShape;
 use crate::kernels::scalar::QuantRule;
@@ -61,7 +62,6 @@ struct Builder<'a> {
     layer: Option<usize>,
     tensors: Vec<Tensor>,
     origins: Vec<Origin>,
-    at: u64,
     /// Frequencies of each rope, made when first used, with the factor its scores need.
     ropes: Vec<Option<(TensorId, f64)>>,
     slopes: Option<TensorId>,
@@ -88,7 +88,6 @@ pub(super) fn build(
         layer: None,
         tensors: Vec::new(),
         origins: Vec::new(),
-        at: 0,
         ropes: vec![None; m.ropes.len()],
         slopes: None,
         quantized: None,
@@ -108,8 +107,9 @@ pub(super) fn build(
     if static_keys {
         b.static_keys();
     }
-    let lut_bytes = b.lut_bytes();
-    let Builder { registers, ops, tensors, origins, warnings, .. } = b;
+    let Builder { registers, mut ops, mut tensors, origins, warnings, .. } = b;
+    let lut_bytes = kernel::choose(&mut ops, &mut tensors, &o.kernels)?;
+    place(&mut tensors);
     Ok(Built { registers, ops, head_op, tensors, origins, lut_bytes, warnings })
 }
 
@@ -137,7 +137,37 @@ fn act(a: Activation) -> Act {
 }
 
 fn row_kind(bits: u32) -> TensorKind {
-    TensorKind::rows(if bits == 16 { Encoding::Int16 } else { Encoding::Int8 }, ScaleMode::Row)
+    let enc = match bits {
+        16 => Encoding::Int16,
+        4 => Encoding::Int4,
+        _ => Encoding::Int8,
+    };
+    TensorKind::rows(enc, ScaleMode::Row)
+}
+
+/// How the rows of a head are stored where the user says so.
+fn head_kind(head: Head) -> TensorKind {
+    match head {
+        Head::Int16 => row_kind(16),
+        Head::Int8 => row_kind(8),
+        Head::Int4 => row_kind(4),
+        Head::Planes4 => TensorKind::Matrix { enc: Encoding::Planes4, order: Order::Quads, scales: ScaleMode::Row },
+    }
+}
+
+/// Gives each tensor its place in the weights section, in order.
+fn place(tensors: &mut [Tensor]) {
+    let mut at = 0u64;
+    for t in tensors {
+        let start = at.next_multiple_of(16);
+        t.data = start..start + Tensor::data_bytes(t.kind, t.rows, t.cols);
+        let scales = Tensor::scale_bytes(t.kind, t.rows, t.cols);
+        if scales > 0 {
+            let start = t.data.end.next_multiple_of(16);
+            t.scales = start..start + scales;
+        }
+        at = t.data.end.max(t.scales.end);
+    }
 }
 
 impl Builder<'_> {
@@ -187,17 +217,8 @@ impl Builder<'_> {
     }
 
     fn tensor(&mut self, name: String, kind: TensorKind, rows: usize, cols: usize, origin: Origin) -> TensorId {
-        let start = self.at.next_multiple_of(16);
-        let data = start..start + Tensor::data_bytes(kind, rows, cols);
-        let scale_len = Tensor::scale_bytes(kind, rows, cols);
-        let scales = if scale_len == 0 {
-            0..0
-        } else {
-            let s = data.end.next_multiple_of(16);
-            s..s + scale_len
-        };
-        self.at = data.end.max(scales.end);
-        self.tensors.push(Tensor { name, kind, rows, cols, scale: Scale::ONE, data, scales });
+        // Their places follow when every form is chosen, see `place`.
+        self.tensors.push(Tensor { name, kind, rows, cols, scale: Scale::ONE, data: 0..0, scales: 0..0 });
         self.origins.push(origin);
         self.tensors.len() - 1
     }
@@ -260,14 +281,6 @@ impl Builder<'_> {
         }
     }
 
-    fn hint(&self, rule: &QuantRule, weight: TensorId) -> KernelHint {
-        let low = matches!(self.tensors[weight].kind, TensorKind::Matrix { enc, .. } if enc.is_low_bit());
-        match rule.qmax {
-            2 if low => KernelHint::Planes,
-            _ => KernelHint::Select,
-        }
-    }
-
     /// One linear layer with all that belongs to it. `weight`: the tensor, where it exists already.
     fn linear(&mut self, dst: Role, src: Reg, l: &Linear, rule: QuantRule, weight: Option<TensorId>) -> Result<Reg> {
         let (rows, cols) = (l.weight.rows, l.weight.cols);
@@ -286,8 +299,7 @@ impl Builder<'_> {
         let codes = self.quantize(from, cols, rule);
         let weight = weight.unwrap_or_else(|| self.matrix(l, self.layer.is_some()));
         let dst = self.reg(dst, rows);
-        let hint = self.hint(&rule, weight);
-        self.op(OpKind::Linear { dst, codes, weight, hint });
+        self.op(OpKind::Linear { dst, codes, weight, hint: KernelHint::Select });
         if let Some(eps) = l.output_norm {
             let eps = positive(f64::from(eps as f32), "the eps of a norm")?;
             self.op(OpKind::Norm { dst, src: dst, gamma: None, beta: None, eps, group: rows, centred: true });
@@ -309,6 +321,10 @@ impl Builder<'_> {
         let x = self.reg(Role::Residual, m.d_model);
         let (kind, origin) = match m.embedding.source.form() {
             Form::Codes { .. } => self.placed(&m.embedding, false),
+            // A tied head of four planes is the table of int4, stored otherwise.
+            Form::Float if m.tied() && self.o.head == Some(Head::Planes4) && self.row_bits() == 4 => {
+                (head_kind(Head::Planes4), Origin::Rows { weight: m.embedding.clone(), plus: None })
+            }
             Form::Float => (row_kind(self.row_bits()), Origin::Rows { weight: m.embedding.clone(), plus: None }),
         };
         let table = self.tensor("embedding".into(), kind, m.vocab, m.d_model, origin);
@@ -554,17 +570,27 @@ impl Builder<'_> {
             return Ok(());
         };
         let low = matches!(self.settings.stored(&head.weight, false), Stored::Carried { .. });
+        if low && self.o.head.is_some() {
+            return Err(Error::usage(
+                "the head of this checkpoint was trained for low bits, `--head` has no say in it",
+            )
+            .hint("leave `--head` out"));
+        }
         let rule = match (head.activation, low) {
             (Some(a), _) => quant_rule(self.settings.activation.filter(|_| low).unwrap_or(a)),
             (None, true) => quant_rule(ActivationRule::Absmax16),
+            // Tables have room for 8-bit codes only.
+            (None, false) if self.o.head == Some(Head::Planes4) => quant_rule(ActivationRule::Absmax8),
             (None, false) => self.head_rule(),
         };
+        let kind = self.o.head.map_or(row_kind(self.row_bits()), head_kind);
         let weight = match (m.tied(), low) {
-            (true, _) => table,
+            (true, true) => table,
+            (true, false) if self.o.head.is_none() || kind == self.tensors[table].kind => table,
             (false, true) => self.matrix(head, false),
-            (false, false) => {
+            (_, false) => {
                 let origin = Origin::Rows { weight: head.weight.clone(), plus: None };
-                self.tensor("head".into(), row_kind(self.row_bits()), m.vocab, m.d_model, origin)
+                self.tensor("head".into(), kind, m.vocab, m.d_model, origin)
             }
         };
         let src = self.linear(Role::Wide, from, head, rule, Some(weight))?;
@@ -592,16 +618,6 @@ impl Builder<'_> {
                 }
             }
         }
-    }
-
-    /// Scratch that the lookup kernels get: tables of the widest input that uses them, or what the target allows.
-    fn lut_bytes(&self) -> usize {
-        let widest = self.ops.iter().filter_map(|op| match op.kind {
-            OpKind::Linear { weight, hint: KernelHint::Tables, .. } => Some(self.tensors[weight].cols),
-            _ => None,
-        });
-        let all = widest.max().map_or(0, |cols| 512 * cols.div_ceil(8));
-        all.min(self.o.lut_limit / 512 * 512)
     }
 }
 

@@ -1,9 +1,11 @@
 //! Model to program, once. Below this point there are no floats.
 
 mod blocks;
+mod kernel;
 mod settings;
 mod weights;
 
+pub use kernel::Kernels;
 pub use weights::{produce, static_keys_bytes, Produced};
 
 use crate::encoding::fixed::Scale;
@@ -31,21 +33,33 @@ impl WeightChoice {
     }
 }
 
+/// How the rows of a head may be stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Head {
+    Int16,
+    Int8,
+    Int4,
+    /// int4 values as bit planes, for the table kernel; its input has 8 bits.
+    Planes4,
+}
+
 /// What the user may choose. None means: what the checkpoint was trained for, or the target's default.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Options {
     pub weight: Option<WeightChoice>,
     pub weight_scales: ScaleMode,
     pub activation: Option<ActivationRule>,
-    /// Bits of the embedding's and the head's rows: 8 or 16. None: 8 where the source was trained so, else [`Options::embedding_default`].
+    /// Bits of the embedding's and the head's rows: 4, 8 or 16. None: 8 where the source was trained so, else [`Options::embedding_default`].
     pub embedding_bits: Option<u32>,
     pub embedding_default: u32,
     /// Slots of the window; None: the context length of the source.
     pub window: Option<usize>,
     pub sinks: usize,
     pub kv_bits: u32,
-    /// Largest scratch for lookup tables on the device; 0: no lookup kernels.
-    pub lut_limit: usize,
+    /// How the head's rows are stored, where not like the embedding's.
+    pub head: Option<Head>,
+    /// What the device offers for low-bit matrices.
+    pub kernels: Kernels,
 }
 
 impl Default for Options {
@@ -59,7 +73,8 @@ impl Default for Options {
             window: None,
             sinks: 4,
             kv_bits: 16,
-            lut_limit: 0,
+            head: None,
+            kernels: Kernels::default(),
         }
     }
 }

@@ -4,13 +4,15 @@ use super::{Constants, Lowered, Origin};
 use crate::bytes::put_u32;
 use crate::encoding::fixed::Scale;
 use crate::encoding::lowbit::Encoding;
+use crate::encoding::order::{self, Order};
 use crate::encoding::planes::{planes, Width};
 use crate::error::{Error, Result};
 use crate::model::{Form, Matrix, Model, RowReader, Source, TensorRef, WeightRule};
 use crate::parallel;
+use crate::program::identity::Identity;
 use crate::program::{ScaleMode, Tensor, TensorKind};
 use crate::tensor::DType;
-use crate::transform::quantize::{absmax_row, power_row, Fit, MeanAbs};
+use crate::transform::quantize::{absmax_row, four_bit_row, power_row, Fit, MeanAbs};
 use std::ops::Range;
 
 /// Receives bytes in order.
@@ -23,11 +25,17 @@ pub struct Produced {
     pub scales: Vec<u8>,
 }
 
-/// Writes the data of tensor `index` to `sink` and returns its scales.
+/// Writes the data of tensor `index` to `sink` and returns its scales. A low-bit matrix adds its rows to `identity`.
 ///
 /// # Errors
 /// `Input` with file, tensor and offset (NaN, invalid codes, a scale that is no positive number), or what the sink says.
-pub fn produce(model: &Model, lowered: &Lowered, index: usize, sink: &mut Sink) -> Result<Produced> {
+pub fn produce(
+    model: &Model,
+    lowered: &Lowered,
+    index: usize,
+    sink: &mut Sink,
+    identity: Option<&mut Identity>,
+) -> Result<Produced> {
     let t = &lowered.program.tensors[index];
     let whole = |scale| Ok(Produced { scale, scales: Vec::new() });
     match &lowered.origins[index] {
@@ -52,7 +60,7 @@ pub fn produce(model: &Model, lowered: &Lowered, index: usize, sink: &mut Sink) 
             rows(model, weight, plus.as_ref(), t, sink).map_err(|e| e.at_file(model.file_of(&weight.tensor)))
         }
         Origin::LowBit { weight, rule } => {
-            low_bit(model, weight, *rule, t, sink).map_err(|e| e.at_file(model.file_of(&weight.tensor)))
+            low_bit(model, weight, *rule, t, sink, identity).map_err(|e| e.at_file(model.file_of(&weight.tensor)))
         }
         Origin::StaticKeys => Err(Error::usage("key constants are made by calibration")),
     }
@@ -92,8 +100,47 @@ fn encoding(t: &Tensor) -> (Encoding, ScaleMode) {
 /// Weights that are converted at once: enough to be worth a hand-over, little enough to stay in a cache.
 const PART: usize = 1 << 19;
 
-/// Packed rows with their scales.
+/// Rows with their scales.
 type Part = (Vec<u8>, Vec<f64>);
+
+/// The encoding in which rows are made. A low-bit row is made in the host's form, which is what a model's identity covers.
+fn made_in(enc: Encoding) -> Encoding {
+    if enc.is_low_bit() {
+        enc.on_host()
+    } else {
+        enc
+    }
+}
+
+/// Rows as they are stored in the tensor; None if that is how they were made.
+fn stored(t: &Tensor, made: &[u8]) -> Option<Vec<u8>> {
+    let TensorKind::Matrix { enc, order, .. } = t.kind else { return None };
+    let from = made_in(enc);
+    if (from, Order::Rows) == (enc, order) {
+        return None;
+    }
+    let (was, stride) = (from.stride(t.cols), enc.stride_in(order, t.cols));
+    let mut out = vec![0; order.stored_rows(made.len() / was) * stride];
+    let (mut flat, mut codes) = (vec![0; made.len() / was * stride], vec![0; t.cols]);
+    for (row, packed) in made.chunks_exact(was).zip(flat.chunks_exact_mut(stride)) {
+        match from == enc {
+            // Without the bytes that fill the last word.
+            true => packed.copy_from_slice(&row[..stride]),
+            false => {
+                codes.iter_mut().enumerate().for_each(|(i, c)| *c = from.get(row, t.cols, i));
+                enc.pack_row(&codes, packed);
+            }
+        }
+    }
+    match order {
+        Order::Rows => Some(flat),
+        Order::Quads => {
+            let quads = out.chunks_exact_mut(4 * stride).zip(flat.chunks(4 * stride));
+            quads.for_each(|(quad, rows)| order::join(rows, stride, quad));
+            Some(out)
+        }
+    }
+}
 
 /// Makes all rows of a tensor on all cores, in parts that do not depend on their number, and hands the bytes over in order. Returns all scales.
 fn by_parts(
@@ -101,19 +148,25 @@ fn by_parts(
     reader: &RowReader,
     make: impl Fn(Range<usize>, &mut Part) -> Result<()> + Sync,
     sink: &mut Sink,
+    mut identity: Option<&mut Identity>,
 ) -> Result<Vec<f64>> {
     let (enc, mode) = encoding(t);
-    let step = (PART / t.cols.max(1)).max(1);
+    // Whole quads, whatever the order.
+    let step = (PART / t.cols.max(1)).next_multiple_of(4).max(4);
     let mut scales = Vec::new();
     let part = |i: usize| {
         let rows = i * step..t.rows.min((i + 1) * step);
-        let mut part = (vec![0; rows.len() * enc.stride(t.cols)], Vec::new());
+        let mut part = (vec![0; rows.len() * made_in(enc).stride(t.cols)], Vec::new());
         make(rows.clone(), &mut part)?;
         reader.release(rows);
-        Ok(part)
+        let stored = stored(t, &part.0);
+        Ok((part, stored))
     };
-    parallel::in_order(t.rows.div_ceil(step), part, |(bytes, more): Part| {
-        sink(&bytes)?;
+    parallel::in_order(t.rows.div_ceil(step), part, |((made, more), stored): (Part, Option<Vec<u8>>)| {
+        if let Some(id) = identity.as_deref_mut() {
+            id.rows(&made);
+        }
+        sink(stored.as_deref().unwrap_or(&made))?;
         scales.extend(more);
         if mode == ScaleMode::One {
             scales.truncate(1);
@@ -155,13 +208,14 @@ fn rows(model: &Model, m: &Matrix, plus: Option<&Matrix>, t: &Tensor, sink: &mut
                 // f32 has more bits than 16 in any case; there the absolute maximum uses them best.
                 Encoding::Int16 if dtype == DType::F32 => absmax_row(&row, 32_767.0, &mut codes),
                 Encoding::Int16 => power_row(&row, &mut codes),
+                Encoding::Int4 | Encoding::Planes4 => four_bit_row(&row, &mut codes),
                 _ => absmax_row(&row, 127.0, &mut codes),
             });
             enc.pack_row(&codes, packed);
         }
         Ok(())
     };
-    let scales = by_parts(t, &reader, make, sink)?;
+    let scales = by_parts(t, &reader, make, sink, None)?;
     produced(t, &scales, &m.tensor)
 }
 
@@ -175,8 +229,19 @@ fn positive(v: f64, r: &TensorRef) -> Result<Scale> {
     s.ok_or_else(|| Error::input(format!("its scale is {v}, a positive number is needed")).at_tensor(&r.name))
 }
 
-fn low_bit(model: &Model, weight: &Matrix, rule: Option<WeightRule>, t: &Tensor, sink: &mut Sink) -> Result<Produced> {
+fn low_bit(
+    model: &Model,
+    weight: &Matrix,
+    rule: Option<WeightRule>,
+    t: &Tensor,
+    sink: &mut Sink,
+    mut identity: Option<&mut Identity>,
+) -> Result<Produced> {
     let (enc, mode) = encoding(t);
+    let enc = made_in(enc);
+    if let Some(id) = identity.as_deref_mut() {
+        id.matrix(t.rows, t.cols);
+    }
     let reader = model.rows(weight)?;
     let fit = match rule {
         None if weight.source.form() == Form::Float => {
@@ -194,7 +259,8 @@ fn low_bit(model: &Model, weight: &Matrix, rule: Option<WeightRule>, t: &Tensor,
         raw && known && fit.is_binary() == (enc == Encoding::Binary1)
     };
     if let Some(fit) = fit.filter(by_bits) {
-        let scales = by_parts(t, &reader, |rows, part| by_threshold(&reader, &fit, enc, t.cols, rows, part), sink)?;
+        let make = |rows, part: &mut Part| by_threshold(&reader, &fit, enc, t.cols, rows, part);
+        let scales = by_parts(t, &reader, make, sink, identity)?;
         return produced(t, &scales, &weight.tensor);
     }
     let make = |rows: Range<usize>, (bytes, scales): &mut Part| {
@@ -214,7 +280,7 @@ fn low_bit(model: &Model, weight: &Matrix, rule: Option<WeightRule>, t: &Tensor,
         }
         Ok(())
     };
-    let scales = by_parts(t, &reader, make, sink)?;
+    let scales = by_parts(t, &reader, make, sink, identity)?;
     produced(t, &scales, &weight.tensor)
 }
 

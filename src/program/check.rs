@@ -231,7 +231,9 @@ impl Walk<'_> {
                     return Err(format!("register {codes} holds no codes"));
                 };
                 let t = self.tensor(weight);
-                let TensorKind::Matrix { enc, order, .. } = t.kind else { return Err("its weight is no matrix".into()) };
+                let TensorKind::Matrix { enc, order, .. } = t.kind else {
+                    return Err("its weight is no matrix".into());
+                };
                 if t.cols != n {
                     return Err(format!("its weight has {} columns for {n} codes", t.cols));
                 }

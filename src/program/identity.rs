@@ -50,8 +50,7 @@ pub fn covered(p: &Program) -> Vec<bool> {
     let mut covered = vec![false; p.tensors.len()];
     for op in &p.ops {
         if let OpKind::Linear { weight, .. } = op.kind {
-            covered[weight] =
-                matches!(p.tensors[weight].kind, TensorKind::Matrix { enc, .. } if enc.is_low_bit());
+            covered[weight] = matches!(p.tensors[weight].kind, TensorKind::Matrix { enc, .. } if enc.is_low_bit());
         }
     }
     covered

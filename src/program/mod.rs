@@ -5,6 +5,7 @@ pub mod check;
 pub mod codec;
 pub mod golden;
 pub mod identity;
+pub mod kernels;
 pub mod parts;
 mod print;
 
@@ -247,6 +248,18 @@ impl TensorKind {
     /// A matrix whose rows lie one after the other.
     pub fn rows(enc: Encoding, scales: ScaleMode) -> TensorKind {
         TensorKind::Matrix { enc, order: Order::Rows, scales }
+    }
+}
+
+impl std::fmt::Display for TensorKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        match self {
+            TensorKind::Matrix { enc, order: Order::Rows, .. } => f.write_str(enc.name()),
+            TensorKind::Matrix { enc, order: Order::Quads, .. } => write!(f, "{} quads", enc.name()),
+            TensorKind::Vector => f.write_str("vector i32"),
+            TensorKind::Frequencies => f.write_str("frequencies"),
+            TensorKind::StaticKeys => f.write_str("key constants"),
+        }
     }
 }
 

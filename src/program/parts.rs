@@ -1,12 +1,12 @@
 //! Which parts of a runtime a program needs. The C folder compiles only these, and the plan takes the larger budget of code where
 //! a program needs more than the operations that every runtime had from the start.
 
-use super::{OpKind, Program, ScaleMode, TensorId, TensorKind};
+use super::{KernelHint, OpKind, Program, ScaleMode, TensorId, TensorKind};
 use crate::encoding::fixed::{bitlen, Scale};
 use crate::encoding::lowbit::Encoding;
 
 /// The parts, named as in `bitnet_features.h` of the C runtime and in its order; the kinds of ACT and GATE are a mask beside them.
-pub const PARTS: [&str; 21] = [
+pub const PARTS: [&str; 26] = [
     "OP_RMSNORM",
     "OP_RELU2MUL",
     "OP_SILUMUL",
@@ -20,6 +20,11 @@ pub const PARTS: [&str; 21] = [
     "OP_POSITION",
     "OP_ROPE",
     "OP_EMBEDDING",
+    "KERNEL_LOOKUP",
+    "KERNEL_PLANES",
+    "KIND_TERNARY5",
+    "KIND_INT4",
+    "KIND_PLANES4",
     "WITH_ENCODER",
     "WITH_TABLES",
     "WITH_WIDE",
@@ -30,8 +35,18 @@ pub const PARTS: [&str; 21] = [
     "WITH_PARTIAL",
 ];
 
-/// Parts of the first version of the semantics.
-const FIRST: [&str; 5] = ["OP_RMSNORM", "OP_RELU2MUL", "OP_SILUMUL", "OP_LOGITS", "WITH_WIDE"];
+/// Parts of the first version of the semantics, with the kernels that its programs get.
+const FIRST: [&str; 9] = [
+    "OP_RMSNORM",
+    "OP_RELU2MUL",
+    "OP_SILUMUL",
+    "OP_LOGITS",
+    "WITH_WIDE",
+    "KERNEL_LOOKUP",
+    "KERNEL_PLANES",
+    "KIND_TERNARY5",
+    "KIND_INT4",
+];
 
 /// What a program needs of a runtime.
 #[derive(Debug, Default)]
@@ -63,12 +78,20 @@ impl Needs {
 pub fn needs(p: &Program) -> Needs {
     let mut n = Needs::default();
     n.when(p.encoder, "WITH_ENCODER");
+    for t in &p.tensors {
+        let TensorKind::Matrix { enc, .. } = t.kind else { continue };
+        n.when(enc == Encoding::Ternary5, "KIND_TERNARY5");
+        n.when(enc == Encoding::Int4, "KIND_INT4");
+        n.when(enc == Encoding::Planes4, "KIND_PLANES4");
+    }
     // Qmax of the codes in each register, as the operations come.
     let mut qmax = vec![0; p.registers.len()];
     for op in &p.ops {
         match &op.kind {
             OpKind::Quantize { dst, rule, .. } => qmax[*dst] = rule.qmax,
-            OpKind::Linear { codes, weight, .. } => {
+            OpKind::Linear { codes, weight, hint, .. } => {
+                n.when(*hint == KernelHint::Tables, "KERNEL_LOOKUP");
+                n.when(*hint == KernelHint::Planes, "KERNEL_PLANES");
                 n.when(!sums_fit(p, *weight, qmax[*codes]), "WITH_WIDE");
             }
             OpKind::Embed { table, factor, .. } => {

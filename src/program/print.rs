@@ -1,6 +1,6 @@
 //! The program as text, for `inspect --program` and for people.
 
-use super::{OpKind, Program, RegKind};
+use super::{KernelHint, OpKind, Program, RegKind};
 use std::fmt::Write;
 
 /// One line an operation, in the notation of docs/semantics.md.
@@ -21,7 +21,14 @@ pub fn print(p: &Program) -> String {
             OpKind::Quantize { dst, src, rule } => {
                 format!("r{dst} = QUANTIZE(r{src}, Qmax {}, {} ..= {})", rule.qmax, rule.lo, rule.hi)
             }
-            OpKind::Linear { dst, codes, weight, .. } => format!("r{dst} = LINEAR(r{codes}, {})", t(*weight)),
+            OpKind::Linear { dst, codes, weight, hint } => {
+                let by = match hint {
+                    KernelHint::Select => "",
+                    KernelHint::Planes => ", planes",
+                    KernelHint::Tables => ", tables",
+                };
+                format!("r{dst} = LINEAR(r{codes}, {}: {}{by})", t(*weight), p.tensors[*weight].kind)
+            }
             OpKind::Add { dst, src, .. } => format!("r{dst} += r{src}"),
             OpKind::KvWrite { k, v, .. } => format!("KVWRITE(r{k}, r{v})"),
             OpKind::Attend { dst, q, .. } => format!("r{dst} = ATTEND(r{q})"),

@@ -5,6 +5,7 @@ pub mod adapter;
 pub mod artifact;
 mod moments;
 pub mod sample;
+pub mod state;
 
 pub use adapter::Bound;
 pub use artifact::Artifact;
@@ -171,6 +172,11 @@ impl<'a> Session<'a> {
     /// Elements of the residual that reached the limit of an i32 so far.
     pub fn saturated(&self) -> u64 {
         self.saturated
+    }
+
+    /// Tokens of the conversation so far.
+    pub fn position(&self) -> u32 {
+        self.position
     }
 
     /// Forgets the context.

@@ -4,10 +4,6 @@
 use super::{Arguments, Emulator, Kind, Region, Role, Target};
 use crate::error::{Error, Result};
 
-/// Rows of the cost table.
-const COSTS: [&str; 10] =
-    ["armv6-m", "armv7-m", "armv7e-m", "armv8-m", "rv32imc", "xtensa", "aarch64", "x86-64", "wasm32", "powerpc"];
-
 const MOST_MEMORIES: usize = 16;
 const MOST_EMULATORS: usize = 8;
 const MOST_WORDS: usize = 64;
@@ -79,8 +75,9 @@ fn kernels(t: &Target) -> Result<()> {
     if k.allowed.is_empty() {
         return Err(refuse("kernels.allowed", "no kernel is left to choose; `select` computes everything"));
     }
-    if !COSTS.contains(&k.cost.as_str()) {
-        return Err(refuse("kernels.cost", format!("no cost row `{}`, there are {}", k.cost, COSTS.join(", "))));
+    let rows = super::costs::names();
+    if !rows.contains(&k.cost) {
+        return Err(refuse("kernels.cost", format!("no cost row `{}`, there are {}", k.cost, rows.join(", "))));
     }
     Ok(())
 }

@@ -2,12 +2,14 @@
 //! compares that list with the folder.
 
 mod check;
+mod costs;
 mod install;
 mod layout;
 mod nearest;
 mod read;
 
 pub use check::check;
+pub use costs::{costs, Cost, Costs};
 pub use install::install;
 pub use layout::Layout;
 pub use read::{from_file, of_export};

@@ -3,6 +3,7 @@
  * protection where the chip has it.  The floating-point unit stays off, so a
  * floating-point instruction ends in fault_handler like every other fault.
  */
+#include "bitnet.h"
 #include "port.h"
 
 int bitnet_main(void);
@@ -36,20 +37,33 @@ static uint32_t region(uint32_t n, uint32_t base, uint32_t bytes, uint32_t acces
 #define READ_ONLY (6u << 24 | 2u << 16)             /* normal memory, write-through */
 #define READ_WRITE (1u << 28 | 3u << 24 | 2u << 16) /* not executable */
 
-/* powers of two at multiples of themselves, as many as it takes */
+static uint32_t set(uint32_t n, uint32_t base, uint32_t log2, uint32_t access)
+{
+    MPU[2] = n;
+    MPU[3] = base;
+    MPU[4] = access | (log2 - 1u) << 1 | 1u;
+    return n + 1u;
+}
+
+/* Sizes are powers of two at multiples of themselves: the flash, where nothing can be written, gets one that holds it;
+ * data memories get as many as it takes, to the byte. */
 static uint32_t region(uint32_t n, uint32_t base, uint32_t bytes, uint32_t access)
 {
+    uint32_t log2 = 5u;
+    if (access == READ_ONLY) {
+        while ((base >> log2 << log2) + (1u << log2) < base + bytes) {
+            log2 += 1u;
+        }
+        return set(n, base >> log2 << log2, log2, access);
+    }
     while (bytes >= 32u && n < MPU[0] >> 8) {
-        uint32_t log2 = 31u;
+        log2 = 31u;
         while (1u << log2 > bytes || (base & ((1u << log2) - 1u)) != 0u) {
             log2 -= 1u;
         }
-        MPU[2] = n;
-        MPU[3] = base;
-        MPU[4] = access | (log2 - 1u) << 1 | 1u;
+        n = set(n, base, log2, access);
         base += 1u << log2;
         bytes -= 1u << log2;
-        n += 1u;
     }
     if (bytes >= 32u) {
         port_exit(98); /* too few regions for this board */
@@ -100,5 +114,6 @@ void port_begin(void)
         *p = 0u;
     }
     protect();
+    bitnet_guard_place(port_stack_low());
     port_exit(bitnet_main());
 }

@@ -49,6 +49,15 @@ void *port_arena(uint32_t *bytes)
 
 int32_t *port_results(uint32_t elements) { return elements <= BITNET_RESULTS ? results : (int32_t *)0; }
 
+uint32_t port_simd(void) { return 0u; }
+
+#if defined(__linux__)
+uint32_t *port_stack_low(void) { return (uint32_t *)0; } /* the system guards it */
+#else
+extern uint32_t port_stack_end[];
+uint32_t *port_stack_low(void) { return port_stack_end; }
+#endif
+
 uint32_t *port_ids(uint32_t *elements)
 {
     *elements = BITNET_PROMPT_IDS;

@@ -94,11 +94,13 @@ static uint32_t logistic(const bitnet_ctx *c, int32_t z, int32_t x)
 /* the argument of the logistic function for x with 24 fraction bits */
 static int32_t gelu_tanh(int32_t a)
 {
-    int64_t w;
+    uint64_t square;
+    uint64_t w;
     a = a > 0x10000000 ? 0x10000000 : (a < -0x10000000 ? -0x10000000 : a);
     /* a * a / 2^24 is at most 2^32 and w below 2^29 */
-    w = 38624644 + bn_rsr64(1727101 * bn_rsr64(bn_mul(a, a), 24u), 24u);
-    return (int32_t)bn_rsr64(bn_mul(a, (int32_t)w), 28u);
+    square = (uint64_t)bn_rsr64(bn_mul(a, a), 24u);
+    w = bn_mulu(bn_lo(square), 1727101u) + ((uint64_t)(bn_hi(square) * 1727101u) << 32);
+    return (int32_t)bn_rsr64(bn_mul(a, 38624644 + (int32_t)bn_rsr64((int64_t)w, 24u)), 28u);
 }
 
 #endif

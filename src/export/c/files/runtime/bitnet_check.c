@@ -95,7 +95,10 @@ bitnet_status bn_read_head(bitnet_ctx *c, const uint32_t *w, uint32_t n_words)
         (c->encoder != 0u && (w[13] != 0u || c->static_keys != 0u || (w[26] != 0u && w[26] < w[12])))) {
         return BITNET_E_FORMAT;
     }
-    for (i = 27u; i < 32u; i++) {
+    if (w[29] > (c->encoder != 0u ? 0u : 1u)) { /* room for paired tokens */
+        return BITNET_E_FORMAT;
+    }
+    for (i = 30u; i < 32u; i++) {
         if (w[i] != 0u) {
             return BITNET_E_FORMAT;
         }

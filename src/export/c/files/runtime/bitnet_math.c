@@ -2,6 +2,35 @@
 #include "bitnet_math.h"
 #include "bitnet_poison.h"
 
+#if BITNET_MUL_HALVES
+
+/* a * b - (over << 32) */
+BN_INLINE uint64_t product(uint32_t a, uint32_t b, uint32_t over)
+{
+    uint32_t a0 = a & 0xFFFFu;
+    uint32_t a1 = a >> 16;
+    uint32_t b0 = b & 0xFFFFu;
+    uint32_t b1 = b >> 16;
+    uint32_t low = a0 * b0;
+    uint32_t mid = a1 * b0 + (low >> 16); /* below 2^32 */
+    uint32_t next = a0 * b1 + (mid & 0xFFFFu);
+    uint32_t high = a1 * b1 + (mid >> 16) + (next >> 16);
+    return (uint64_t)(high - over) << 32 | (next << 16 | (low & 0xFFFFu));
+}
+
+uint64_t bn_mulu(uint32_t a, uint32_t b) { return product(a, b, 0u); }
+
+/* a negative factor is 2^32 too large without its sign */
+int64_t bn_mul(int32_t a, int32_t b)
+{
+    uint32_t over = (a < 0 ? (uint32_t)b : 0u) + (b < 0 ? (uint32_t)a : 0u);
+    return (int64_t)product((uint32_t)a, (uint32_t)b, over);
+}
+
+int64_t bn_mulsu(int32_t a, uint32_t b) { return (int64_t)product((uint32_t)a, b, a < 0 ? b : 0u); }
+
+#endif
+
 int32_t bn_shift(int64_t v, int32_t s)
 {
     if (s >= 0) {

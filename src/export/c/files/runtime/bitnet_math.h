@@ -42,6 +42,23 @@ typedef uint16_t bn_u16;
 
 /* ---- 64-bit helpers ---------------------------------------------------- */
 
+/* 1: no instruction gives 64 bits of a product, and the compiler would call its library */
+#ifndef BITNET_MUL_HALVES
+#if (defined(__thumb__) && !defined(__thumb2__)) || defined(__XTENSA__)
+#define BITNET_MUL_HALVES 1
+#else
+#define BITNET_MUL_HALVES 0
+#endif
+#endif
+
+#if BITNET_MUL_HALVES
+
+uint64_t bn_mulu(uint32_t a, uint32_t b); /* out of line: four products of halves */
+int64_t bn_mul(int32_t a, int32_t b);
+int64_t bn_mulsu(int32_t a, uint32_t b);
+
+#else
+
 BN_INLINE int64_t bn_mul(int32_t a, int32_t b) { return (int64_t)a * b; }
 BN_INLINE uint64_t bn_mulu(uint32_t a, uint32_t b) { return (uint64_t)a * b; }
 
@@ -50,6 +67,8 @@ BN_INLINE int64_t bn_mulsu(int32_t a, uint32_t b)
 {
     return (int64_t)a * (int64_t)(uint64_t)b;
 }
+
+#endif
 
 BN_INLINE uint32_t bn_lo(uint64_t v) { return (uint32_t)v; }
 BN_INLINE uint32_t bn_hi(uint64_t v) { return (uint32_t)(v >> 32); }

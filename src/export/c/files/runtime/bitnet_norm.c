@@ -40,44 +40,42 @@ typedef struct {
 BN_INLINE int32_t centred(int32_t x, int32_t mu) { return bn_sat((int64_t)x - mu); }
 
 /* x, gamma: the first of the g elements of the group; gamma NULL: none */
-static group group_of(const bn_i32 *x, const bn_i32 *gamma, uint32_t g, const uint32_t *op, bitnet_scale s,
-                      bitnet_scale gamma_scale)
+static void group_of(const bn_i32 *x, const bn_i32 *gamma, uint32_t g, const uint32_t *op, bitnet_scale s,
+                     bitnet_scale gamma_scale, group *r)
 {
-    group r;
     bitnet_scale den = bn_scale_at(op + OP_P0);
     uint64_t q = 0u;
     uint64_t top = 0u;
     uint32_t any = 0u;
     uint32_t down;
     uint32_t i;
-    r.mu = 0;
+    r->mu = 0;
     if (op[OP_P0 + 3] != 0u) {
         int64_t sum = 0;
         for (i = 0u; i < g; i++) {
             sum += x[i];
         }
-        r.mu = mean(sum, g);
+        r->mu = mean(sum, g);
     }
     for (i = 0u; i < g; i++) {
-        int32_t d = centred(x[i], r.mu);
+        int32_t d = centred(x[i], r->mu);
         any |= bn_abs(d);
         top |= gamma != (const bn_i32 *)0 ? bn_abs64(bn_mul(d, gamma[i])) : bn_abs(d);
     }
     down = bn_bitlen(any) > 24u ? bn_bitlen(any) - 24u : 0u;
     for (i = 0u; i < g; i++) {
-        int32_t d = bn_rsr(centred(x[i], r.mu), down);
+        int32_t d = bn_rsr(centred(x[i], r->mu), down);
         q += (uint64_t)bn_mul(d, d);
     }
     if (q != 0u) {
         bitnet_scale ms = bn_mul_scale(bn_norm(q, 2 * (int32_t)down), bn_inv(bn_norm(g, 0)));
         den = bn_add_scale(bn_mul_scale(ms, bn_mul_scale(s, s)), den);
     }
-    r.bits = bn_bitlen64(top);
-    r.t = bn_mul_scale(s, bn_inv(bn_sqrt(den)));
+    r->bits = bn_bitlen64(top);
+    r->t = bn_mul_scale(s, bn_inv(bn_sqrt(den)));
     if (gamma != (const bn_i32 *)0) {
-        r.t = bn_mul_scale(r.t, gamma_scale);
+        r->t = bn_mul_scale(r->t, gamma_scale);
     }
-    return r;
 }
 
 void bn_norm_groups(bitnet_ctx *c, const uint32_t *op)
@@ -101,7 +99,8 @@ void bn_norm_groups(bitnet_ctx *c, const uint32_t *op)
     bn_tensor tb;
     bn_factor kb;
     group r;
-    tg.scale = s;
+    tg.scale.m = s.m; /* not the structure: on a Cortex-M0 that is a call of memcpy */
+    tg.scale.e = s.e;
     if (op[OP_T0] != BN_NONE) {
         bn_tensor_get(c, op[OP_T0], &tg);
         gamma = (const bn_i32 *)(const void *)tg.data;
@@ -114,10 +113,10 @@ void bn_norm_groups(bitnet_ctx *c, const uint32_t *op)
         top = tb.scale.e + 60;
         found = 1u;
     }
-    r = group_of(x, gamma, g, op, s, tg.scale);
+    group_of(x, gamma, g, op, s, tg.scale, &r);
     for (at = 0u; at < n; at += g) {
         if (at != 0u) {
-            r = group_of(x + at, gamma != (const bn_i32 *)0 ? gamma + (gamma_step != 0u ? at : 0u) : gamma, g, op, s, tg.scale);
+            group_of(x + at, gamma != (const bn_i32 *)0 ? gamma + (gamma_step != 0u ? at : 0u) : gamma, g, op, s, tg.scale, &r);
         }
         if (r.bits > 0u) {
             int32_t e = (int32_t)r.bits + r.t.e + 31;
@@ -134,7 +133,7 @@ void bn_norm_groups(bitnet_ctx *c, const uint32_t *op)
         uint32_t down;
         bn_factor k;
         if (g != n) { /* what was found of the last group stays good if it is the only one */
-            r = group_of(x + at, gamma, g, op, s, tg.scale);
+            group_of(x + at, gamma, g, op, s, tg.scale, &r);
         }
         down = r.bits > 30u ? r.bits - 30u : 0u;
         k = bn_factor_of(bn_exp_add(r.t, (int32_t)down), 29 - top);
