@@ -14,7 +14,7 @@ use bitnet_convert::model::Lora;
 use bitnet_convert::progress::Silent;
 use bitnet_convert::runtime::Artifact;
 use bitnet_convert::verify::{forced, Extent};
-use common::{finish, fixture, not_run, Run};
+use common::{finish, fixture, not_run, root, Run};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -120,6 +120,29 @@ fn an_adapter_can_be_removed() {
     session.set_adapter(None);
     session.reset();
     assert_eq!(session.run(&[1, 2, 3]).unwrap(), base);
+}
+
+/// The functions of the C runtime with good and bad arguments; two contexts; loaded and removed between tokens.
+#[test]
+fn the_c_interface_of_adapters() {
+    if !tools_are_here("adapters in C") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    write_runtime(dir.path()).unwrap();
+    let program = dir.path().join("lora_test");
+    let sources = std::fs::read_dir(dir.path().join("runtime")).unwrap().map(|e| e.unwrap().path());
+    let mut cc = Command::new("cc");
+    cc.args(["-std=c11", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-Wall", "-Werror", "-I"]);
+    cc.arg(dir.path().join("runtime")).args(sources.filter(|p| p.extension().is_some_and(|e| e == "c")));
+    finish(cc.arg(root().join("tests/c/lora_test.c")).arg("-o").arg(&program)).ok();
+    let other = dir.path().join("other.bitnet");
+    python("random_model.py", &["7", text(&other)]).ok();
+    for seed in [1001, 1010, 1013] {
+        let (model, file) = random(seed, dir.path());
+        let run = finish(Command::new(&program).args([&model, &file, &other]));
+        assert_eq!(run.code, Some(0), "seed {seed}: {}{}", run.stdout, run.stderr);
+    }
 }
 
 /// A flipped bit anywhere and a cut at any place: refused by Rust and by C, never a fault. The sanitizers watch.

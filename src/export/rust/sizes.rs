@@ -38,7 +38,7 @@ impl Sizes {
                 OpKind::Linear { weight, hint: KernelHint::Planes, .. } => {
                     planes = planes.max(p.tensors[*weight].cols.div_ceil(32));
                 }
-                OpKind::Linear { codes, hint: KernelHint::Lookup, .. } => {
+                OpKind::Linear { codes, hint: KernelHint::Tables, .. } => {
                     let (lo, hi) = limits[*codes];
                     let tables = if narrow(lo, hi) { &mut tables8 } else { &mut tables16 };
                     *tables = p.lut_bytes;
