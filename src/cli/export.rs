@@ -259,9 +259,9 @@ impl Export {
     fn refuse_what_has_no_effect(&self, format: Format) -> Result<()> {
         let c_only = !self.prompt.is_empty() || self.rules.is_some() || self.embed == c::Embed::Array || self.adapters;
         if format == Format::Packed && c_only {
-            let what = "`--prompt`, `--rules`, `--embed` and `--adapters` belong to the C folder, this is a packed file";
-            return Err(Error::usage(what)
-                .hint("leave them out, or add `--format c --target cortex-m7`"));
+            let what =
+                "`--prompt`, `--rules`, `--embed` and `--adapters` belong to the C folder, this is a packed file";
+            return Err(Error::usage(what).hint("leave them out, or add `--format c --target cortex-m7`"));
         }
         if format == Format::Rust && self.embed == c::Embed::Array {
             return Err(Error::usage("`--embed` belongs to the C folder; a Rust crate always includes the file")

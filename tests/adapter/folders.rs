@@ -95,7 +95,13 @@ fn factors_that_are_missing_or_do_not_fit_are_refused() {
         (&[(&a, &[256]), (&b, &[128, 2])], "two dimensions"),
         (&[(&magnitude, &[128])], "DoRA"),
         (&[(&a, &[2, 128]), (&again, &[2, 128]), (&b, &[128, 2])], "same factor"),
-        (&[("base_model.model.lm_head.lora_A.weight", &[2, 128]), ("base_model.model.lm_head.lora_B.weight", &[9, 2])], "head"),
+        (
+            &[
+                ("base_model.model.lm_head.lora_A.weight", &[2, 128]),
+                ("base_model.model.lm_head.lora_B.weight", &[9, 2]),
+            ],
+            "head",
+        ),
         (&[("base_model.model.model.layers.99.self_attn.q_proj.lora_A.weight", &[2, 2])], "no module"),
     ];
     for (list, why) in cases {
@@ -145,16 +151,24 @@ fn folders_without_the_files_are_refused() {
 fn modules_of_other_architectures_are_found() {
     let cases: [(&str, &str, [usize; 2], &[&str]); 4] = [
         ("gpt2", "base_model.model.transformer.h.0.attn.c_attn", [0, 0], &["attn.q", "attn.k", "attn.v"]),
-        ("gpt_neox", "base_model.model.gpt_neox.layers.0.attention.query_key_value", [0, 0], &["attn.q", "attn.k", "attn.v"]),
+        (
+            "gpt_neox",
+            "base_model.model.gpt_neox.layers.0.attention.query_key_value",
+            [0, 0],
+            &["attn.q", "attn.k", "attn.v"],
+        ),
         ("phi", "base_model.model.model.layers.1.mlp.fc1", [0, 0], &["ffn.up"]),
         ("bert_mlm", "base_model.model.bert.encoder.layer.0.intermediate.dense", [0, 0], &["ffn.up"]),
     ];
     for (model, module, _, names) in cases {
         let base = import(&fixture("golden").join(model)).unwrap();
-        let found: Vec<_> = base.projections().filter(|l| {
-            let layer = if module.contains(".1.") { "layers.1." } else { "layers.0." };
-            l.name.strip_prefix(layer).is_some_and(|n| names.contains(&n))
-        }).collect();
+        let found: Vec<_> = base
+            .projections()
+            .filter(|l| {
+                let layer = if module.contains(".1.") { "layers.1." } else { "layers.0." };
+                l.name.strip_prefix(layer).is_some_and(|n| names.contains(&n))
+            })
+            .collect();
         assert_eq!(found.len(), names.len(), "{model}");
         let rows: usize = found.iter().map(|l| l.weight.rows).sum();
         let cols = found[0].weight.cols;
@@ -182,7 +196,8 @@ fn modules_of_other_architectures_are_found() {
 fn modules_with_norms_inside_are_refused() {
     for model in ["onebit_packed", "qwen3_bitlinear_rms_lm_head"] {
         let base = import(&fixture("golden").join(model)).unwrap();
-        let inner = base.projections().find(|l| l.input_norm.is_some() || l.input_factor.is_some() || l.output_norm.is_some());
+        let inner =
+            base.projections().find(|l| l.input_norm.is_some() || l.input_factor.is_some() || l.output_norm.is_some());
         let Some(l) = inner else { continue };
         let module = l.weight.tensor.name.rsplit_once('.').unwrap().0;
         let dir = tempfile::tempdir().unwrap();

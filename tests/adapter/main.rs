@@ -133,7 +133,16 @@ fn the_c_interface_of_adapters() {
     let program = dir.path().join("lora_test");
     let sources = std::fs::read_dir(dir.path().join("runtime")).unwrap().map(|e| e.unwrap().path());
     let mut cc = Command::new("cc");
-    cc.args(["-std=c11", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-Wall", "-Werror", "-I"]);
+    cc.args([
+        "-std=c11",
+        "-O1",
+        "-g",
+        "-fsanitize=address,undefined",
+        "-fno-sanitize-recover=all",
+        "-Wall",
+        "-Werror",
+        "-I",
+    ]);
     cc.arg(dir.path().join("runtime")).args(sources.filter(|p| p.extension().is_some_and(|e| e == "c")));
     finish(cc.arg(root().join("tests/c/lora_test.c")).arg("-o").arg(&program)).ok();
     let other = dir.path().join("other.bitnet");
@@ -297,27 +306,37 @@ fn an_adapter_from_end_to_end() {
     let bits = dir.path().join("lora-bits.bin");
     let model = fixture("models/intent-w1a2");
     let made = cli(&[
-        "adapter", "--base", text(&model), "--lora", text(&fixture(LORA)), "-o", text(&bits), "--sign", text(&private),
+        "adapter",
+        "--base",
+        text(&model),
+        "--lora",
+        text(&fixture(LORA)),
+        "-o",
+        text(&bits),
+        "--sign",
+        text(&private),
     ])
     .ok();
     assert!(made.stdout.contains("signed") && made.stdout.contains("layers.0.attn.q"), "{}", made.stdout);
     let prompt = "<|system|>You are a sensor assistant.<|user|>schedule irrigation for friday<|assistant|>";
-    let run = |more: &[&str]| {
-        cli(&[&["run", "--quiet", "--greedy", text(&b.path), "--prompt", prompt], more].concat())
-    };
+    let run = |more: &[&str]| cli(&[&["run", "--quiet", "--greedy", text(&b.path), "--prompt", prompt], more].concat());
     let with = ["--adapter", text(&bits)];
     assert_eq!(run(&with).ok().stdout, "irrigation_schedule\n");
     assert_ne!(run(&[]).ok().stdout, "irrigation_schedule\n");
     assert_eq!(run(&[&with[..], &["--verify-key", text(&known)]].concat()).ok().stdout, "irrigation_schedule\n");
     let refused = run(&[&with[..], &["--verify-key", text(&stranger)]].concat()).never_panicked();
     assert!(refused.code == Some(2) && refused.stderr.contains("not one of this key"), "{}", refused.stderr);
-    let checked = cli(&["verify", "--quick", "--target", "host-scalar,host-simd", text(&b.path), with[0], with[1]]).ok();
+    let checked =
+        cli(&["verify", "--quick", "--target", "host-scalar,host-simd", text(&b.path), with[0], with[1]]).ok();
     assert!(checked.stdout.contains("equal"), "{}", checked.stdout);
     // Another model with the same shapes.
     let other = dir.path().join("other.bitnet");
     cli(&["export", "--quiet", "--model", text(&fixture("models/intent-b158")), "-o", text(&other)]).ok();
     let refused = cli(&["run", "--quiet", text(&other), "--prompt", prompt, with[0], with[1]]).never_panicked();
-    assert!(refused.code == Some(2) && refused.stderr.contains("another model") || refused.stderr.contains("made for model"));
+    assert!(
+        refused.code == Some(2) && refused.stderr.contains("another model")
+            || refused.stderr.contains("made for model")
+    );
     // A signed file that was changed.
     let data = std::fs::read(&bits).unwrap();
     assert!(verify(&data, &verifying_key(public.as_bytes()).unwrap()).is_ok());
