@@ -5,7 +5,7 @@ use crate::format::File;
 use crate::fsio::read_capped;
 use crate::kernels::dot::DotKernel;
 use crate::progress::Progress;
-use crate::runtime::{sample::argmax, Artifact};
+use crate::runtime::{sample::argmax, Artifact, Bound, Session};
 use crate::tensor::DType;
 use crate::tokenizer::TextCodec;
 use serde::{Deserialize, Serialize};
@@ -13,14 +13,32 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Longest answer that is decoded.
-const MAX_ANSWER: usize = 32;
+pub const MAX_ANSWER: usize = 32;
 /// Tokens of one perplexity window.
 const WINDOW: usize = 256;
 
+/// What is measured: a model, with an adapter if there is one.
+#[derive(Clone, Copy)]
+pub struct Subject<'a> {
+    pub artifact: &'a Artifact,
+    pub adapter: Option<&'a Bound>,
+}
+
+impl<'a> Subject<'a> {
+    pub fn session(&self) -> Session<'a> {
+        let mut session = self.artifact.session(DotKernel::best());
+        session.set_adapter(self.adapter);
+        session
+    }
+}
+
+/// A prompt, and the answer that is wanted.
 #[derive(Debug, Deserialize)]
-struct Task {
-    prompt: String,
-    expected: String,
+pub struct Task {
+    pub prompt: String,
+    pub expected: String,
+    #[serde(skip)]
+    pub ids: Vec<u32>,
 }
 
 /// Exact matches of greedily decoded answers.
@@ -40,12 +58,11 @@ pub struct Miss {
     pub got: String,
 }
 
-/// Runs the items of a JSON-lines file with `prompt` and `expected`.
+/// The items of a JSON-lines file with `prompt` and `expected`.
 ///
 /// # Errors
 /// `Input` with the line that is not understood.
-pub fn tasks(artifact: &Artifact, codec: &TextCodec, file: &Path, progress: &dyn Progress) -> Result<Accuracy> {
-    artifact.need_logits()?;
+pub fn items(codec: &TextCodec, file: &Path) -> Result<Vec<Task>> {
     let data = read_capped(file, 256 << 20)?;
     let mut items = Vec::new();
     for (i, line) in data.split(|b| *b == b'\n').enumerate() {
@@ -57,28 +74,48 @@ pub fn tasks(artifact: &Artifact, codec: &TextCodec, file: &Path, progress: &dyn
                 .at_file(file)
                 .hint("each line is {\"prompt\": …, \"expected\": …}")
         };
-        let t: Task = serde_json::from_slice(line).map_err(bad)?;
-        items.push((codec.encode(&t.prompt)?, t));
+        let mut t: Task = serde_json::from_slice(line).map_err(bad)?;
+        t.ids = codec.encode(&t.prompt)?;
+        items.push(t);
     }
     if items.is_empty() {
         return Err(Error::input("the task file holds no items").at_file(file));
     }
+    Ok(items)
+}
+
+/// Runs the items of a JSON-lines file.
+///
+/// # Errors
+/// As [`items`].
+pub fn tasks(subject: Subject, codec: &TextCodec, file: &Path, progress: &dyn Progress) -> Result<Accuracy> {
+    subject.artifact.need_logits()?;
+    let items = items(codec, file)?;
+    let answers = answers(subject, codec, &items, progress)?;
+    Ok(judge(&items, answers))
+}
+
+/// The greedy answers to items.
+///
+/// # Errors
+/// Those of the runtime and the tokenizer.
+pub fn answers(subject: Subject, codec: &TextCodec, items: &[Task], progress: &dyn Progress) -> Result<Vec<String>> {
     progress.stage("answering", items.len() as u64);
     let next = AtomicUsize::new(0);
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get()).min(items.len());
     // Each answer depends on its item alone, so the number of threads changes nothing but the time.
     let answer = || -> Result<Vec<(usize, String)>> {
-        let mut session = artifact.session(DotKernel::best());
+        let mut session = subject.session();
         let mut out = Vec::new();
         loop {
             let i = next.fetch_add(1, Ordering::Relaxed);
-            let Some((ids, _)) = items.get(i) else { return Ok(out) };
+            let Some(task) = items.get(i) else { return Ok(out) };
             session.reset();
             let mut generated = Vec::new();
-            let mut logits = session.run(ids)?;
+            let mut logits = session.run(&task.ids)?;
             while let Some(l) = logits {
                 let id = argmax(&l);
-                if artifact.program.eos.contains(&id) || generated.len() == MAX_ANSWER {
+                if subject.artifact.program.eos.contains(&id) || generated.len() == MAX_ANSWER {
                     break;
                 }
                 generated.push(id);
@@ -96,17 +133,27 @@ pub fn tasks(artifact: &Artifact, codec: &TextCodec, file: &Path, progress: &dyn
     .concat();
     progress.done();
     answers.sort_unstable_by_key(|(i, _)| *i);
+    Ok(answers.into_iter().map(|(_, a)| a).collect())
+}
+
+/// How many answers are the expected ones.
+pub fn judge(items: &[Task], answers: Vec<String>) -> Accuracy {
     let mut misses = Vec::new();
     let mut correct = 0;
-    for (i, got) in answers {
-        let t = &items[i].1;
+    for (t, got) in items.iter().zip(answers) {
         if got.trim() == t.expected.trim() {
             correct += 1;
         } else if misses.len() < 10 {
             misses.push(Miss { prompt: t.prompt.clone(), expected: t.expected.clone(), got });
         }
     }
-    Ok(Accuracy { items: items.len(), correct, accuracy: correct as f64 / items.len() as f64, misses })
+    Accuracy { items: items.len(), correct, accuracy: correct as f64 / items.len().max(1) as f64, misses }
+}
+
+/// KL(want || got) of two sets of logits, in nats.
+pub fn divergence(want: &[f64], got: &[f64]) -> f64 {
+    let (zw, zg) = (log_sum_exp(want), log_sum_exp(got));
+    want.iter().zip(got).map(|(w, g)| (w - zw).exp() * ((w - zw) - (g - zg))).sum()
 }
 
 /// Perplexity per token over windows that do not overlap; the first token of a window is not scored.
@@ -117,7 +164,8 @@ pub struct Perplexity {
     pub perplexity: f64,
 }
 
-pub fn perplexity(artifact: &Artifact, codec: &TextCodec, file: &Path, progress: &dyn Progress) -> Result<Perplexity> {
+pub fn perplexity(subject: Subject, codec: &TextCodec, file: &Path, progress: &dyn Progress) -> Result<Perplexity> {
+    let artifact = subject.artifact;
     artifact.need_logits()?;
     let data = read_capped(file, 256 << 20)?;
     let text =
@@ -128,7 +176,7 @@ pub fn perplexity(artifact: &Artifact, codec: &TextCodec, file: &Path, progress:
         return Err(Error::input(what).at_file(file).hint("the tokenizer belongs to another model"));
     }
     let window = WINDOW.min(artifact.program.context.max(2));
-    let mut session = artifact.session(DotKernel::best());
+    let mut session = subject.session();
     progress.stage("scoring", ids.len() as u64);
     let (mut nll, mut scored) = (0.0, 0usize);
     for part in ids.chunks(window) {
@@ -161,11 +209,12 @@ pub struct Fidelity {
 }
 
 /// Compares with `input_ids*` and `logits*` of a safetensors file, position by position.
-pub fn fidelity(artifact: &Artifact, file: &Path) -> Result<Fidelity> {
+pub fn fidelity(subject: Subject, file: &Path) -> Result<Fidelity> {
+    let artifact = subject.artifact;
     artifact.need_logits()?;
     let golden = File::open(file)?;
     let vocab = artifact.program.vocab;
-    let mut session = artifact.session(DotKernel::best());
+    let mut session = subject.session();
     let mut f =
         Fidelity { positions: 0, mean_kl: 0.0, same_top1: 0, different_not_near_tie: 0, worst_logit_difference: 0.0 };
     let names: Vec<&str> = golden.names().filter(|n| n.starts_with("input_ids")).collect();
@@ -190,8 +239,7 @@ pub fn fidelity(artifact: &Artifact, file: &Path) -> Result<Fidelity> {
             }
             let got = real(&session.run(&[*id])?.unwrap_or_default());
             let want: Vec<f64> = want[t * vocab..(t + 1) * vocab].iter().map(|v| f64::from(*v)).collect();
-            let (zg, zw) = (log_sum_exp(&got), log_sum_exp(&want));
-            f.mean_kl += want.iter().zip(&got).map(|(w, g)| (w - zw).exp() * ((w - zw) - (g - zg))).sum::<f64>();
+            f.mean_kl += divergence(&want, &got);
             f.worst_logit_difference =
                 want.iter().zip(&got).fold(f.worst_logit_difference, |m, (w, g)| m.max((w - g).abs()));
             let (a, b) = (top(&want), top(&got));
@@ -219,7 +267,8 @@ pub struct Closeness {
 ///
 /// # Errors
 /// `Input` for a file that holds something else.
-pub fn closeness(artifact: &Artifact, file: &Path) -> Result<Closeness> {
+pub fn closeness(subject: Subject, file: &Path) -> Result<Closeness> {
+    let artifact = subject.artifact;
     let golden = File::open(file)?;
     let need =
         |name: &str| golden.get(name).ok_or_else(|| Error::input(format!("there is no tensor `{name}`")).at_file(file));
@@ -242,7 +291,7 @@ pub fn closeness(artifact: &Artifact, file: &Path) -> Result<Closeness> {
     };
     let want = want.to_f32().map_err(|e| e.at_file(file))?;
     let length = ids.len() / texts.max(1);
-    let mut session = artifact.session(DotKernel::best());
+    let mut session = subject.session();
     let mut worst = 1f64;
     for t in 0..texts {
         let of = t * length..(t + 1) * length;
@@ -267,7 +316,8 @@ fn integers(t: &crate::tensor::TensorView) -> Result<Vec<u32>> {
     Ok(t.data.as_chunks::<8>().0.iter().map(|b| u32::try_from(i64::from_le_bytes(*b)).unwrap_or(u32::MAX)).collect())
 }
 
-fn real(logits: &[i32]) -> Vec<f64> {
+/// Logits of a program as reals.
+pub fn real(logits: &[i32]) -> Vec<f64> {
     logits.iter().map(|l| f64::from(*l) / 65_536.0).collect()
 }
 

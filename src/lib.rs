@@ -4,7 +4,7 @@
 //!
 //! | floor | rooms | know |
 //! |---|---|---|
-//! | 0 | [`error`], [`limits`], [`bytes`], [`digest`], [`fsio`], [`parallel`], [`progress`], [`calibration`] | bytes and offsets |
+//! | 0 | [`error`], [`limits`], [`bytes`], [`digest`], [`fsio`], [`parallel`], [`process`], [`progress`], [`calibration`] | bytes and offsets |
 //! | 1 | [`tensor`], [`encoding`], [`kernels`] | arrays and integer arithmetic |
 //! | 2 | [`format`] | one wire format each |
 //! | 3 | [`model`], [`program`] | what a network is |
@@ -22,6 +22,7 @@ pub mod calibration;
 pub mod digest;
 pub mod fsio;
 pub mod parallel;
+pub mod process;
 
 pub mod encoding;
 pub mod kernels;
@@ -44,6 +45,7 @@ pub mod plan;
 pub mod reference;
 pub mod runtime;
 
+pub mod adapter;
 pub mod eval;
 pub mod prune;
 pub mod report;

@@ -1,6 +1,6 @@
-use super::Printer;
+use super::{adapter::With, float, Printer};
 use crate::error::{Error, Result};
-use crate::eval::{self, Accuracy, Closeness, Fidelity, Perplexity};
+use crate::eval::{self, Accuracy, Closeness, Fidelity, Perplexity, Subject};
 use crate::runtime::Artifact;
 use crate::tokenizer::TextCodec;
 use clap::Args;
@@ -12,7 +12,9 @@ use std::path::PathBuf;
 #[command(after_help = "Examples:
   bitnet-convert eval model.bitnet --tasks eval.jsonl        lines of {\"prompt\": …, \"expected\": …}
   bitnet-convert eval model.bitnet --text heldout.txt
-  bitnet-convert eval model.bitnet --golden golden.safetensors   `input_ids*` and `logits*` of the float model")]
+  bitnet-convert eval model.bitnet --golden golden.safetensors   `input_ids*` and `logits*` of the float model
+  bitnet-convert eval model.bitnet --adapter lora-bits.bin --tasks eval.jsonl
+  bitnet-convert eval model.bitnet --adapter lora-bits.bin --tasks eval.jsonl --base DIR --lora LORA")]
 pub struct Eval {
     /// A packed model, or an exported folder
     artifact: PathBuf,
@@ -25,6 +27,23 @@ pub struct Eval {
     /// Logits of the float model for KL divergence and top-1 agreement
     #[arg(long, value_name = "FILE")]
     golden: Option<PathBuf>,
+    #[command(flatten)]
+    with: With,
+    /// With `--base` and `--tasks`: compare with the adapter before it was made small, a folder of PEFT
+    #[arg(long, value_name = "DIR", requires = "base", requires = "tasks")]
+    lora: Option<PathBuf>,
+    /// Checkpoint that the adapter was trained for
+    #[arg(long, value_name = "DIR|NAME", requires = "lora")]
+    base: Option<PathBuf>,
+}
+
+/// One line of the comparison of an adapter.
+#[derive(Serialize)]
+pub(super) struct Compared {
+    pub what: &'static str,
+    pub accuracy: Accuracy,
+    /// Mean over the prompts of KL(float adapter || this) of the first token of the answer, in nats.
+    pub mean_kl: f64,
 }
 
 #[derive(Serialize)]
@@ -33,6 +52,8 @@ struct Output {
     text: Option<Perplexity>,
     golden: Option<Fidelity>,
     embedding: Option<Closeness>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    comparison: Option<Vec<Compared>>,
 }
 
 impl Eval {
@@ -41,24 +62,34 @@ impl Eval {
             return Err(Error::usage("nothing to measure").hint("give `--tasks`, `--text` or `--golden`"));
         }
         let artifact = Artifact::open(&self.artifact)?;
+        let adapter = self.with.load(&artifact)?;
+        let subject = Subject { artifact: &artifact, adapter: adapter.as_ref() };
         let gives_vectors = artifact.program.embedding().is_some();
         let bar = printer.progress();
         let codec = || TextCodec::of(&artifact.packed);
+        let comparison = match (&self.lora, &self.base, &self.tasks) {
+            (Some(lora), Some(base), Some(tasks)) => {
+                Some(float::compare_adapter(subject, &codec()?, (base, lora), tasks, printer)?)
+            }
+            _ => None,
+        };
         let output = Output {
-            tasks: self.tasks.as_ref().map(|f| eval::tasks(&artifact, &codec()?, f, &bar)).transpose()?,
-            text: self.text.as_ref().map(|f| eval::perplexity(&artifact, &codec()?, f, &bar)).transpose()?,
-            golden: self
-                .golden
+            // The comparison has this answer, too.
+            tasks: self
+                .tasks
                 .as_ref()
-                .filter(|_| !gives_vectors)
-                .map(|f| eval::fidelity(&artifact, f))
+                .filter(|_| comparison.is_none())
+                .map(|f| eval::tasks(subject, &codec()?, f, &bar))
                 .transpose()?,
+            text: self.text.as_ref().map(|f| eval::perplexity(subject, &codec()?, f, &bar)).transpose()?,
+            golden: self.golden.as_ref().filter(|_| !gives_vectors).map(|f| eval::fidelity(subject, f)).transpose()?,
             embedding: self
                 .golden
                 .as_ref()
                 .filter(|_| gives_vectors)
-                .map(|f| eval::closeness(&artifact, f))
+                .map(|f| eval::closeness(subject, f))
                 .transpose()?,
+            comparison,
         };
         printer.result(&output, |out| {
             if let Some(a) = &output.tasks {
@@ -87,6 +118,18 @@ impl Eval {
             }
             if let Some(c) = &output.embedding {
                 writeln!(out, "cosine       {:.9} at worst, of {} texts", c.worst_cosine, c.texts)?;
+            }
+            for c in output.comparison.iter().flatten() {
+                let a = &c.accuracy;
+                writeln!(
+                    out,
+                    "{:20} {:6.2} %  ({} of {} answers exact), KL {:.3e}",
+                    c.what,
+                    100.0 * a.accuracy,
+                    a.correct,
+                    a.items,
+                    c.mean_kl
+                )?;
             }
             Ok(())
         })?;

@@ -1,14 +1,17 @@
 //! `--float`: commands that compute a checkpoint by the float reference.
 
 use super::embed::Embed;
+use super::eval::Compared;
 use super::logits::Logits;
 use super::run::{self, Run};
 use super::vectors::{self, Embedding};
 use super::{parse_ids, Printer};
 use crate::error::{Error, Result};
+use crate::eval::{self, Subject};
 use crate::format::{safetensors, File};
 use crate::import;
 use crate::model::{Kind, Model, Pool, Pooling};
+use crate::progress::Progress;
 use crate::reference::{pool, unit, Array, Input, Output, Reference};
 use crate::tensor::{DType, TensorView};
 use crate::tokenizer::host::HostTokenizer;
@@ -207,7 +210,8 @@ pub fn run(r: &Run, printer: &Printer) -> Result<u8> {
     let mut session = reference.start()?;
     let mut logits = session.step(&prompt_ids)?;
     let mut stream = codec.stream();
-    let mut output = run::Output { prompt_ids, generated_ids: Vec::new(), text: String::new(), finished: false };
+    let mut output =
+        run::Output { prompt_ids, generated_ids: Vec::new(), text: String::new(), finished: false, session: None };
     while output.generated_ids.len() < r.max_new_tokens {
         let id = best(&logits);
         if model.eos.contains(&id) {
@@ -257,4 +261,60 @@ pub fn embed(e: &Embed, printer: &Printer) -> Result<u8> {
         out.push(Embedding { text: text.clone(), input_ids: ids, embedding });
     }
     vectors::print(out, printer)
+}
+
+/// The base, the adapter in floats and the adapter of `subject` on the same tasks.
+pub fn compare_adapter(
+    subject: Subject,
+    codec: &TextCodec,
+    (base, lora): (&Path, &Path),
+    tasks: &Path,
+    printer: &Printer,
+) -> Result<Vec<Compared>> {
+    subject.artifact.need_logits()?;
+    let bar = printer.progress();
+    let mut model = open(base, printer)?;
+    if model.vocab != subject.artifact.program.vocab {
+        return Err(Error::usage("the checkpoint is not the base of this artifact").at_file(base));
+    }
+    model.adapter = Some(crate::import::lora::open(lora, &model)?);
+    let reference = Reference::load(&model)?;
+    let items = eval::items(codec, tasks)?;
+    let mut want = Vec::with_capacity(items.len());
+    let mut answers = Vec::with_capacity(items.len());
+    bar.stage("answering in floats", items.len() as u64);
+    for item in &items {
+        let mut session = reference.start()?;
+        let mut logits = session.step(&item.ids)?;
+        want.push(logits.iter().map(|v| f64::from(*v)).collect::<Vec<f64>>());
+        let mut ids = Vec::new();
+        loop {
+            let id = best(&logits);
+            if model.eos.contains(&id) || ids.len() == eval::MAX_ANSWER {
+                break;
+            }
+            ids.push(id);
+            logits = session.step(&[id])?;
+        }
+        answers.push(codec.decode(&ids)?);
+        bar.advance(1);
+    }
+    bar.done();
+    let float = Compared { what: "float adapter", accuracy: eval::judge(&items, answers), mean_kl: 0.0 };
+    let compared = |what, subject: Subject| -> Result<Compared> {
+        let mut session = subject.session();
+        let mut sum = 0.0;
+        for (item, want) in items.iter().zip(&want) {
+            session.reset();
+            let got = session.run(&item.ids)?.unwrap_or_default();
+            sum += eval::divergence(want, &eval::real(&got));
+        }
+        let accuracy = eval::judge(&items, eval::answers(subject, codec, &items, &bar)?);
+        Ok(Compared { what, accuracy, mean_kl: sum / items.len().max(1) as f64 })
+    };
+    let mut out = vec![compared("without adapter", Subject { adapter: None, ..subject })?, float];
+    if subject.adapter.is_some() {
+        out.push(compared("low-bit adapter", subject)?);
+    }
+    Ok(out)
 }

@@ -1,6 +1,7 @@
 //! The command line: one file a command. stdout is data, stderr is talk.
 //! Exit codes: 0 yes, 1 the answer is no (differs, does not fit), 2 could not do it.
 
+mod adapter;
 mod bar;
 mod completions;
 mod embed;
@@ -9,6 +10,7 @@ mod export;
 #[cfg_attr(not(feature = "reference"), path = "no_float.rs")]
 mod float;
 mod inspect;
+mod kept;
 mod logits;
 mod prune;
 mod run;
@@ -55,6 +57,7 @@ enum Command {
     Verify(verify::Verify),
     Eval(eval::Eval),
     Prune(prune::Prune),
+    Adapter(adapter::Adapter),
     Targets(targets::Targets),
     Completions(completions::Completions),
 }
@@ -183,6 +186,7 @@ fn dispatch(command: &Command, printer: &Printer) -> Result<u8> {
         Command::Verify(c) => c.run(printer),
         Command::Eval(c) => c.run(printer),
         Command::Prune(c) => c.run(printer),
+        Command::Adapter(c) => c.run(printer),
         Command::Targets(c) => c.run(printer),
         Command::Completions(c) => c.run(),
     }

@@ -1,13 +1,14 @@
-use super::{float, Printer};
+use super::{adapter::With, float, Printer};
 use crate::error::{Error, Result};
+use crate::fsio::{read_capped, AtomicFile};
 use crate::kernels::dot::DotKernel;
 use crate::runtime::sample::{Choice, Sampler, MAX_TOP_K};
-use crate::runtime::Artifact;
+use crate::runtime::{state, Artifact, Session};
 use crate::tokenizer::TextCodec;
 use clap::Args;
 use serde::Serialize;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Continue a prompt with the host runtime
@@ -15,7 +16,7 @@ use std::time::Instant;
 /// Without `--greedy` or `--temperature` the model's own generation_config.json decides. The same seed gives the same text on every target.
 #[derive(Args)]
 #[command(
-    after_help = "Example:\n  bitnet-convert run model.bitnet --prompt \"Once upon a time\" --temperature 0.8 --seed 7"
+    after_help = "Examples:\n  bitnet-convert run model.bitnet --prompt \"Once upon a time\" --temperature 0.8 --seed 7\n  bitnet-convert run model.bitnet --prompt \" and then\" --session tale.session"
 )]
 pub struct Run {
     /// A packed model, or an exported folder; with `--float` a checkpoint
@@ -27,7 +28,7 @@ pub struct Run {
     #[arg(long, value_name = "N", default_value_t = 128)]
     pub(super) max_new_tokens: usize,
     /// Compute a checkpoint in float32 instead of running an artifact; always takes the most likely token
-    #[arg(long, conflicts_with_all = ["temperature", "top_k"])]
+    #[arg(long, conflicts_with_all = ["temperature", "top_k", "adapter"])]
     float: bool,
     /// Always take the most likely token
     #[arg(long, conflicts_with_all = ["temperature", "top_k"])]
@@ -41,6 +42,11 @@ pub struct Run {
     /// Start of the integer random generator
     #[arg(long, default_value_t = 1)]
     seed: u32,
+    /// Continue the conversation in this file if it exists, and keep it there; the sampling generator starts anew each time
+    #[arg(long, value_name = "FILE", conflicts_with = "float")]
+    session: Option<PathBuf>,
+    #[command(flatten)]
+    with: With,
 }
 
 #[derive(Serialize)]
@@ -50,6 +56,15 @@ pub(super) struct Output {
     pub text: String,
     /// Whether an end id stopped it.
     pub finished: bool,
+    /// Tokens that `--session` brought along, and that it holds now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<Kept>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Kept {
+    before: u32,
+    after: u32,
 }
 
 impl Run {
@@ -61,11 +76,17 @@ impl Run {
         artifact.need_logits()?;
         let codec = TextCodec::of(&artifact.packed)?;
         let mut sampler = Sampler::new(self.choice(&artifact)?, self.seed);
-        let prompt_ids = codec.encode(&self.prompt)?;
+        let adapter = self.with.load(&artifact)?;
+        let mut session = self.resume(&artifact)?;
+        let before = session.position();
+        let prompt_ids = match before {
+            0 => codec.encode(&self.prompt)?,
+            _ => codec.encode_more(&self.prompt)?,
+        };
         if prompt_ids.is_empty() {
             return Err(Error::usage("the prompt is empty").hint("give some text with `--prompt`"));
         }
-        let mut session = artifact.session(DotKernel::best());
+        session.set_adapter(adapter.as_ref());
         let start = Instant::now();
         let mut logits = session.run(&prompt_ids)?;
         let prefill = start.elapsed();
@@ -81,6 +102,9 @@ impl Run {
             let id = sampler.choose(&l);
             if artifact.program.eos.contains(&id) {
                 finished = true;
+                if self.session.is_some() {
+                    session.run(&[id])?; // what comes next time comes after this end
+                }
                 break;
             }
             generated_ids.push(id);
@@ -95,7 +119,9 @@ impl Run {
             logits = session.run(&[id])?;
         }
         let speed = generated_ids.len() as f64 / start.elapsed().as_secs_f64().max(1e-9);
-        let output = Output { prompt_ids, generated_ids, text, finished };
+        let kept = self.session.as_deref().map(|f| keep(&artifact, &session, f)).transpose()?;
+        let session = kept.map(|()| Kept { before, after: session.position() });
+        let output = Output { prompt_ids, generated_ids, text, finished, session };
         printer.result(&output, |out| writeln!(out))?;
         let n = output.prompt_ids.len();
         printer.note(&format!(
@@ -105,6 +131,17 @@ impl Run {
             DotKernel::best().name()
         ));
         Ok(0)
+    }
+
+    /// The conversation in the file of `--session`; a new one if there is no such file.
+    fn resume<'a>(&self, artifact: &'a Artifact) -> Result<Session<'a>> {
+        match self.session.as_deref().filter(|f| f.exists()) {
+            None => Ok(artifact.session(DotKernel::best())),
+            Some(file) => {
+                let data = read_capped(file, state::most_bytes(artifact))?;
+                state::restore(artifact, DotKernel::best(), &data).map_err(|e| e.at_file(file))
+            }
+        }
     }
 
     fn choice(&self, artifact: &Artifact) -> Result<Choice> {
@@ -123,4 +160,11 @@ impl Run {
         Choice::from_temperature(temperature, top_k(self.top_k))
             .ok_or_else(|| Error::usage(format!("temperature {temperature} is no number from 0 on")))
     }
+}
+
+fn keep(artifact: &Artifact, session: &Session, file: &Path) -> Result<()> {
+    let data = state::save(artifact, session)?;
+    let mut out = AtomicFile::create(file)?;
+    out.write(&data)?;
+    out.commit()
 }

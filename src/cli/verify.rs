@@ -1,6 +1,6 @@
-use super::Printer;
+use super::{adapter::With, Printer};
 use crate::error::{Kind, Result};
-use crate::verify::{runners, table, verify};
+use crate::verify::{runners, table, verify_with};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -15,8 +15,11 @@ use std::path::PathBuf;
   bitnet-convert verify build/m7 --target all --require
   bitnet-convert verify build/m7 --target cortex-m0,esp32-c3 --quick
   bitnet-convert verify model.bitnet --target ./my-board.toml
+  bitnet-convert verify model.bitnet --target rust-host,rust-thumbv7em
+  bitnet-convert verify model.bitnet --adapter lora-bits.bin --target all
 
-Runners: host-scalar, host-NAME for each SIMD kernel, c-host (sanitizers), and every target that has an emulator (`targets list`).
+Runners: host-scalar, host-NAME for each SIMD kernel, c-host (sanitizers), every target that has an emulator (`targets list`),
+and the Rust crate: rust-host, rust-thumbv7em, rust-thumbv6m, rust-riscv32imc, or `rust` for all four.
 `host` means those of this machine, `all` means all. insn/token: instructions of one more token of a prompt, without logits.
 Exit codes: 0 all that ran are equal; 1 one differs; 2 it could not be done, or with --require one did not run.")]
 pub struct Verify {
@@ -31,12 +34,14 @@ pub struct Verify {
     /// The first golden prompt only, and no counting of instructions
     #[arg(long)]
     quick: bool,
+    #[command(flatten)]
+    with: With,
 }
 
 impl Verify {
     pub fn run(&self, printer: &Printer) -> Result<u8> {
         let selection = runners(&self.target, &self.artifact)?;
-        let report = verify(&self.artifact, &selection, self.quick, &printer.progress())?;
+        let report = verify_with(&self.artifact, &selection, self.quick, self.with.checked()?, &printer.progress())?;
         printer.result(&report, |out| table(out, &report))?;
         if report.differing() > 0 {
             return Ok(Kind::Differs.exit_code());

@@ -42,6 +42,8 @@ pub struct Request<'a> {
     pub calibration: Option<&'a str>,
     /// The device form of the tokenizer, if there is to be one.
     pub tokenizer: Option<Vec<u8>>,
+    /// Whether a C folder can load adapters.
+    pub adapters: bool,
 }
 
 /// A planned export: all sizes are known, nothing is written.
@@ -123,6 +125,11 @@ pub fn prepare(request: Request<'_>) -> Result<Prepared<'_>> {
 impl Prepared<'_> {
     pub fn program(&self) -> &Program {
         &self.lowered.program
+    }
+
+    /// Whether a C folder can load adapters.
+    pub fn adapters(&self) -> bool {
+        self.request.adapters
     }
 
     pub fn warnings(&self) -> &[String] {

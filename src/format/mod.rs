@@ -1,10 +1,13 @@
 //! One wire format each; [`File`] holds the tensors of any of them. None knows what a network is.
 
+pub mod adapter;
 pub mod file;
 pub mod gguf;
 pub mod manifest;
 pub mod packed;
+pub mod record;
 pub mod safetensors;
+pub mod session;
 pub mod torch_bin;
 
 pub use file::File;

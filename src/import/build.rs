@@ -320,6 +320,7 @@ impl Builder {
             pooler: draft.pooler,
             pooling,
             audio: draft.audio,
+            adapter: None,
             bos: tokens.bos,
             eos: tokens.eos,
             generation: tokens.generation,

@@ -9,6 +9,7 @@ pub mod gguf;
 mod head;
 #[cfg(feature = "hub")]
 pub mod hub;
+pub mod lora;
 mod lowbit;
 mod pooling;
 mod tokens;

@@ -52,6 +52,18 @@ impl LayerCache {
     pub fn new() -> Self {
         LayerCache { k: Vec::new(), v: Vec::new(), ks: Vec::new(), vs: Vec::new() }
     }
+
+    /// What was saved with [`LayerCache::stored`]; with static keys `ks` is empty.
+    pub fn of(k: Vec<i16>, v: Vec<i16>, mut ks: Vec<Scale>, vs: Vec<Scale>) -> Self {
+        ks.resize(vs.len(), EMPTY);
+        LayerCache { k, v, ks, vs }
+    }
+
+    /// The first `codes` codes of each side with their `heads` scales, which must have been written.
+    pub fn stored(&self, codes: usize, heads: usize, static_keys: bool) -> Written<'_> {
+        let ks = if static_keys { &[] } else { &self.ks[..heads] };
+        Written { k: &self.k[..codes], v: &self.v[..codes], ks, vs: &self.vs[..heads] }
+    }
 }
 
 impl Default for LayerCache {

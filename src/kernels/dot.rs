@@ -3,6 +3,7 @@
 //! The naive loops here are the definition. A new kernel is added to [`DotKernel::available`] and gets the whole test-suite by that.
 
 use crate::encoding::lowbit::Encoding;
+use std::sync::OnceLock;
 
 /// Codes of one token, in the forms that kernels want. Both are zero-padded to a multiple of 64 elements.
 #[derive(Debug, Clone, Default)]
@@ -31,6 +32,10 @@ pub enum DotKernel {
     Scalar,
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
 }
 
 impl DotKernel {
@@ -40,12 +45,18 @@ impl DotKernel {
             DotKernel::Scalar,
             #[cfg(target_arch = "x86_64")]
             DotKernel::Avx2,
+            #[cfg(target_arch = "x86_64")]
+            DotKernel::Avx512,
+            #[cfg(target_arch = "aarch64")]
+            DotKernel::Neon,
         ]
     }
 
-    /// The kernels that this machine can run, the definition first.
+    /// The kernels that this machine can run, the definition first. One that does not agree with the definition on a trial is not among them.
     pub fn available() -> Vec<DotKernel> {
-        DotKernel::all().into_iter().filter(|k| k.runs_here()).collect()
+        static AVAILABLE: OnceLock<Vec<DotKernel>> = OnceLock::new();
+        let find = || DotKernel::all().into_iter().filter(|k| k.runs_here() && k.agrees()).collect();
+        AVAILABLE.get_or_init(find).clone()
     }
 
     fn runs_here(self) -> bool {
@@ -53,7 +64,38 @@ impl DotKernel {
             DotKernel::Scalar => true,
             #[cfg(target_arch = "x86_64")]
             DotKernel::Avx2 => std::arch::is_x86_feature_detected!("avx2"),
+            #[cfg(target_arch = "x86_64")]
+            DotKernel::Avx512 => {
+                std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("avx512bw")
+            }
+            #[cfg(target_arch = "aarch64")]
+            DotKernel::Neon => true,
         }
+    }
+
+    /// Whether it gives the sums of the definition on scattered rows of every encoding.
+    fn agrees(self) -> bool {
+        let mut state = 1u32;
+        let mut next = |n: u32| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            ((u64::from(state) * u64::from(n)) >> 32) as i32
+        };
+        [(127, 203), (i32::from(i16::MAX), 75)].into_iter().all(|(qmax, cols)| {
+            let codes: Vec<i32> = (0..cols).map(|_| next(2 * qmax as u32 + 1) - qmax).collect();
+            let x = Codes::new(&codes, qmax as u32);
+            [Encoding::Binary1, Encoding::Ternary2, Encoding::Int8, Encoding::Int16].into_iter().all(|enc| {
+                let weights: Vec<i32> = (0..cols)
+                    .map(|_| match enc {
+                        Encoding::Binary1 => 2 * next(2) - 1,
+                        Encoding::Ternary2 => next(3) - 1,
+                        _ => next(2 * enc.wmax() as u32) - enc.wmax() as i32,
+                    })
+                    .collect();
+                let mut row = vec![0; enc.stride(cols)];
+                enc.pack_row(&weights, &mut row);
+                self.dot(enc, &row, cols, 0, cols, &x) == naive(enc, &row, cols, 0, cols, &x)
+            })
+        })
     }
 
     /// The fastest available one, unless `BITNET_KERNEL` names another.
@@ -69,6 +111,10 @@ impl DotKernel {
             DotKernel::Scalar => "scalar",
             #[cfg(target_arch = "x86_64")]
             DotKernel::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            DotKernel::Avx512 => "avx512",
+            #[cfg(target_arch = "aarch64")]
+            DotKernel::Neon => "neon",
         }
     }
 
@@ -79,6 +125,10 @@ impl DotKernel {
             DotKernel::Scalar => naive(enc, row, total, first, cols, x),
             #[cfg(target_arch = "x86_64")]
             DotKernel::Avx2 => super::x86_64::dot(enc, row, total, first, cols, x),
+            #[cfg(target_arch = "x86_64")]
+            DotKernel::Avx512 => super::avx512::dot(enc, row, total, first, cols, x),
+            #[cfg(target_arch = "aarch64")]
+            DotKernel::Neon => super::aarch64::dot(enc, row, total, first, cols, x),
         }
     }
 }

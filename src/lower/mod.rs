@@ -203,6 +203,10 @@ fn refuse(m: &Model) -> Result<()> {
         ));
         return Err(e.hint("its float reference runs: `bitnet-convert logits DIR --float`"));
     }
+    if m.adapter.is_some() {
+        // Added to low-bit weights and rounded again it would be gone.
+        return Err(Error::unsupported("an adapter is not lowered with its model, it has a file of its own"));
+    }
     if m.layers.is_empty() {
         return Err(Error::input("the model has no layers"));
     }

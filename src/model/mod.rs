@@ -3,11 +3,13 @@
 //! One description serves every architecture: what a block has is there, what it has not is None. The float reference and the lowering both
 //! read it, so they cannot disagree about what a network is.
 
+mod lora;
 mod matrix;
 mod rope;
 mod rule;
 mod weights;
 
+pub use lora::{Lora, SideBranch};
 pub use matrix::{Form, Matrix, RowOrder, Source, Unit};
 pub use rope::{frequencies, Beyond, Rope};
 pub use rule::{absmax_row, Fit, MeanAbs, WeightRule};
@@ -306,6 +308,8 @@ pub struct Model {
     pub pooler: Option<Linear>,
     pub pooling: Option<Pooling>,
     pub audio: Option<Audio>,
+    /// Low-rank branches beside the matrices; only the float reference computes them.
+    pub adapter: Option<Lora>,
     pub bos: Option<u32>,
     pub eos: Vec<u32>,
     pub generation: Generation,

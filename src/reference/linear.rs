@@ -100,6 +100,8 @@ pub struct Linear {
     input_factor: Option<Vec<f32>>,
     activation: Option<ActivationRule>,
     output_norm: Option<Norm>,
+    /// A and B of an adapter, `[rank, cols]` and `[rows, rank]`.
+    branch: Option<(Tensor, Tensor)>,
 }
 
 impl Linear {
@@ -127,7 +129,15 @@ impl Linear {
                 .at_file(m.file_of(&l.weight.tensor)));
             }
         }
+        let branch = match m.adapter.as_ref().and_then(|a| a.of(&l.name)) {
+            Some(s) if (s.rows, s.cols) == (rows, cols) => {
+                Some((rows::matrix(s.rank, cols, s.a.clone())?, rows::matrix(rows, s.rank, s.b.clone())?))
+            }
+            Some(_) => return Err(Error::input(format!("the adapter's branch of `{}` has another shape", l.name))),
+            None => None,
+        };
         Ok(Linear {
+            branch,
             name: l.name.clone(),
             cols,
             weight,
@@ -153,10 +163,17 @@ impl Linear {
         if let Some(f) = &self.input_factor {
             x.iter_mut().for_each(|row| row.iter_mut().zip(f).for_each(|(v, f)| *v *= f));
         }
+        let side = match &self.branch {
+            Some((a, b)) => Some(rows::product_transposed(rows::product_transposed(x.clone(), a)?, b)?),
+            None => None,
+        };
         if let Some(rule) = self.activation {
             x.iter_mut().for_each(|row| rows::round_activations(rule, row));
         }
         let mut y = rows::product_transposed(x, &self.weight)?;
+        if let Some(side) = &side {
+            y.add(side, 1.0)?;
+        }
         if let Some(n) = &self.output_norm {
             n.apply(&mut y);
         }

@@ -1,13 +1,14 @@
 //! A packed file opened as a model: program, weights, trace, manifest, everything checked.
 
 use crate::error::{Error, Result};
+use crate::format::adapter::Adapter;
 use crate::format::manifest::Manifest;
 use crate::format::packed::{Kind, Packed};
 use crate::kernels::dot::DotKernel;
 use crate::kernels::tables::tables;
 use crate::program::golden::Golden;
 use crate::program::{check, codec, Program};
-use crate::runtime::Session;
+use crate::runtime::{Bound, Session};
 use std::path::Path;
 
 /// A model that may be run.
@@ -87,6 +88,23 @@ impl Artifact {
                 .at_file(&self.packed.path)
                 .hint("use `bitnet-convert embed ARTIFACT --text TEXT`")),
         }
+    }
+
+    /// An adapter that was made for this model.
+    ///
+    /// # Errors
+    /// `Input` if the file is no adapter, is damaged or is of another model.
+    pub fn adapter(&self, bytes: &[u8]) -> Result<Bound> {
+        let adapter = Adapter::from_bytes(bytes)?;
+        if adapter.model != self.program.model_id {
+            let what = format!(
+                "the adapter was made for model {:016x}, this is {:016x}",
+                adapter.model, self.program.model_id
+            );
+            return Err(Error::input(what)
+                .hint("make it again for this one: `bitnet-convert adapter --base M --lora DIR -o lora-bits.bin`"));
+        }
+        Bound::new(adapter, &self.program)
     }
 
     /// The weights section.

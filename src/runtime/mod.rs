@@ -1,15 +1,21 @@
 //! Runs a program on the host. The order of operations and every integer are those of docs/semantics.md; only the inner products
 //! may use another kernel, which gives the same integers.
 
+pub mod adapter;
 pub mod artifact;
+mod moments;
 pub mod sample;
+pub mod state;
 
+pub use adapter::Bound;
 pub use artifact::Artifact;
+pub use moments::Moments;
 
 use crate::digest::crc32;
 use crate::encoding::fixed::Scale;
 use crate::encoding::order;
 use crate::error::{Error, Result};
+use crate::kernels::adapter::{down, up, Hidden};
 use crate::kernels::attention::{self, LayerCache, Rope, Scoring, StaticKeys};
 use crate::kernels::dot::{Codes, DotKernel};
 use crate::kernels::scalar::{self, Matrix, MatrixScales};
@@ -59,6 +65,10 @@ pub struct Session<'a> {
     saturated: u64,
     observed: Option<Observed>,
     checksum: bool,
+    moments: Option<Moments>,
+    adapter: Option<&'a Bound>,
+    /// What the QUANTIZEs left for each part of the adapter.
+    hidden: Vec<Hidden>,
 }
 
 impl<'a> Session<'a> {
@@ -112,7 +122,16 @@ impl<'a> Session<'a> {
             saturated: 0,
             observed: None,
             checksum: false,
+            moments: None,
+            adapter: None,
+            hidden: Vec::new(),
         }
+    }
+
+    /// Computes with an adapter from the next token on, or without one. The context stays: what it holds was computed with the one before.
+    pub fn set_adapter(&mut self, adapter: Option<&'a Bound>) {
+        self.adapter = adapter;
+        self.hidden = vec![None; adapter.map_or(0, |a| a.parts.len())];
     }
 
     /// Gathers [`Observed`] from now on.
@@ -122,6 +141,30 @@ impl<'a> Session<'a> {
         self.observed = Some(Observed { residual: 0, keys });
     }
 
+    /// Gathers [`Moments`] from now on.
+    pub fn measure(&mut self) {
+        self.moments = Some(Moments::new(self.program.ops.len()));
+    }
+
+    pub fn moments(&self) -> Option<&Moments> {
+        self.moments.as_ref()
+    }
+
+    fn note_moments(&mut self, n: usize) {
+        let Some(m) = &mut self.moments else { return };
+        let (at, each) = match &self.program.ops[n].kind {
+            OpKind::Quantize { src, .. } => (*src, true),
+            OpKind::Linear { dst, .. } => (*dst, false),
+            OpKind::Embed { .. } => {
+                m.tokens += 1;
+                return;
+            }
+            _ => return,
+        };
+        let x = &self.slots[at];
+        m.note(n, &x.vector, x.scale.to_f64(), each);
+    }
+
     pub fn observed(&self) -> Option<&Observed> {
         self.observed.as_ref()
     }
@@ -129,6 +172,11 @@ impl<'a> Session<'a> {
     /// Elements of the residual that reached the limit of an i32 so far.
     pub fn saturated(&self) -> u64 {
         self.saturated
+    }
+
+    /// Tokens of the conversation so far.
+    pub fn position(&self) -> u32 {
+        self.position
     }
 
     /// Forgets the context.
@@ -181,11 +229,36 @@ impl<'a> Session<'a> {
     fn steps(&mut self, ops: std::ops::Range<usize>, id: u32, trace: &mut Option<&mut Trace>) {
         let program = self.program;
         for n in ops {
-            let crc = self.step(&program.ops[n], id);
+            let mut crc = self.step(&program.ops[n], id);
+            self.note_moments(n);
+            if let Some(adapter) = self.adapter {
+                crc = self.branch(adapter, n).unwrap_or(crc);
+            }
             if let Some(t) = trace.as_deref_mut() {
                 t(self.position, n, crc);
             }
         }
+    }
+
+    /// The side branches that begin or end at operation `n`, after it ran; the checksum of a result that they changed.
+    fn branch(&mut self, adapter: &Bound, n: usize) -> Option<u32> {
+        let mut crc = None;
+        for &at in adapter.at(n) {
+            let f = &adapter.parts[at].1;
+            match &self.program.ops[n].kind {
+                OpKind::Quantize { src, .. } => {
+                    let x = &self.slots[*src];
+                    self.hidden[at] = down(f, &x.vector, x.scale);
+                }
+                OpKind::Linear { dst, .. } => {
+                    let y = &mut self.slots[*dst];
+                    up(f, &self.hidden[at], &mut y.vector, y.scale);
+                    crc = Some(self.done(*dst));
+                }
+                _ => {}
+            }
+        }
+        crc
     }
 
     /// All passes of an encoder over a text.

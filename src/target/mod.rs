@@ -33,6 +33,7 @@ const FILES: &[(&str, &str)] = files![
     "cortex-m33",
     "cortex-m55",
     "esp32-c3",
+    "esp32-s3",
     "gap9",
     "rv32imc",
     "xtensa",
@@ -43,6 +44,7 @@ const FILES: &[(&str, &str)] = files![
     "jetson-orin-nano",
     "x86-64",
     "powerpc",
+    "wasm32",
 ];
 
 /// What a target is, which decides what is written for it and how it is run.

@@ -52,6 +52,11 @@ impl HostTokenizer {
         guard(|| Ok(self.0.encode(text, true)?.get_ids().to_vec()), "the text cannot be tokenized")
     }
 
+    /// As [`HostTokenizer::encode`] without those of the template.
+    pub fn encode_more(&self, text: &str) -> Result<Vec<u32>> {
+        guard(|| Ok(self.0.encode(text, false)?.get_ids().to_vec()), "the text cannot be tokenized")
+    }
+
     /// Text of ids, special tokens left out.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
         guard(|| self.0.decode(ids, true), "the ids cannot be decoded")

@@ -113,6 +113,14 @@ impl TextCodec {
         }
     }
 
+    /// Ids of a text that goes on after others: without what the template puts around a first one.
+    pub fn encode_more(&self, text: &str) -> Result<Vec<u32>> {
+        match self {
+            TextCodec::Host(h) => h.encode_more(text),
+            TextCodec::Device(d) => Ok(d.encode(text.as_bytes())),
+        }
+    }
+
     /// Text of ids; special tokens are left out.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
         match self {

@@ -19,7 +19,11 @@ fn traces(s: &Subject) -> Result<Result<Vec<PromptTrace>, Failure>> {
             return Err(Failure::Broke(format!("it does not build\n{}", built.tail())));
         }
         let mut command = Command::new(folder.build.join("bitnet_host"));
-        command.arg(&s.model).args(s.trace_command(0).split(' '));
+        command.arg(&s.model);
+        if let Some(a) = &s.adapter {
+            command.arg(format!("adapter={}", a.file.display()));
+        }
+        command.args(s.trace_command(0).split(' '));
         let output = run(&mut command, RUN_LIMIT).map_err(|e| Failure::Broke(e.message().to_string()))?;
         parse(&output)
     }))

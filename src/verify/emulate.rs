@@ -24,7 +24,11 @@ pub struct Linked<'a> {
 /// Runs the artifact on a target of kind `mcu` or `linux`.
 pub fn run_target(s: &Subject, t: &Target) -> Result<Ran> {
     let exported = s.exported().filter(|_| s.own.as_ref().is_some_and(|o| o.name == t.name));
-    let folder = Folder::of_target(t, &s.model, &s.artifact.program, exported)?;
+    let mut folder = Folder::of_target(t, &s.model, &s.artifact.program, exported)?;
+    if let Some(a) = &s.adapter {
+        folder.adapter =
+            vec![format!("ADAPTER={}", a.file.display()), format!("ADAPTER_SCRATCH={}", a.bound.scratch())];
+    }
     Ok(start(s, t, &folder).unwrap_or_else(|failure| {
         let name = t.emulator.first().map_or("-", |e| e.name.as_str());
         Ran::new(name, s.extent(0), Err(failure))

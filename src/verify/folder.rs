@@ -3,7 +3,7 @@
 use super::process::{run, Output};
 use super::Failure;
 use crate::error::{Error, Result};
-use crate::export::c;
+use crate::export::{c, rust};
 use crate::program::Program;
 use crate::target::Target;
 use std::fs;
@@ -17,12 +17,21 @@ const BUILD_LIMIT: Duration = Duration::from_secs(300);
 pub struct Folder {
     pub dir: PathBuf,
     pub build: PathBuf,
+    /// Words for `make` that link an adapter in.
+    pub adapter: Vec<String>,
     /// Removed when dropped.
     _temporary: tempfile::TempDir,
 }
 
 fn temporary() -> Result<tempfile::TempDir> {
     tempfile::tempdir().map_err(|e| Error::tool(format!("no temporary folder: {e}")))
+}
+
+/// Puts the model beside the sources. Another file system cannot be linked to.
+fn place(model: &Path, dir: &Path) -> Result<()> {
+    let beside = dir.join("model.bin");
+    let placed = fs::hard_link(model, &beside).or_else(|_| fs::copy(model, &beside).map(drop));
+    placed.map_err(|e| Error::io("copy the model", model, &e))
 }
 
 impl Folder {
@@ -34,14 +43,11 @@ impl Folder {
             Some(own) => own.to_path_buf(),
             None => {
                 c::write_runtime_for(t.path(), program, target)?;
-                let beside = t.path().join("model.bin");
-                // Another file system cannot be linked to.
-                let placed = fs::hard_link(model, &beside).or_else(|_| fs::copy(model, &beside).map(drop));
-                placed.map_err(|e| Error::io("copy the model", model, &e))?;
+                place(model, t.path())?;
                 t.path().to_path_buf()
             }
         };
-        Ok(Folder { dir, build, _temporary: t })
+        Ok(Folder { dir, build, adapter: Vec::new(), _temporary: t })
     }
 
     /// The runtime for this machine; `exported` if the artifact has its own sources.
@@ -55,7 +61,22 @@ impl Folder {
                 t.path().to_path_buf()
             }
         };
-        Ok(Folder { dir, build, _temporary: t })
+        Ok(Folder { dir, build, adapter: Vec::new(), _temporary: t })
+    }
+
+    /// The Rust crate around a packed file; `exported` if the artifact is one.
+    pub fn of_crate(model: &Path, program: &Program, exported: Option<&Path>) -> Result<Folder> {
+        let t = temporary()?;
+        let build = t.path().join("build");
+        let dir = match exported {
+            Some(own) => own.to_path_buf(),
+            None => {
+                rust::write_for(t.path(), program)?;
+                place(model, t.path())?;
+                t.path().to_path_buf()
+            }
+        };
+        Ok(Folder { dir, build, adapter: Vec::new(), _temporary: t })
     }
 
     /// A place for what a runner writes on the way.
@@ -69,7 +90,13 @@ impl Folder {
     /// `Broke` if `make` cannot be started or does not end.
     pub fn make(&self, arguments: &[&str]) -> Result<Output, Failure> {
         let mut command = Command::new("make");
-        command.arg("-s").arg("-C").arg(&self.dir).arg(format!("B={}", self.build.display())).args(arguments);
+        command
+            .arg("-s")
+            .arg("-C")
+            .arg(&self.dir)
+            .arg(format!("B={}", self.build.display()))
+            .args(arguments)
+            .args(&self.adapter);
         // Flags of a `make` that called us must not reach this one.
         command.env_remove("MAKEFLAGS").env_remove("MAKELEVEL").env_remove("MFLAGS");
         run(&mut command, BUILD_LIMIT).map_err(|e| Failure::Broke(e.message().to_string()))

@@ -1,10 +1,10 @@
 //! Our own kernels as runners, and the trace that everybody is compared with.
 
-use super::compare::{difference, part_name};
+use super::compare::part_name;
 use super::{Outcome, PromptTrace};
 use crate::error::Result;
 use crate::kernels::dot::DotKernel;
-use crate::runtime::{record, Artifact};
+use crate::runtime::{record, sample::argmax, Artifact, Bound};
 
 /// Which part of the golden prompts is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -55,11 +55,35 @@ pub fn stored(artifact: &Artifact, reference: &[PromptTrace]) -> Outcome {
     Outcome::Equal
 }
 
-/// One SIMD kernel against the scalar ones.
+/// The stored prompts and their stored continuations, whatever would be chosen now, with the choices after each token: what programs for
+/// other machines do.
 ///
 /// # Errors
-/// What the runtime says; it said it to the scalar kernels before.
-pub fn simd(artifact: &Artifact, kernel: DotKernel, extent: Extent, reference: &[PromptTrace]) -> Result<Outcome> {
-    let got = traces_of(artifact, kernel, extent)?;
-    Ok(difference(&artifact.program, reference, &got).map_or(Outcome::Equal, |at| Outcome::Differs { at }))
+/// What the runtime says.
+pub fn forced(
+    artifact: &Artifact,
+    adapter: Option<&Bound>,
+    kernel: DotKernel,
+    extent: Extent,
+) -> Result<Vec<PromptTrace>> {
+    let mut session = artifact.session(kernel);
+    session.set_adapter(adapter);
+    let most = if extent.tokens == 0 || artifact.program.encoder { usize::MAX } else { extent.tokens };
+    let prompts = if extent.one_prompt { 1 } else { usize::MAX };
+    let mut all = Vec::new();
+    for g in artifact.golden.prompts.iter().take(prompts) {
+        session.reset();
+        let ids = &g.ids[..g.ids.len().min(most)];
+        let (prompt, rest) = ids.split_at(g.prompt_len.min(most));
+        let mut tokens: Vec<Vec<u32>> = vec![Vec::new(); ids.len()];
+        let mut choices = Vec::new();
+        for part in std::iter::once(prompt).chain(rest.chunks(1)) {
+            let mut sink = |pos: u32, _: usize, crc: u32| tokens[pos as usize].push(crc);
+            choices.extend(session.run_traced(part, Some(&mut sink))?.map(|l| argmax(&l)));
+        }
+        // The choice after the last token is not part of a trace.
+        choices.truncate(rest.len());
+        all.push(PromptTrace { tokens, choices });
+    }
+    Ok(all)
 }

@@ -13,21 +13,24 @@ mod emulate;
 mod folder;
 mod host;
 mod parse;
-mod process;
 mod runner;
+mod rust;
 mod table;
 mod tools;
+mod wasm;
 
-pub use host::{traces, traces_of, Extent};
+pub use host::{forced, traces, traces_of, Extent};
 pub use runner::{own_target, runners, Runner, Selection};
 pub use table::table;
 
 use crate::error::{Error, Result};
+use crate::fsio::read_capped;
 use crate::kernels::dot::DotKernel;
 use crate::parallel::threads;
+use crate::process;
 use crate::program::{KernelHint, OpKind, Program};
 use crate::progress::Progress;
-use crate::runtime::Artifact;
+use crate::runtime::{Artifact, Bound};
 use crate::target::{install, Target};
 use compare::difference;
 use serde::Serialize;
@@ -36,6 +39,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
+/// Largest adapter that is read.
+const LARGEST_ADAPTER: u64 = 1 << 30;
 /// Longest run of one program.
 const RUN_LIMIT: Duration = Duration::from_secs(900);
 
@@ -166,12 +171,31 @@ pub(crate) struct Subject<'a> {
     /// What the folder was exported for.
     pub own: Option<Target>,
     pub quick: bool,
+    /// Shared by the engines that run it.
+    pub module: wasm::Module,
+    pub adapter: Option<Loaded>,
+}
+
+/// An adapter that every runner loads.
+pub(crate) struct Loaded {
+    pub file: PathBuf,
+    pub bound: Bound,
 }
 
 impl Subject<'_> {
+    /// What everybody is compared with.
+    fn traces(&self, kernel: DotKernel, extent: Extent) -> Result<Vec<PromptTrace>> {
+        match &self.adapter {
+            None => traces_of(self.artifact, kernel, extent),
+            Some(a) => forced(self.artifact, Some(&a.bound), kernel, extent),
+        }
+    }
+
     /// The exported folder, if the artifact is one that has sources.
     fn exported(&self) -> Option<&Path> {
-        self.path.join("Makefile").is_file().then_some(self.path.as_path())
+        // A folder for WebAssembly builds nothing else, a Rust crate has other sources.
+        let c = self.own.as_ref().is_none_or(Target::takes_c);
+        (c && self.path.join("runtime").is_dir()).then_some(self.path.as_path())
     }
 
     /// What a runner computes that takes at most `tokens` of each prompt; 0: all.
@@ -227,6 +251,20 @@ impl Ran {
 /// # Errors
 /// `Input` if the artifact is damaged or has no golden trace; a runner that cannot run is a row of the report.
 pub fn verify(path: &Path, selection: &Selection, quick: bool, progress: &dyn Progress) -> Result<Report> {
+    verify_with(path, selection, quick, None, progress)
+}
+
+/// As [`verify`]. With an `adapter` the stored prompts run with it, and the scalar kernels take the place of the stored trace.
+///
+/// # Errors
+/// `Input` if the artifact or the adapter is damaged, they do not belong together, or there is no golden trace; a runner that cannot run is a row of the report.
+pub fn verify_with(
+    path: &Path,
+    selection: &Selection,
+    quick: bool,
+    adapter: Option<&Path>,
+    progress: &dyn Progress,
+) -> Result<Report> {
     let artifact = Artifact::open(path)?;
     if artifact.golden.prompts.is_empty() {
         return Err(Error::input("the artifact holds no golden trace to verify against").at_file(path));
@@ -235,7 +273,23 @@ pub fn verify(path: &Path, selection: &Selection, quick: bool, progress: &dyn Pr
     let model = if absolute.is_dir() { absolute.join("model.bin") } else { absolute.clone() };
     let size = std::fs::metadata(&model).map_err(|e| Error::io("read the size", &model, &e))?.len();
     let own = own_target(&absolute)?;
-    let subject = Subject { path: absolute, artifact: &artifact, model, model_bytes: size, own, quick };
+    let adapter = match adapter {
+        Some(file) => {
+            let bound = artifact.adapter(&read_capped(file, LARGEST_ADAPTER)?).map_err(|e| e.at_file(file))?;
+            Some(Loaded { file: file.canonicalize().map_err(|e| Error::io("find", file, &e))?, bound })
+        }
+        None => None,
+    };
+    let subject = Subject {
+        path: absolute,
+        artifact: &artifact,
+        model,
+        model_bytes: size,
+        own,
+        quick,
+        adapter,
+        module: Default::default(),
+    };
     progress.stage("running the scalar kernels", 0);
     let references = references(&subject, &selection.runners)?;
     progress.done();
@@ -270,7 +324,7 @@ fn references(s: &Subject, runners: &[Runner]) -> Result<Vec<Reference>> {
             }
         }
     }
-    extents.into_iter().map(|e| Ok((e, traces_of(s.artifact, DotKernel::Scalar, e)?))).collect()
+    extents.into_iter().map(|e| Ok((e, s.traces(DotKernel::Scalar, e)?))).collect()
 }
 
 /// Asks all runners on the cores of this machine; rows in the order of the runners.
@@ -328,15 +382,27 @@ fn ask(s: &Subject, runner: &Runner, references: &[Reference]) -> Result<Row> {
     };
     let ran = match runner {
         Runner::Scalar => {
+            if s.adapter.is_some() {
+                let without = forced(s.artifact, None, DotKernel::Scalar, *whole)?;
+                let outcome = if without == *reference {
+                    Outcome::Differs { at: "nowhere: the adapter changes no operation of any prompt".into() }
+                } else {
+                    Outcome::Equal
+                };
+                return Ok(ours("scalar", "Rust, scalar kernels, changed by the adapter", outcome));
+            }
             let outcome = host::stored(s.artifact, reference);
             return Ok(ours("scalar", "Rust, scalar kernels against the golden trace", outcome));
         }
         Runner::Simd(k) => {
-            let outcome = host::simd(s.artifact, *k, *whole, reference)?;
+            let got = s.traces(*k, *whole)?;
+            let outcome = difference(p, reference, &got).map_or(Outcome::Equal, |at| Outcome::Differs { at });
             return Ok(ours(k.name(), "Rust, this kernel for every matrix", outcome));
         }
         Runner::CHost => c_host::run_here(s)?,
         Runner::Device(t) => emulate::run_target(s, t)?,
+        Runner::Rust(m) => rust::run_crate(s, m)?,
+        Runner::Wasm(engine) => wasm::run_module(s, *engine)?,
     };
     let reference = references.iter().find(|(e, _)| *e == ran.extent).map_or(reference, |(_, t)| t);
     let outcome = match &ran.traces {

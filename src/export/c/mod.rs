@@ -5,7 +5,9 @@
 pub mod machine;
 
 use super::packed::{Prepared, Written};
+use super::rules::{self, Rules};
 use crate::error::{Error, Result};
+use crate::format::session;
 use crate::fsio::AtomicDir;
 use crate::plan::{self, group};
 use crate::program::{parts, Program};
@@ -40,15 +42,20 @@ const FILES: &[(&str, &str)] = &files![
     "runtime/bitnet_act.c",
     "runtime/bitnet_attend.c",
     "runtime/bitnet_check.c",
+    "runtime/bitnet_fallback.c",
+    "runtime/bitnet_fallback.h",
     "runtime/bitnet_features.h",
     "runtime/bitnet_follow.c",
     "runtime/bitnet_internal.h",
     "runtime/bitnet_kernels.h",
     "runtime/bitnet_linear.c",
     "runtime/bitnet_lookup.c",
+    "runtime/bitnet_lora.c",
     "runtime/bitnet_math.c",
     "runtime/bitnet_math.h",
     "runtime/bitnet_model.c",
+    "runtime/bitnet_neon.c",
+    "runtime/bitnet_neon.h",
     "runtime/bitnet_norm.c",
     "runtime/bitnet_ops.c",
     "runtime/bitnet_order.c",
@@ -58,12 +65,22 @@ const FILES: &[(&str, &str)] = &files![
     "runtime/bitnet_run.c",
     "runtime/bitnet_sample.c",
     "runtime/bitnet_select.c",
+    "runtime/bitnet_selftest.c",
+    "runtime/bitnet_state.c",
     "runtime/bitnet_status.h",
+    "runtime/bitnet_stream.c",
     "runtime/bitnet_tables.c",
     "runtime/bitnet_tokenizer.c",
     "runtime/bitnet_tokenizer.h",
     "runtime/bitnet_weight.c",
+    "ports/adapter.S",
     "ports/bitnet_main.c",
+    "ports/bitnet_service.c",
+    "ports/bitnet_service.h",
+    "ports/examples/stream.c",
+    "ports/examples/stream.h",
+    "ports/examples/tasks.c",
+    "ports/examples/tasks.h",
     "ports/run_labwired.py",
     "ports/model.S",
     "ports/port.h",
@@ -88,14 +105,26 @@ struct Sizes<'a> {
     results: usize,
     /// Switches for what the model does without; empty: everything is compiled.
     parts: String,
+    /// Bytes of a session whose window is full.
+    state: u64,
     prompts: &'a [String],
+    rules: Option<&'a Rules>,
 }
 
 impl<'a> Sizes<'a> {
     fn of(program: &Program, arena: u64, arena_in_fast: bool, prompts: &'a [String]) -> Self {
         let (vocab, results) = (program.vocab, program.result_len());
-        Sizes { arena, arena_in_fast, vocab, results, parts: switches(&parts::needs(program)), prompts }
+        let parts = switches(&parts::needs(program));
+        Sizes { arena, arena_in_fast, vocab, results, parts, state: state_bytes(program), prompts, rules: None }
     }
+}
+
+/// Bytes of a session (docs/format/session.md) whose window is full.
+fn state_bytes(p: &Program) -> u64 {
+    let a = &p.attention;
+    let codes = (a.head_dim as u64 * u64::from(a.k_bits + a.v_bits)) / 8;
+    let scales = if p.static_keys { 6 } else { 12 };
+    session::HEAD_BYTES as u64 + (p.layers * a.window * a.kv_heads) as u64 * (codes + scales)
 }
 
 /// Writes the folder: it appears complete or not at all.
@@ -107,6 +136,7 @@ pub fn write(
     target: &Target,
     embed: Embed,
     prompts: &[String],
+    rules: Option<&Rules>,
     out: &Path,
     progress: &dyn Progress,
 ) -> Result<Written> {
@@ -115,6 +145,8 @@ pub fn write(
     let written = prepared.write(&model, progress)?;
     let plan = &prepared.plan;
     let sizes = Sizes::of(prepared.program(), plan.arena_bytes, plan.arena_in_fast_ram, prompts);
+    let parts = sizes.parts.clone() + &lora_switch(prepared.adapters());
+    let sizes = Sizes { rules, parts, ..sizes };
     write_sources(dir.path(), &sizes, target)?;
     if embed == Embed::Array {
         let bytes = fs::read(&model).map_err(|e| Error::io("read", &model, &e))?;
@@ -128,7 +160,9 @@ pub fn write(
 
 /// The runtime without a model, to be run on the host with any packed file.
 pub fn write_runtime(dir: &Path) -> Result<()> {
-    let sizes = Sizes { arena: 16, arena_in_fast: true, vocab: 1, results: 1, parts: String::new(), prompts: &[] };
+    let parts = String::new();
+    let sizes =
+        Sizes { arena: 16, arena_in_fast: true, vocab: 1, results: 1, parts, state: 96, prompts: &[], rules: None };
     write_sources(dir, &sizes, &target::find("host")?)?;
     put(dir, "embed.mk", "EMBED ?= incbin\n")
 }
@@ -136,7 +170,9 @@ pub fn write_runtime(dir: &Path) -> Result<()> {
 /// The runtime of a target for a packed file that lies in `dir` as `model.bin` already, with the parts that its program needs and no prompts.
 pub fn write_runtime_for(dir: &Path, program: &Program, target: &Target) -> Result<()> {
     let arena = plan::arena_parts(program, program.attention.window).iter().map(|p| p.bytes).sum();
-    write_sources(dir, &Sizes::of(program, arena, plan::in_fast_memory(arena, target), &[]), target)?;
+    let mut sizes = Sizes::of(program, arena, plan::in_fast_memory(arena, target), &[]);
+    sizes.parts += &lora_switch(false);
+    write_sources(dir, &sizes, target)?;
     put(dir, "embed.mk", "EMBED ?= incbin\n")
 }
 
@@ -157,10 +193,26 @@ fn write_sources(dir: &Path, sizes: &Sizes, target: &Target) -> Result<()> {
         put(dir, &name, &text)?;
     }
     put(dir, "model.h", &model_header(sizes))?;
+    put(dir, "ports/bitnet_rules.h", &rules::header(sizes.rules))?;
     put(dir, "ports/bitnet_prompts.h", &prompts_header(sizes.prompts))
 }
 
-fn put(dir: &Path, name: &str, text: &str) -> Result<()> {
+/// Runtime and example main for a program, with the headers that say what it needs: what the folder of any machine starts with.
+pub(in crate::export) fn write_common(dir: &Path, program: &Program, arena: u64) -> Result<()> {
+    const PORTS: [&str; 4] =
+        ["ports/bitnet_main.c", "ports/bitnet_service.c", "ports/bitnet_service.h", "ports/port.h"];
+    let common = |name: &str| name.starts_with("runtime/") || PORTS.contains(&name);
+    for (name, text) in FILES.iter().filter(|(name, _)| common(name)) {
+        put(dir, name, text)?;
+    }
+    let mut sizes = Sizes::of(program, arena, false, &[]);
+    sizes.parts += &lora_switch(false);
+    put(dir, "model.h", &model_header(&sizes))?;
+    put(dir, "ports/bitnet_rules.h", &rules::header(None))?;
+    put(dir, "ports/bitnet_prompts.h", &prompts_header(&[]))
+}
+
+pub(in crate::export) fn put(dir: &Path, name: &str, text: &str) -> Result<()> {
     let path = dir.join(name);
     let write = || {
         if let Some(parent) = path.parent() {
@@ -177,6 +229,11 @@ fn switches(needs: &parts::Needs) -> String {
     parts::PARTS.iter().map(on).collect::<String>() + &format!("#define BITNET_KINDS {:#x}u\n", needs.kinds)
 }
 
+/// Whether adapters can be loaded; a build may decide otherwise.
+fn lora_switch(on: bool) -> String {
+    format!("#ifndef BITNET_WITH_LORA /* adapters */\n#define BITNET_WITH_LORA {}\n#endif\n", u8::from(on))
+}
+
 fn model_header(s: &Sizes) -> String {
     format!(
         "/* model.h - sizes of this model (generated). */\n\
@@ -185,12 +242,14 @@ fn model_header(s: &Sizes) -> String {
          #define BITNET_ARENA_IN_FAST {} /* 1: beside the stack in the memory without wait states */\n\
          #define BITNET_VOCAB {}u\n\
          #define BITNET_RESULTS {}u /* logits, or values of the embedding */\n\
+         #define BITNET_STATE_BYTES {}u /* most that bitnet_state_save writes */\n\
          #define BITNET_PROMPT_IDS {MAX_PROMPT}u /* longest prompt of the example main, in bytes of text */\n\n\
          /* what of the runtime this model needs, see runtime/bitnet_features.h */\n{}\n#endif\n",
         s.arena,
         u8::from(s.arena_in_fast),
         s.vocab,
         s.results,
+        s.state,
         s.parts
     )
 }
@@ -303,14 +362,17 @@ fn readme(prepared: &Prepared, target: &Target) -> String {
 mod tests {
     use super::{parts::PARTS, switches};
 
-    /// A source that is not listed would be missing in every exported folder.
+    /// A source that is not listed would be missing in every exported folder; those of WebAssembly are written by its own export.
     #[test]
     fn every_source_is_written() {
         let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/export/c/files");
-        for folder in ["runtime", "ports"] {
+        for folder in ["runtime", "ports", "ports/examples"] {
             for entry in std::fs::read_dir(here.join(folder)).unwrap() {
-                let name = format!("{folder}/{}", entry.unwrap().file_name().to_string_lossy());
-                assert_eq!(super::FILES.iter().filter(|(n, _)| *n == name).count(), 1, "{name}");
+                let entry = entry.unwrap();
+                let name = format!("{folder}/{}", entry.file_name().to_string_lossy());
+                if entry.path().is_file() && !name.contains("wasm") {
+                    assert_eq!(super::FILES.iter().filter(|(n, _)| *n == name).count(), 1, "{name}");
+                }
             }
         }
     }

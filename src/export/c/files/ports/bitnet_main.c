@@ -15,11 +15,13 @@
  *   sample S P Q K 1,2,3 [n]  as ids, but drawn with seed S, temperature P / Q and top K
  *   prompt TEXT [n]    tokenize, continue for at most n tokens (default 32), print the text; or the first values and the
  *                      CRC-32 of the embedding
+ *   answer ...         with FALLBACK: see bitnet_service.c
  *
  * Options before the command: window=N  kvbits=N  nostream
  */
 #include "bitnet.h"
 #include "bitnet_prompts.h"
+#include "bitnet_service.h"
 #include "port.h"
 
 static bitnet_ctx ctx;
@@ -152,7 +154,8 @@ static int selftest(int32_t *results, uint32_t silent)
     bitnet_status st = bitnet_selftest(&ctx, results);
     if (st == BITNET_OK) {
         if (silent == 0u) {
-            port_write("selftest: equal\n");
+            port_write(bitnet_mode(&ctx) == BITNET_MODE_SCALAR ? "selftest: equal with plain loops, a kernel differs\n"
+                                                               : "selftest: equal\n");
         }
         return 0;
     }
@@ -490,6 +493,26 @@ static int builtin(uint32_t *ids, uint32_t capacity, int32_t *logits)
     return code;
 }
 
+/* what the port has, if it has one */
+static bitnet_status load_adapter(void)
+{
+#if BITNET_WITH_LORA && defined(BITNET_PORT_ADAPTER)
+    uint32_t bytes = 0u;
+    uint32_t need = 0u;
+    const void *data = port_adapter(&bytes);
+    bitnet_status st = BITNET_OK;
+    if (data != (const void *)0) {
+        st = bitnet_lora_scratch(data, bytes, &need);
+        if (st == BITNET_OK) {
+            st = bitnet_lora_load(&ctx, data, bytes, port_adapter_scratch(need), need);
+        }
+    }
+    return st;
+#else
+    return BITNET_OK;
+#endif
+}
+
 static int run(void)
 {
     uint32_t model_bytes = 0u;
@@ -522,9 +545,20 @@ static int run(void)
         configured = 1u;
         args = skip(args);
     }
+#if defined(BITNET_FALLBACK)
+    if ((rest = word(args, "answer ")) != (const char *)0) {
+        return bitnet_service_command(&ctx, skip(rest));
+    }
+#endif
     st = bitnet_init(&ctx, model, model_bytes, configured != 0u ? &config : (const bitnet_config_t *)0, arena, arena_bytes);
     if (st != BITNET_OK) {
         return fail("init", st);
+    }
+    (void)bitnet_set_guard(&ctx, port_stack_low());
+    bitnet_set_simd(&ctx, port_simd());
+    st = load_adapter();
+    if (st != BITNET_OK) {
+        return fail("adapter", st);
     }
     results = port_results(bitnet_result_length(&ctx));
     if (results == (int32_t *)0) {

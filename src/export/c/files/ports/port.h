@@ -10,6 +10,12 @@ const char *port_args(void);               /* command line without the program's
 const void *port_model(uint32_t *bytes);   /* the packed model */
 void *port_arena(uint32_t *bytes);         /* aligned to 16 */
 int32_t *port_results(uint32_t elements);  /* for one set of logits or one embedding; NULL: not that many */
+uint32_t *port_stack_low(void);            /* the stack's lowest words; NULL: not known */
+uint32_t port_simd(void);                  /* for bitnet_set_simd */
 uint32_t *port_ids(uint32_t *elements);    /* for token ids of a prompt */
+
+/* only of a port that is built with BITNET_PORT_ADAPTER */
+const void *port_adapter(uint32_t *bytes);   /* an adapter to run with; NULL: none */
+void *port_adapter_scratch(uint32_t bytes);  /* for it, aligned to 4; NULL: not that many */
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * port_host.c - the same program on a host: bitnet_host MODEL [command ...].
+ * port_host.c - the same program on a host: bitnet_host MODEL [adapter=FILE] [command ...].
  * Only this file uses the C library.
  */
 #include <stdio.h>
@@ -7,11 +7,17 @@
 #include <string.h>
 #include "bitnet.h"
 #include "port.h"
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
 
 int bitnet_main(void);
 
 static unsigned char *model;
 static uint32_t model_size;
+static unsigned char *adapter;
+static uint32_t adapter_size;
+static void *adapter_scratch;
 static void *arena;
 static uint32_t arena_size;
 static int32_t *results;
@@ -36,6 +42,21 @@ const void *port_model(uint32_t *bytes)
     (void)bitnet_to_native(model, model_size); /* bitnet_init says what is wrong */
     *bytes = model_size;
     return model;
+}
+
+const void *port_adapter(uint32_t *bytes)
+{
+    *bytes = adapter_size;
+    return adapter;
+}
+
+/* exactly as much as it asks for */
+void *port_adapter_scratch(uint32_t bytes)
+{
+    if (adapter_scratch == NULL && bytes <= 1u << 30) {
+        adapter_scratch = malloc(bytes);
+    }
+    return adapter_scratch;
 }
 
 /* As large as the model asks for without a configuration, exactly: a sanitizer
@@ -72,6 +93,27 @@ int32_t *port_results(uint32_t elements)
     return results;
 }
 
+/* a stand-in: the stack of a host is guarded by its system */
+uint32_t *port_stack_low(void)
+{
+    static uint32_t low[BITNET_GUARD_WORDS];
+    static int placed;
+    if (placed == 0) {
+        bitnet_guard_place(low);
+        placed = 1;
+    }
+    return low;
+}
+
+uint32_t port_simd(void)
+{
+#if defined(__aarch64__) && defined(__linux__)
+    return (getauxval(AT_HWCAP) >> 20 & 1u) != 0u ? BITNET_SIMD_DOT : 0u; /* HWCAP_ASIMDDP */
+#else
+    return 0u;
+#endif
+}
+
 uint32_t *port_ids(uint32_t *elements)
 {
     if (ids == NULL) {
@@ -81,48 +123,60 @@ uint32_t *port_ids(uint32_t *elements)
     return ids;
 }
 
-static int load(const char *name)
+/* the whole file */
+static unsigned char *load(const char *name, uint32_t *bytes, int aligned)
 {
+    unsigned char *data;
     FILE *f = fopen(name, "rb");
     long size;
     if (f == NULL) {
-        return 0;
+        return NULL;
     }
     if (fseek(f, 0, SEEK_END) != 0 || (size = ftell(f)) < 0 || size > 0x7FFFFFFF || fseek(f, 0, SEEK_SET) != 0) {
         (void)fclose(f);
-        return 0;
+        return NULL;
     }
-    model_size = (uint32_t)size;
-    /* the model ends where the block ends, and starts at a multiple of 64 if its length is one */
-    model = aligned_alloc(64, ((size_t)size + 64u) & ~(size_t)63u);
-    if (model == NULL || fread(model, 1, (size_t)size, f) != (size_t)size) {
+    *bytes = (uint32_t)size;
+    /* a model ends where the block ends, and starts at a multiple of 64 if its length is one */
+    data = aligned != 0 ? aligned_alloc(64, ((size_t)size + 64u) & ~(size_t)63u) : malloc(size > 0 ? (size_t)size : 1u);
+    if (data == NULL || fread(data, 1, (size_t)size, f) != (size_t)size) {
         (void)fclose(f);
-        return 0;
+        return NULL;
     }
     (void)fclose(f);
-    return 1;
+    return data;
 }
 
 int main(int argc, char **argv)
 {
     int i;
     int code;
+    int first = 2;
     if (argc < 2) {
-        (void)fputs("usage: bitnet_host MODEL [command ...]\n", stderr);
+        (void)fputs("usage: bitnet_host MODEL [adapter=FILE] [command ...]\n", stderr);
         return 2;
     }
-    if (!load(argv[1])) {
+    model = load(argv[1], &model_size, 1);
+    if (model == NULL) {
         (void)fprintf(stderr, "%s: cannot be read\n", argv[1]);
         return 2;
     }
-    for (i = 2; i < argc; i++) {
+    if (argc > 2 && strncmp(argv[2], "adapter=", 8) == 0) {
+        first = 3;
+        adapter = load(argv[2] + 8, &adapter_size, 0);
+        if (adapter == NULL) {
+            (void)fprintf(stderr, "%s: cannot be read\n", argv[2] + 8);
+            return 2;
+        }
+    }
+    for (i = first; i < argc; i++) {
         args_size += (uint32_t)strlen(argv[i]) + 1u;
     }
     args = calloc(args_size + 1u, 1);
     if (args == NULL) {
         return 3;
     }
-    for (i = 2; i < argc; i++) {
+    for (i = first; i < argc; i++) {
         (void)strcat(args, argv[i]);
         if (i + 1 < argc) {
             (void)strcat(args, " ");
@@ -132,6 +186,8 @@ int main(int argc, char **argv)
     (void)fflush(stdout);
     free(args);
     free(model);
+    free(adapter);
+    free(adapter_scratch);
     free(arena);
     free(results);
     free(ids);

@@ -2,6 +2,10 @@
 #define _POSIX_C_SOURCE 200809L
 #include <string.h>
 #include <unistd.h>
+#if defined(__aarch64__)
+#include <sys/auxv.h>
+#endif
+#include "bitnet.h"
 #include "port.h"
 
 int bitnet_main(void);
@@ -24,6 +28,15 @@ void port_write(const char *text)
 void port_exit(int code) { _exit(code); }
 
 const char *port_args(void) { return line; }
+
+uint32_t port_simd(void)
+{
+#if defined(__aarch64__)
+    return (getauxval(AT_HWCAP) >> 20 & 1u) != 0u ? BITNET_SIMD_DOT : 0u; /* HWCAP_ASIMDDP */
+#else
+    return 0u;
+#endif
+}
 
 int main(int argc, char **argv)
 {

@@ -26,6 +26,20 @@ static uint64_t arena[(BITNET_ARENA_BYTES + 7u) / 8u] FAST_MEMORY __attribute__(
 static int32_t results[BITNET_RESULTS] OTHER_MEMORY __attribute__((aligned(8)));
 static uint32_t ids[BITNET_PROMPT_IDS] OTHER_MEMORY __attribute__((aligned(8)));
 
+#if defined(BITNET_PORT_ADAPTER)
+extern const uint8_t bitnet_adapter_data[];
+extern const uint32_t bitnet_adapter_bytes;
+static uint32_t adapter_scratch[(BITNET_ADAPTER_SCRATCH + 3u) / 4u] OTHER_MEMORY __attribute__((aligned(8)));
+
+const void *port_adapter(uint32_t *bytes)
+{
+    *bytes = bitnet_adapter_bytes;
+    return bitnet_adapter_data;
+}
+
+void *port_adapter_scratch(uint32_t bytes) { return bytes <= BITNET_ADAPTER_SCRATCH ? adapter_scratch : (void *)0; }
+#endif
+
 const void *port_model(uint32_t *bytes)
 {
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
@@ -42,6 +56,14 @@ void *port_arena(uint32_t *bytes)
 }
 
 int32_t *port_results(uint32_t elements) { return elements <= BITNET_RESULTS ? results : (int32_t *)0; }
+
+#if defined(__linux__)
+uint32_t *port_stack_low(void) { return (uint32_t *)0; } /* the system guards it */
+#else
+extern uint32_t port_stack_end[];
+uint32_t *port_stack_low(void) { return port_stack_end; }
+uint32_t port_simd(void) { return 0u; }
+#endif
 
 uint32_t *port_ids(uint32_t *elements)
 {

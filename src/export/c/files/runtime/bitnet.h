@@ -41,6 +41,15 @@ typedef struct {
     uint32_t top_k;                   /* 1 ..= BITNET_MAX_TOP_K */
 } bitnet_sampling;
 
+/* What a self-test left of a context. */
+typedef enum {
+    BITNET_MODE_FULL = 0,   /* the kernels that the exporter chose */
+    BITNET_MODE_SCALAR = 1, /* plain loops: a kernel was found to be wrong, or bitnet_set_scalar asked for it */
+    BITNET_MODE_FAILED = 2  /* the last self-test failed: do not trust results */
+} bitnet_run_mode;
+
+#define BITNET_GUARD_WORDS 8u /* of the pattern below a stack */
+
 /* Called after each operation of a token when BITNET_TRACE is defined. */
 typedef void (*bitnet_trace_fn)(void *user, uint32_t position, uint32_t op_index, uint32_t layer, uint32_t crc);
 
@@ -58,8 +67,10 @@ typedef struct {
  * BITNET_CTX_BYTES_32 where pointers have 32 bits (checked at compile time).
  */
 typedef struct {
-    uint32_t state; /* BITNET_READY after bitnet_init */
+    uint32_t state; /* BITNET_READY after bitnet_init, BITNET_STEPPING within a token of bitnet_step_begin */
     /* the model */
+    const uint8_t *model;
+    uint32_t model_bytes;
     const uint32_t *program;
     const uint32_t *registers;
     const uint32_t *ops;
@@ -87,21 +98,30 @@ typedef struct {
     uint32_t position, slot;
     uint32_t tokens; /* of the text, in an encoder */
     uint32_t saturated; /* elements that reached the limit in ADD */
-    uint32_t scalar; /* 1: LINEAR without its kernels */
     /* caches */
     uint32_t angles_tensor, angles_position, angles_last_tensor;
     uint32_t planes_register, lut_register;
+    uint32_t step_id, step_op; /* the token of bitnet_step_begin, its next operation */
+#if defined(__aarch64__)
+    uint32_t simd; /* what bitnet_set_simd said */
+#endif
     /* self-test */
+    uint32_t scalar, failed; /* bitnet_mode */
+    const uint32_t *guard;   /* bitnet_set_guard */
     const uint32_t *expected; /* golden checksums of the token being run, or NULL */
     uint32_t chain, chain_slot, mismatch;
     uint32_t failed_prompt, failed_token, failed_layer;
+    /* adapter, if lora_parts > 0 */
+    const uint8_t *lora;
+    uint32_t *lora_state;
+    uint32_t lora_parts;
     /* tracing */
     bitnet_trace_fn trace;
     void *trace_user;
     bitnet_register reg[BITNET_MAX_REGISTERS];
 } bitnet_ctx;
 
-#define BITNET_CTX_BYTES_32 1456u
+#define BITNET_CTX_BYTES_32 1492u
 
 /* Arena needed for this model and configuration.  Checks the whole model. */
 bitnet_status bitnet_arena_bytes(const void *model, uint32_t model_bytes, const bitnet_config_t *config,
@@ -117,7 +137,7 @@ bitnet_status bitnet_init(bitnet_ctx *ctx, const void *model, uint32_t model_byt
  * BITNET_E_CRC: damaged, and left as it was. */
 bitnet_status bitnet_to_native(void *model, uint32_t model_bytes);
 
-/* Forgets the conversation. */
+/* Forgets the conversation, and a token that was begun. */
 bitnet_status bitnet_reset(bitnet_ctx *ctx);
 
 /* Runs n tokens.  logits: vocabulary i32 (value * 65,536) for the last of
@@ -125,12 +145,52 @@ bitnet_status bitnet_reset(bitnet_ctx *ctx);
  * BITNET_E_RESULT: the model gives embeddings, see bitnet_embed. */
 bitnet_status bitnet_run(bitnet_ctx *ctx, const uint32_t *ids, uint32_t n, int32_t *logits);
 
+/* As bitnet_run without a result: what comes before the last token of a prompt. */
+bitnet_status bitnet_feed(bitnet_ctx *ctx, const uint32_t *ids, uint32_t n);
+
+/* Runs the token *next and replaces it by the most likely token after it, whose logits are in logits.
+ * For another choice, overwrite *next (bitnet_sample). */
+bitnet_status bitnet_step(bitnet_ctx *ctx, int32_t *logits, uint32_t *next);
+
+/* One token in slices, so that a watchdog or another task gets its turn.  After bitnet_step_begin,
+ * bitnet_step_layers runs at most max_layers layers at a call (what comes before the first layer belongs to it; the
+ * head counts as a layer of its own) and sets *done to 1 with the last, whose logits, if not NULL, get the result; give
+ * the same logits or NULL to each call of a token.  Until then every other function but bitnet_reset answers
+ * BITNET_E_STATE.  The integers are those of bitnet_run.  BITNET_E_RESULT: a model that gives embeddings. */
+bitnet_status bitnet_step_begin(bitnet_ctx *ctx, uint32_t id);
+bitnet_status bitnet_step_layers(bitnet_ctx *ctx, uint32_t max_layers, int32_t *logits, uint32_t *done);
+
+/* The state of the conversation as bytes (docs/format/session.md), to be continued after a reset or elsewhere.
+ * bitnet_state_bytes: how many there are now.  save: BITNET_E_CAPACITY if cap is less.  restore checks everything first
+ * and changes nothing if it refuses: BITNET_E_OTHER of another model, BITNET_E_CONFIG of another window or width,
+ * BITNET_E_MAGIC, _VERSION, _CRC, _FORMAT.  BITNET_E_RESULT: a model that gives embeddings has no state. */
+bitnet_status bitnet_state_bytes(const bitnet_ctx *ctx, uint32_t *bytes);
+bitnet_status bitnet_state_save(const bitnet_ctx *ctx, void *out, uint32_t cap, uint32_t *bytes);
+bitnet_status bitnet_state_restore(bitnet_ctx *ctx, const void *data, uint32_t bytes);
+
 /* The embedding of a text of n tokens, which starts a conversation of its own:
  * bitnet_result_length() i32, with 30 fraction bits if the model normalizes
  * (then its length is 1), else 16.  BITNET_E_CONTEXT: more tokens than an
  * encoder's window or the model's positions; nothing is run then.
  * BITNET_E_RESULT: the model gives logits, see bitnet_run. */
 bitnet_status bitnet_embed(bitnet_ctx *ctx, const uint32_t *ids, uint32_t n, int32_t *out);
+
+#if BITNET_WITH_LORA
+/* An adapter, lora-bits.bin (bitnet-convert adapter): a small side branch on
+ * some matrices.  It is read in place, at any alignment; data and scratch
+ * (aligned to 4) must stay valid until it is unloaded or another is loaded.
+ * Both calls are allowed between any two tokens, and contexts of one model
+ * may have different adapters; what the context holds was computed with the
+ * one before, see bitnet_reset.  The self-test leaves an adapter aside.
+ * Damaged: BITNET_E_MAGIC, _VERSION, _FORMAT, _CRC; of another model:
+ * BITNET_E_OTHER; scratch too small: BITNET_E_CAPACITY. */
+bitnet_status bitnet_lora_scratch(const void *data, uint32_t bytes, uint32_t *need);
+bitnet_status bitnet_lora_load(bitnet_ctx *ctx, const void *data, uint32_t bytes, void *scratch, uint32_t scratch_bytes);
+bitnet_status bitnet_lora_unload(bitnet_ctx *ctx);
+/* For a caller that trusts signed adapters only: the Ed25519 signature (64
+ * bytes, NULL if there is none) of the first *signed_bytes of data. */
+bitnet_status bitnet_lora_signature(const void *data, uint32_t bytes, uint32_t *signed_bytes, const uint8_t **signature);
+#endif
 
 /* Lowest index among the largest elements; 0 if n is 0 or logits NULL. */
 uint32_t argmax(const int32_t *logits, uint32_t n);
@@ -143,19 +203,30 @@ bitnet_status bitnet_sample(const bitnet_ctx *ctx, const int32_t *logits, uint32
 /* The scale for a temperature of numerator / denominator. */
 bitnet_status bitnet_temperature(uint32_t numerator, uint32_t denominator, bitnet_scale *inverse_temperature);
 
-/* Runs the golden trace of the model and compares every checksum and every
- * greedy choice.  results: scratch, bitnet_result_length() i32.  Needs the exported window
- * and widths, else BITNET_E_CONFIG.  Resets the context.  On
- * BITNET_E_SELFTEST, bitnet_failure tells where. BITNET_E_STATE: no trace. */
+/* Checks the CRC-32 of every section again, the stack guard, each matrix with its kernel against the plain loop, then
+ * runs the golden trace of the model and compares every checksum and every greedy choice.  If only a kernel is wrong,
+ * the context goes on with plain loops and the answer is BITNET_OK: see bitnet_mode.  results: scratch,
+ * bitnet_result_length() i32.  Needs the exported window and widths, else BITNET_E_CONFIG.  Resets the context.
+ * On BITNET_E_SELFTEST, bitnet_failure tells where.  BITNET_E_CRC, BITNET_E_STACK.  BITNET_E_STATE: no trace. */
 bitnet_status bitnet_selftest(bitnet_ctx *ctx, int32_t *results);
+
+/* For a short boot: checksums, guard and one token of the trace (of a model that gives embeddings, one text). */
+bitnet_status bitnet_selftest_quick(bitnet_ctx *ctx, int32_t *results);
+
+bitnet_run_mode bitnet_mode(const bitnet_ctx *ctx); /* BITNET_MODE_FAILED for a context that is not initialised */
+
+/* 1: plain loops instead of the kernels, the same integers; 0: the kernels. */
+bitnet_status bitnet_set_scalar(bitnet_ctx *ctx, uint32_t on);
+
+/* A pattern at the lowest words of the stack, where the stack arrives last.  place writes it; a context that
+ * watches it (after bitnet_init; NULL: none) has it checked by the self-tests and by bitnet_answer. */
+void bitnet_guard_place(uint32_t *lowest);
+bitnet_status bitnet_set_guard(bitnet_ctx *ctx, const uint32_t *lowest);
+bitnet_status bitnet_check_guard(const bitnet_ctx *ctx); /* BITNET_OK or BITNET_E_STACK */
 
 /* layer: 0 before the layers, 1 + l for layer l, layers + 1 the head,
  * layers + 2 the greedy choice. */
 bitnet_status bitnet_failure(const bitnet_ctx *ctx, uint32_t *prompt, uint32_t *token, uint32_t *layer);
-
-/* on = 1: LINEAR by one plain loop instead of its kernels, slow, with the same
- * results: what a self-test compares the kernels with.  0: the kernels. */
-bitnet_status bitnet_set_scalar(bitnet_ctx *ctx, uint32_t on);
 
 /* The golden trace's prompts, for tools. ids points into the model. */
 uint32_t bitnet_golden_count(const bitnet_ctx *ctx);
@@ -164,6 +235,11 @@ bitnet_status bitnet_golden(const bitnet_ctx *ctx, uint32_t index, const uint32_
 
 /* Opens the model's device tokenizer; BITNET_E_STATE if it has none. */
 bitnet_status bitnet_tokenizer_of(const bitnet_ctx *ctx, bitnet_tokenizer *out);
+
+/* What this core has beyond the baseline of its architecture; nothing, until told.  Never changes a result.  Only AArch64
+ * knows a bit: BITNET_SIMD_DOT, the dot product instructions (HWCAP_ASIMDDP of getauxval). */
+#define BITNET_SIMD_DOT 1u
+void bitnet_set_simd(bitnet_ctx *ctx, uint32_t simd);
 
 const char *bitnet_status_text(bitnet_status status);
 uint32_t bitnet_version(void);

@@ -95,6 +95,9 @@
 #ifndef BITNET_WITH_WINDOWS /* ATTEND with a window of its own */
 #define BITNET_WITH_WINDOWS 1
 #endif
+#ifndef BITNET_WITH_LORA /* adapters: bitnet_lora_load */
+#define BITNET_WITH_LORA 1
+#endif
 #ifndef BITNET_WITH_PARTIAL /* heads that are rotated in part or not at all */
 #define BITNET_WITH_PARTIAL 1
 #endif

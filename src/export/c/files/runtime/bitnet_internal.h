@@ -6,6 +6,7 @@
 #include "bitnet_math.h"
 
 #define BITNET_READY 0x42495452u
+#define BITNET_STEPPING 0x42495453u
 #define BN_NONE 0xFFFFFFFFu     /* register or tensor not named */
 #define BN_NO_LAYER 0xFFFFFFu   /* operation outside of the layers */
 #define BN_ZERO_EXP (-4096)     /* exponent of an all-zero head in the cache */
@@ -100,11 +101,25 @@ BN_INLINE uint32_t bn_sum_bits(uint32_t qmax, uint32_t kind, uint32_t n)
 void bn_linear(bitnet_ctx *c, const bitnet_register *src, uint32_t src_index, bitnet_register *dst, const bn_tensor *w,
                uint32_t hint);
 
+/* bitnet_model.c: checksums and structure of the model's bytes, again */
+bitnet_status bn_check_image(const bitnet_ctx *c);
+
+/* bitnet_run.c */
+bitnet_status bn_check_ids(const bitnet_ctx *c, const uint32_t *ids, uint32_t n, uint32_t position);
+void bn_linear_op(bitnet_ctx *c, const uint32_t *op);
+void bn_run_ops(bitnet_ctx *c, uint32_t first, uint32_t end, uint32_t id, int32_t *results);
+void bn_run_token(bitnet_ctx *c, uint32_t id, int32_t *results);
+void bn_next_position(bitnet_ctx *c);
+uint32_t bn_run_text(bitnet_ctx *c, const uint32_t *ids, uint32_t n, const uint32_t *expected, int32_t *out);
+
 /* bitnet_attend.c */
 void bn_kvwrite(bitnet_ctx *c, const uint32_t *op, uint32_t layer);
 void bn_attend(bitnet_ctx *c, const uint32_t *op, uint32_t layer);
 uint32_t bn_kv_checksum(const bitnet_ctx *c, uint32_t layer);
 void bn_rope(bitnet_ctx *c, const uint32_t *op);
+
+/* bitnet_lora.c: the side branches of operation `index`, after it ran */
+void bn_lora(const bitnet_ctx *c, uint32_t index);
 
 /* bitnet_ops.c */
 void bn_embed(bitnet_ctx *c, const uint32_t *op, uint32_t id);

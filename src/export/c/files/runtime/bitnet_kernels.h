@@ -3,12 +3,20 @@
 #define BITNET_KERNELS_H
 
 #include "bitnet_internal.h"
+#include "bitnet_neon.h"
 
 #if defined(__ARM_FEATURE_DSP) && !defined(__ARM_BIG_ENDIAN) && !defined(BITNET_NO_DSP)
 #include <arm_acle.h>
 #define BN_DSP 1
 #else
 #define BN_DSP 0
+#endif
+
+/* Thumb-2: stores of many registers, look-ups with a scaled index.  Not without optimisation: too few registers. */
+#if defined(__thumb2__) && defined(__GNUC__) && defined(__OPTIMIZE__) && !defined(BITNET_NO_ASM)
+#define BN_THUMB2 1
+#else
+#define BN_THUMB2 0
 #endif
 
 /* a value that is to stay in its register as it is */
@@ -27,6 +35,9 @@ typedef struct {
     const bn_word *planes;
     uint32_t qmax;       /* of the codes */
     uint32_t kernel;
+#if BN_NEON
+    uint32_t dot; /* 1: the core has the dot product instructions */
+#endif
 } bn_job;
 
 /* bn_job.kernel */

@@ -126,6 +126,14 @@ static int64_t wide_sum(const bn_job *j, uint32_t row, uint32_t from, uint32_t t
     const uint8_t *r = w->data + row * w->stride;
     int64_t sum = 0;
     uint32_t i = from;
+#if BN_NEON
+    if (j->c16 != (const bn_i16 *)0 && w->kind == (uint32_t)BN_INT8) {
+        return bn_neon_wide8((const int8_t *)r + from, j->c16 + from, to - from);
+    }
+    if (j->c16 != (const bn_i16 *)0 && w->kind == (uint32_t)BN_INT16) {
+        return bn_neon_wide16((const bn_i16 *)(const void *)r + from, j->c16 + from, to - from);
+    }
+#endif
     if (j->c16 != (const bn_i16 *)0 && w->kind == (uint32_t)BN_INT8) {
         const int8_t *v = (const int8_t *)r;
         while (i < to) { /* 128 * 32,767 * 256 is below 2^30 */
@@ -181,13 +189,22 @@ static void plain(const bn_job *j, uint32_t a, uint32_t b, uint32_t wide, bn_i32
     (void)wide;
 }
 
+BN_INLINE void shift_left(bn_i32 *y, uint32_t s) { *y = (int32_t)((uint32_t)*y << s); }
+
 /* rows of sums in y become the result */
 static void finish_all(const bn_tensor *w, uint32_t b, bn_i32 *y)
 {
-    uint32_t r;
+    uint32_t r = 0u;
     if (w->mode == 1u) {
-        for (r = 0u; r < w->rows; r++) {
-            y[r] = (int32_t)((uint32_t)y[r] << (30u - b));
+        uint32_t s = 30u - b;
+        for (; r + 4u <= w->rows; r += 4u) {
+            shift_left(&y[r], s);
+            shift_left(&y[r + 1u], s);
+            shift_left(&y[r + 2u], s);
+            shift_left(&y[r + 3u], s);
+        }
+        for (; r < w->rows; r++) {
+            shift_left(&y[r], s);
         }
     } else {
         for (r = 0u; r < w->rows; r++) {
@@ -236,6 +253,20 @@ static void grouped_tables(const bn_job *j, const uint8_t *t, uint32_t b, bn_i32
     }
 }
 
+static void fill(bn_i32 *y, uint32_t n, int32_t v)
+{
+    for (; n >= 4u; n -= 4u) {
+        y[0] = v;
+        y[1] = v;
+        y[2] = v;
+        y[3] = v;
+        y += 4;
+    }
+    for (; n > 0u; n--) {
+        *y++ = v;
+    }
+}
+
 /* 1: done.  Tables for as many columns at a time as there is room for; the sums of the rows wait in y. */
 static uint32_t by_tables(bitnet_ctx *c, const bn_job *j, uint32_t src_index, uint32_t b, bn_i32 *y)
 {
@@ -261,8 +292,12 @@ static uint32_t by_tables(bitnet_ctx *c, const bn_job *j, uint32_t src_index, ui
             return 1u;
         }
         start = (uint32_t)bn_tables_start(j, t, n);
-        for (r = 0u; r < w->rows; r++) {
-            y[r] = first == 0u ? (int32_t)start : (int32_t)((uint32_t)y[r] + start);
+        if (first == 0u) {
+            fill(y, w->rows, (int32_t)start);
+        } else {
+            for (r = 0u; r < w->rows; r++) {
+                y[r] = (int32_t)((uint32_t)y[r] + start);
+            }
         }
         bn_tables_rows(j, t, 0u, w->rows, first, n, y);
     }
@@ -316,6 +351,9 @@ void bn_linear(bitnet_ctx *c, const bitnet_register *src, uint32_t src_index, bi
     j.planes = (const bn_word *)bn_at(c, c->planes);
     j.qmax = (uint32_t)src->qmax;
     j.kernel = (uint32_t)K_SELECT;
+#if BN_NEON
+    j.dot = c->simd & BITNET_SIMD_DOT;
+#endif
     if (a > 0u || c->scalar != 0u) {
         plain(&j, a, b, (uint32_t)(c->scalar == 0u), y);
         return;

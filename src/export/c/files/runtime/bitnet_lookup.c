@@ -14,91 +14,128 @@
 
 #if BITNET_KERNEL_LOOKUP
 
-/* Rows side by side: what the registers of the core can hold.  HOLD keeps the compiler from loading the bytes
- * of several groups first, and from keeping a pointer for each table. */
-#if defined(__ARM_ARCH_6M__)
-#define AT_ONCE 4u
-#else
+/* ---- rows side by side: as many as the core has registers for ---------------------- */
+
+#if BN_THUMB2
+
 #define AT_ONCE 8u
-#endif
-#if defined(__GNUC__) && AT_ONCE == 8u
-#define HOLD(p, a, b, c, d) __asm__("" : "+r"(p), "+r"(t), "+r"(a), "+r"(b), "+r"(c), "+r"(d))
-#elif defined(__GNUC__)
-#define HOLD(p, a, b, c, d) __asm__("" : "+r"(t))
-#else
-#define HOLD(p, a, b, c, d) (void)0
-#endif
 
-/* RISC-V reaches several tables from one pointer, the others move it */
-#if defined(__riscv)
-#define TABLE(k) 256u * (k)
-#define NEXT (void)0
-#define NEXT_FOUR t += 1024
-#else
-#define TABLE(k) 0u
-#define NEXT t += 256
-#define NEXT_FOUR (void)0
-#endif
-
-#define QUAD(p, o, k, a, b, c, d)                                         \
-    a += t[TABLE(k) + p[o]]; b += t[TABLE(k) + p[(o) + 1u]];              \
-    c += t[TABLE(k) + p[(o) + 2u]]; d += t[TABLE(k) + p[(o) + 3u]]
-
-#if AT_ONCE == 8u
-#define GROUP(k)                                 \
-    QUAD(p, 4u * (k), k, a0, a1, a2, a3);        \
-    HOLD(q, a0, a1, a2, a3);                     \
-    QUAD(q, 4u * (k), k, a4, a5, a6, a7);        \
-    NEXT;                                        \
-    HOLD(p, a4, a5, a6, a7)
-#else
-#define GROUP(k)                                 \
-    QUAD(p, 4u * (k), k, a0, a1, a2, a3);        \
-    NEXT;                                        \
-    HOLD(p, a0, a1, a2, a3)
-#endif
-
-/* adds to y, for four rows with their bytes at p (and four at q), the entries of n groups */
-#define DEFINE_ROWS(name, type)                                                                       \
-    static BN_NOINLINE void name(const type *t, const uint8_t *p, const uint8_t *q, uint32_t n, bn_i32 *y) \
-    {                                                                                                 \
-        const uint8_t *stop = p + 4u * (n & ~3u);                                                     \
-        uint32_t a0 = (uint32_t)y[0], a1 = (uint32_t)y[1], a2 = (uint32_t)y[2], a3 = (uint32_t)y[3];  \
-        START_SECOND                                                                                  \
-        while (p != stop) {                                                                           \
-            GROUP(0u); GROUP(1u); GROUP(2u); GROUP(3u);                                               \
-            NEXT_FOUR;                                                                                \
-            p += 16;                                                                                  \
-            q += 16;                                                                                  \
-        }                                                                                             \
-        for (n &= 3u; n > 0u; n--) {                                                                  \
-            GROUP(0u);                                                                                \
-            NEXT_ONE;                                                                                 \
-            p += 4;                                                                                   \
-            q += 4;                                                                                   \
-        }                                                                                             \
-        y[0] = (int32_t)a0; y[1] = (int32_t)a1; y[2] = (int32_t)a2; y[3] = (int32_t)a3;               \
-        END_SECOND                                                                                    \
+/* Two look-ups of rows whose bytes are at p or q, and so on for a group of eight rows.  Two, so that no load waits for
+ * the one before it; the compiler would do the same, but not find the registers. */
+#define LOAD_8 "ldrb %[u], [%[t], %[u]]\n\tldrb %[v], [%[t], %[v]]\n\t"
+#define LOAD_16 "ldrh %[u], [%[t], %[u], lsl #1]\n\tldrh %[v], [%[t], %[v], lsl #1]\n\t"
+#define TWO(p, i, j, load, a, b) \
+    "ldrb %[u], [%[" p "], #" i "]\n\tldrb %[v], [%[" p "], #" j "]\n\t" load "add %[" a "], %[u]\n\tadd %[" b "], %[v]\n\t"
+#define GROUP(i0, i1, i2, i3, load, size)                                       \
+    TWO("p", i0, i1, load, "a0", "a1") TWO("p", i2, i3, load, "a2", "a3")       \
+    TWO("q", i0, i1, load, "a4", "a5") TWO("q", i2, i3, load, "a6", "a7")       \
+    "add %[t], %[t], #" size "\n\t"
+#define LOOP(groups, bytes)                                                                                          \
+    __asm__ volatile("1:\n\t" groups "add %[p], #" bytes "\n\tadd %[q], #" bytes "\n\tcmp %[p], %[stop]\n\tbne 1b"     \
+                     : [t] "+r"(t), [p] "+r"(p), [q] "+r"(q), [a0] "+r"(a0), [a1] "+r"(a1), [a2] "+r"(a2),             \
+                       [a3] "+r"(a3), [a4] "+r"(a4), [a5] "+r"(a5), [a6] "+r"(a6), [a7] "+r"(a7), [u] "=&r"(u),        \
+                       [v] "=&r"(v)                                                                                    \
+                     : [stop] "r"(stop)                                                                                \
+                     : "memory", "cc")
+#define DEFINE_ROWS(name, type, load, size)                                                                            \
+    static BN_NOINLINE void name(const type *t, const uint8_t *p, const uint8_t *q, uint32_t n, bn_i32 *y)             \
+    {                                                                                                                  \
+        const uint8_t *stop = p + 4u * (n & ~3u);                                                                      \
+        int32_t a0 = y[0], a1 = y[1], a2 = y[2], a3 = y[3], a4 = y[4], a5 = y[5], a6 = y[6], a7 = y[7];                \
+        uint32_t u;                                                                                                    \
+        uint32_t v;                                                                                                    \
+        if (p != stop) {                                                                                               \
+            LOOP(GROUP("0", "1", "2", "3", load, size) GROUP("4", "5", "6", "7", load, size)                           \
+                 GROUP("8", "9", "10", "11", load, size) GROUP("12", "13", "14", "15", load, size), "16");             \
+        }                                                                                                              \
+        if ((n & 3u) != 0u) {                                                                                          \
+            stop += 4u * (n & 3u);                                                                                     \
+            LOOP(GROUP("0", "1", "2", "3", load, size), "4");                                                          \
+        }                                                                                                              \
+        y[0] = a0; y[1] = a1; y[2] = a2; y[3] = a3; y[4] = a4; y[5] = a5; y[6] = a6; y[7] = a7;                        \
     }
 
-#if AT_ONCE == 8u
-#define START_SECOND \
-    uint32_t a4 = (uint32_t)y[4], a5 = (uint32_t)y[5], a6 = (uint32_t)y[6], a7 = (uint32_t)y[7];
-#define END_SECOND y[4] = (int32_t)a4; y[5] = (int32_t)a5; y[6] = (int32_t)a6; y[7] = (int32_t)a7;
+DEFINE_ROWS(rows8, uint8_t, LOAD_8, "256")
+DEFINE_ROWS(rows16, bn_u16, LOAD_16, "512")
+
 #else
-#define START_SECOND
-#define END_SECOND
+
+/* RISC-V reaches several tables from one pointer, the others move it.  HOLD keeps the compiler from loading the bytes
+ * of several groups first and from keeping a pointer for each table, ENTRY from adding before it scales. */
+#if defined(__ARM_ARCH_6M__)
+#define AT_ONCE 4u
+#define HOLD(p, a, b, c, d) BN_KEEP(t)
+#elif defined(__GNUC__)
+#define AT_ONCE 8u
+#define HOLD(p, a, b, c, d) __asm__("" : "+r"(p), "+r"(t), "+r"(a), "+r"(b), "+r"(c), "+r"(d))
+#else
+#define AT_ONCE 8u
+#define HOLD(p, a, b, c, d) (void)0
 #endif
 #if defined(__riscv)
-#define NEXT_ONE t += 256
+#define ENTRY(a, k, byte)      \
+    e = t + (byte);            \
+    BN_KEEP(e);                \
+    a += e[256u * (k)]
+#define NEXT (void)0
+#define NEXT_BLOCK(n) t += 256u * (n)
 #else
-#define NEXT_ONE (void)0
+#define ENTRY(a, k, byte) a += t[byte]
+#define NEXT t += 256
+#define NEXT_BLOCK(n) (void)0
 #endif
+
+#define QUAD(p, k, a, b, c, d)                                            \
+    ENTRY(a, k, p[4u * (k)]); ENTRY(b, k, p[4u * (k) + 1u]);              \
+    ENTRY(c, k, p[4u * (k) + 2u]); ENTRY(d, k, p[4u * (k) + 3u])
+#if AT_ONCE == 8u
+#define GROUP(k)                       \
+    QUAD(p, k, a0, a1, a2, a3);        \
+    HOLD(q, a0, a1, a2, a3);           \
+    QUAD(q, k, a4, a5, a6, a7);        \
+    NEXT;                              \
+    HOLD(p, a4, a5, a6, a7)
+#define START_SECOND uint32_t a4 = (uint32_t)y[4], a5 = (uint32_t)y[5], a6 = (uint32_t)y[6], a7 = (uint32_t)y[7]
+#define END_SECOND y[4] = (int32_t)a4; y[5] = (int32_t)a5; y[6] = (int32_t)a6; y[7] = (int32_t)a7
+#else
+#define GROUP(k)                       \
+    QUAD(p, k, a0, a1, a2, a3);        \
+    NEXT;                              \
+    HOLD(p, a0, a1, a2, a3)
+#define START_SECOND (void)q
+#define END_SECOND (void)0
+#endif
+
+#define DEFINE_ROWS(name, type)                                                                              \
+    static BN_NOINLINE void name(const type *t, const uint8_t *p, const uint8_t *q, uint32_t n, bn_i32 *y)   \
+    {                                                                                                        \
+        const uint8_t *stop = p + 4u * (n & ~3u);                                                            \
+        const type *e = t;                                                                                   \
+        uint32_t a0 = (uint32_t)y[0], a1 = (uint32_t)y[1], a2 = (uint32_t)y[2], a3 = (uint32_t)y[3];         \
+        START_SECOND;                                                                                        \
+        while (p != stop) {                                                                                  \
+            GROUP(0u); GROUP(1u); GROUP(2u); GROUP(3u);                                                      \
+            NEXT_BLOCK(4u);                                                                                  \
+            p += 16;                                                                                         \
+            q += 16;                                                                                         \
+        }                                                                                                    \
+        for (n &= 3u; n > 0u; n--) {                                                                         \
+            GROUP(0u);                                                                                       \
+            NEXT_BLOCK(1u);                                                                                  \
+            p += 4;                                                                                          \
+            q += 4;                                                                                          \
+        }                                                                                                    \
+        (void)e;                                                                                             \
+        y[0] = (int32_t)a0; y[1] = (int32_t)a1; y[2] = (int32_t)a2; y[3] = (int32_t)a3;                      \
+        END_SECOND;                                                                                          \
+    }
 
 DEFINE_ROWS(rows8, uint8_t)
 DEFINE_ROWS(rows16, bn_u16)
 
-/* rows of one plane; p: the first byte of its first group */
+#endif
+
+/* adds to y, for four rows with their bytes at p and four at q, the entries of n groups */
 static void plane(const bn_job *j, const uint8_t *t, const uint8_t *p, const uint8_t *q, uint32_t n, bn_i32 *y)
 {
     if (bn_table_bytes(j) == 256u) {

@@ -320,11 +320,18 @@ bitnet_status bitnet_init(bitnet_ctx *ctx, const void *model, uint32_t model_byt
     if (arena_bytes < need) {
         return BITNET_E_ARENA;
     }
+    ctx->model = (const uint8_t *)model;
+    ctx->model_bytes = model_bytes;
+    ctx->scalar = 0u;
+    ctx->failed = 0u;
+    ctx->guard = (const uint32_t *)0;
     ctx->arena = (uint8_t *)arena;
     ctx->arena_bytes = need;
+    ctx->lora = (const uint8_t *)0;
+    ctx->lora_state = (uint32_t *)0;
+    ctx->lora_parts = 0u;
     ctx->trace = (bitnet_trace_fn)0;
     ctx->trace_user = (void *)0;
-    ctx->scalar = 0u;
     ctx->failed_prompt = 0u;
     ctx->failed_token = 0u;
     ctx->failed_layer = 0u;
@@ -332,16 +339,12 @@ bitnet_status bitnet_init(bitnet_ctx *ctx, const void *model, uint32_t model_byt
     return bitnet_reset(ctx);
 }
 
-bitnet_status bitnet_set_scalar(bitnet_ctx *ctx, uint32_t on)
+bitnet_status bn_check_image(const bitnet_ctx *c)
 {
-    if (ctx == (bitnet_ctx *)0) {
-        return BITNET_E_NULL;
-    }
-    if (ctx->state != BITNET_READY) {
-        return BITNET_E_STATE;
-    }
-    ctx->scalar = (uint32_t)(on != 0u);
-    return BITNET_OK;
+    sections s;
+    uint32_t count = 0u;
+    bitnet_status st = check_header(c->model, c->model_bytes, &count);
+    return st == BITNET_OK ? check_sections(c->model, c->model_bytes, count, &s) : st;
 }
 
 bitnet_status bitnet_reset(bitnet_ctx *ctx)
@@ -349,9 +352,10 @@ bitnet_status bitnet_reset(bitnet_ctx *ctx)
     if (ctx == (bitnet_ctx *)0) {
         return BITNET_E_NULL;
     }
-    if (ctx->state != BITNET_READY) {
+    if (ctx->state != BITNET_READY && ctx->state != BITNET_STEPPING) {
         return BITNET_E_STATE;
     }
+    ctx->state = BITNET_READY;
     ctx->position = 0u;
     ctx->slot = 0u;
     ctx->tokens = 0u;
@@ -360,6 +364,9 @@ bitnet_status bitnet_reset(bitnet_ctx *ctx)
     ctx->angles_position = 0u;
     ctx->angles_last_tensor = BN_NONE;
     ctx->planes_register = BN_NONE;
+#if defined(__aarch64__)
+    ctx->simd = 0u;
+#endif
     ctx->lut_register = BN_NONE;
     ctx->expected = (const uint32_t *)0;
     ctx->chain = 0u;
@@ -370,7 +377,7 @@ bitnet_status bitnet_reset(bitnet_ctx *ctx)
 
 static uint32_t ready(const bitnet_ctx *c)
 {
-    return (uint32_t)(c != (const bitnet_ctx *)0 && c->state == BITNET_READY);
+    return (uint32_t)(c != (const bitnet_ctx *)0 && (c->state == BITNET_READY || c->state == BITNET_STEPPING));
 }
 
 bitnet_status bitnet_tokenizer_of(const bitnet_ctx *ctx, bitnet_tokenizer *out)
@@ -455,6 +462,18 @@ uint32_t bitnet_is_eos(const bitnet_ctx *ctx, uint32_t id)
     return 0u;
 }
 
+void bitnet_set_simd(bitnet_ctx *ctx, uint32_t simd)
+{
+#if defined(__aarch64__)
+    if (ctx != (bitnet_ctx *)0) {
+        ctx->simd = simd;
+    }
+#else
+    (void)ctx;
+    (void)simd;
+#endif
+}
+
 const char *bitnet_status_text(bitnet_status status)
 {
     switch (status) {
@@ -471,7 +490,7 @@ const char *bitnet_status_text(bitnet_status status)
     case BITNET_E_CAPACITY: return "buffer too small";
     case BITNET_E_SELFTEST: return "self-test found a difference";
     case BITNET_E_CONFIG: return "configuration not possible";
-    case BITNET_E_STATE: return "not initialised, or part not in the model";
+    case BITNET_E_STATE: return "not initialised, within a token, or part not in the model";
     case BITNET_E_FEATURE: return "model needs an operation that was not compiled in";
     case BITNET_E_RESULT: return "model gives embeddings, not logits, or the reverse";
     case BITNET_E_OTHER: return "belongs to another model";

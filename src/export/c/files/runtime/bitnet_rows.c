@@ -229,6 +229,11 @@ static int32_t row_int(const bn_job *j, const uint8_t *row, uint32_t from)
     int32_t sum = 0;
     if (j->w->kind == (uint32_t)BN_INT8) {
         const int8_t *w = (const int8_t *)row;
+#if BN_NEON
+        if (from == 0u) {
+            return j->c8 != (const int8_t *)0 ? bn_neon_rows8(w, j->c8, cols, j->dot) : bn_neon_rows16(w, j->c16, cols);
+        }
+#endif
         if (j->c8 != (const int8_t *)0) {
             for (i = from; i < cols; i++) {
                 sum += (int32_t)w[i] * j->c8[i];

@@ -1,6 +1,6 @@
 /*
- * bitnet_run.c - runs the program for tokens or for a text, the self-test
- * (docs/semantics.md sections 5 and 7).
+ * bitnet_run.c - runs the program for tokens or for a text (docs/semantics.md
+ * sections 5 and 7).
  */
 #include "bitnet_internal.h"
 #include "bitnet_poison.h"
@@ -72,6 +72,19 @@ static void check_result(bitnet_ctx *c, uint32_t index, const int32_t *results)
 
 /* ---- one token --------------------------------------------------------------------- */
 
+void bn_linear_op(bitnet_ctx *c, const uint32_t *op)
+{
+    bitnet_register *dst = &c->reg[op[OP_DST]];
+    bn_tensor w;
+    bn_tensor_get(c, op[OP_T0], &w);
+    bn_linear(c, &c->reg[op[OP_A]], op[OP_A], dst, &w, op[OP_P0]);
+#if defined(BITNET_BREAK_KERNEL) /* a wrong kernel, to test the self-test */
+    if (c->scalar == 0u) {
+        bn_vec(c, dst)[0] ^= 1;
+    }
+#endif
+}
+
 static void run_op(bitnet_ctx *c, const uint32_t *op, uint32_t id, int32_t *results)
 {
     uint32_t layer = op[OP_CODE] >> 8;
@@ -82,12 +95,7 @@ static void run_op(bitnet_ctx *c, const uint32_t *op, uint32_t id, int32_t *resu
     case BN_RMSNORM: bn_rmsnorm(c, op); break;
 #endif
     case BN_QUANTIZE: bn_quantize(c, op); break;
-    case BN_LINEAR: {
-        bn_tensor w;
-        bn_tensor_get(c, op[OP_T0], &w);
-        bn_linear(c, &c->reg[op[OP_A]], op[OP_A], &c->reg[op[OP_DST]], &w, op[OP_P0]);
-        break;
-    }
+    case BN_LINEAR: bn_linear_op(c, op); break;
     case BN_ADD: bn_add(c, op); break;
     case BN_KVWRITE: bn_kvwrite(c, op, layer); break;
     case BN_ATTEND: bn_attend(c, op, layer); break;
@@ -132,7 +140,7 @@ static void run_op(bitnet_ctx *c, const uint32_t *op, uint32_t id, int32_t *resu
 }
 
 /* the operations first ..< end for the token at c->position */
-static void run_ops(bitnet_ctx *c, uint32_t first, uint32_t end, uint32_t id, int32_t *results)
+void bn_run_ops(bitnet_ctx *c, uint32_t first, uint32_t end, uint32_t id, int32_t *results)
 {
     uint32_t checked = (uint32_t)(c->expected != (const uint32_t *)0);
     uint32_t i;
@@ -141,20 +149,19 @@ static void run_ops(bitnet_ctx *c, uint32_t first, uint32_t end, uint32_t id, in
 #endif
     for (i = first; i < end; i++) {
         run_op(c, bn_op(c, i), id, results);
+#if BITNET_WITH_LORA
+        if (c->lora_parts != 0u) {
+            bn_lora(c, i);
+        }
+#endif
         if (checked != 0u) {
             check_result(c, i, results);
         }
     }
 }
 
-static void run_token(bitnet_ctx *c, uint32_t id, int32_t *results)
+void bn_next_position(bitnet_ctx *c)
 {
-    c->chain = BN_CRC_START;
-    c->chain_slot = 0u;
-    run_ops(c, 0u, results != (int32_t *)0 ? c->n_ops : c->head_op, id, results);
-    if (c->expected != (const uint32_t *)0) {
-        end_chain(c);
-    }
     c->position += 1u; /* wraps */
     c->slot += 1u;
     if (c->position < c->window) {
@@ -164,8 +171,19 @@ static void run_token(bitnet_ctx *c, uint32_t id, int32_t *results)
     }
 }
 
+void bn_run_token(bitnet_ctx *c, uint32_t id, int32_t *results)
+{
+    c->chain = BN_CRC_START;
+    c->chain_slot = 0u;
+    bn_run_ops(c, 0u, results != (int32_t *)0 ? c->n_ops : c->head_op, id, results);
+    if (c->expected != (const uint32_t *)0) {
+        end_chain(c);
+    }
+    bn_next_position(c);
+}
+
 /* ids, and n more tokens */
-static bitnet_status check_ids(const bitnet_ctx *c, const uint32_t *ids, uint32_t n, uint32_t position)
+bitnet_status bn_check_ids(const bitnet_ctx *c, const uint32_t *ids, uint32_t n, uint32_t position)
 {
     uint32_t most = bitnet_max_tokens(c);
     uint32_t i;
@@ -193,9 +211,9 @@ bitnet_status bitnet_run(bitnet_ctx *ctx, const uint32_t *ids, uint32_t n, int32
     if (ctx->embeds != 0u) {
         return BITNET_E_RESULT;
     }
-    st = check_ids(ctx, ids, n, ctx->position);
+    st = bn_check_ids(ctx, ids, n, ctx->position);
     for (i = 0u; i < n && st == BITNET_OK; i++) {
-        run_token(ctx, ids[i], i + 1u == n ? logits : (int32_t *)0);
+        bn_run_token(ctx, ids[i], i + 1u == n ? logits : (int32_t *)0);
     }
     return st;
 }
@@ -245,7 +263,7 @@ static uint32_t run_encoder(bitnet_ctx *c, const uint32_t *ids, uint32_t n, cons
             c->expected = expected != (const uint32_t *)0 ? expected + p * (c->layers + 2u) : expected;
             c->chain = first == 0u ? BN_CRC_START : chains[p];
             c->chain_slot = slot;
-            run_ops(c, first, end, ids[p], out);
+            bn_run_ops(c, first, end, ids[p], out);
             chains[p] = c->chain;
             if (end == c->head_op) {
                 if (c->pool == (uint32_t)BN_POOL_MEAN) {
@@ -261,7 +279,7 @@ static uint32_t run_encoder(bitnet_ctx *c, const uint32_t *ids, uint32_t n, cons
     }
     if (c->mismatch == 0u) { /* p is n: the result belongs to the last token */
         residual->offset = c->texts + (c->pool == (uint32_t)BN_POOL_FIRST ? 0u : (n - 1u) * row);
-        run_ops(c, first, c->n_ops, 0u, out);
+        bn_run_ops(c, first, c->n_ops, 0u, out);
         if (expected != (const uint32_t *)0) {
             end_chain(c);
         }
@@ -275,7 +293,7 @@ static uint32_t run_encoder(bitnet_ctx *c, const uint32_t *ids, uint32_t n, cons
 #endif
 
 /* as run_encoder, for any program that gives an embedding */
-static uint32_t run_text(bitnet_ctx *c, const uint32_t *ids, uint32_t n, const uint32_t *expected, int32_t *out)
+uint32_t bn_run_text(bitnet_ctx *c, const uint32_t *ids, uint32_t n, const uint32_t *expected, int32_t *out)
 {
     uint32_t i;
     (void)bitnet_reset(c);
@@ -286,7 +304,7 @@ static uint32_t run_text(bitnet_ctx *c, const uint32_t *ids, uint32_t n, const u
 #endif
     for (i = 0u; i < n && c->mismatch == 0u; i++) {
         c->expected = expected != (const uint32_t *)0 ? expected + i * (c->layers + 2u) : expected;
-        run_token(c, ids[i], i + 1u == n ? out : (int32_t *)0);
+        bn_run_token(c, ids[i], i + 1u == n ? out : (int32_t *)0);
     }
     return c->mismatch != 0u ? i - 1u : n;
 }
@@ -305,10 +323,10 @@ bitnet_status bitnet_embed(bitnet_ctx *ctx, const uint32_t *ids, uint32_t n, int
     if (ctx->embeds == 0u) {
         return BITNET_E_RESULT;
     }
-    st = check_ids(ctx, ids, n, 0u);
+    st = bn_check_ids(ctx, ids, n, 0u);
 #if BITNET_OP_EMBEDDING
     if (st == BITNET_OK) {
-        (void)run_text(ctx, ids, n, (const uint32_t *)0, out);
+        (void)bn_run_text(ctx, ids, n, (const uint32_t *)0, out);
     }
 #endif
     return st;
@@ -327,73 +345,4 @@ bitnet_status bitnet_set_trace(bitnet_ctx *ctx, bitnet_trace_fn trace, void *use
     (void)user;
     return trace == (bitnet_trace_fn)0 ? BITNET_OK : BITNET_E_CONFIG;
 #endif
-}
-
-/* ---- self-test ------------------------------------------------------------------------ */
-
-/* one golden prompt; 0: all equal */
-static uint32_t test_prompt(bitnet_ctx *c, uint32_t prompt, int32_t *results)
-{
-    const uint32_t *ids = (const uint32_t *)0;
-    uint32_t p = 0u;
-    uint32_t total = 0u;
-    uint32_t t;
-    (void)bitnet_golden(c, prompt, &ids, &p, &total);
-#if BITNET_OP_EMBEDDING
-    if (c->embeds != 0u) {
-        t = run_text(c, ids, total, ids + total, results);
-        if (c->mismatch != 0u) {
-            c->failed_prompt = prompt;
-            c->failed_token = t;
-        }
-        return c->mismatch;
-    }
-#endif
-    (void)bitnet_reset(c);
-    for (t = 0u; t < total; t++) {
-        uint32_t head = (uint32_t)(t + 1u >= p);
-        c->expected = ids + total + t * (c->layers + 2u);
-        run_token(c, ids[t], head != 0u ? results : (int32_t *)0);
-        if (c->mismatch == 0u && head != 0u && t + 1u < total && argmax(results, c->vocab) != ids[t + 1u]) {
-            c->mismatch = 1u;
-            c->failed_layer = c->layers + 2u;
-        }
-        if (c->mismatch != 0u) {
-            c->failed_prompt = prompt;
-            c->failed_token = t;
-            return 1u;
-        }
-    }
-    return 0u;
-}
-
-bitnet_status bitnet_selftest(bitnet_ctx *ctx, int32_t *results)
-{
-    uint32_t i;
-    uint32_t failed = 0u;
-    if (ctx == (bitnet_ctx *)0 || results == (int32_t *)0) {
-        return BITNET_E_NULL;
-    }
-    if (ctx->state != BITNET_READY || ctx->golden == (const uint32_t *)0) {
-        return BITNET_E_STATE;
-    }
-    if (ctx->as_exported == 0u) {
-        return BITNET_E_CONFIG;
-    }
-    for (i = 0u; i < ctx->golden[1] && failed == 0u; i++) {
-        failed = test_prompt(ctx, i, results);
-    }
-    (void)bitnet_reset(ctx);
-    return failed != 0u ? BITNET_E_SELFTEST : BITNET_OK;
-}
-
-bitnet_status bitnet_failure(const bitnet_ctx *ctx, uint32_t *prompt, uint32_t *token, uint32_t *layer)
-{
-    if (ctx == (const bitnet_ctx *)0 || prompt == (uint32_t *)0 || token == (uint32_t *)0 || layer == (uint32_t *)0) {
-        return BITNET_E_NULL;
-    }
-    *prompt = ctx->failed_prompt;
-    *token = ctx->failed_token;
-    *layer = ctx->failed_layer;
-    return BITNET_OK;
 }

@@ -93,18 +93,24 @@ void bn_subset_select(const bn_job *j, const bn_word *const r[4], uint32_t first
 {
     uint32_t cols = j->w->cols;
     uint32_t i = first;
-#if BN_DSP
-    if (j->c8 != (const int8_t *)0) {
+#if BN_NEON || BN_DSP
+    uint32_t full = (cols >> 5) < end ? cols >> 5 : end;
+    if (full > first && (BN_NEON || j->c8 != (const int8_t *)0)) {
         const bn_word *q[4];
-        uint32_t full = (cols >> 5) < end ? cols >> 5 : end;
         q[0] = r[0] + first;
         q[1] = r[1] + first;
         q[2] = r[2] + first;
         q[3] = r[3] + first;
-        if (full > first) {
-            select_ge((const bn_word *)(const void *)j->c8 + 8u * first, full - first, q, acc);
-            i = full;
+#if BN_DSP
+        select_ge((const bn_word *)(const void *)j->c8 + 8u * first, full - first, q, acc);
+#else
+        if (j->c8 != (const int8_t *)0) {
+            bn_neon_subset8(j->c8 + 32u * first, (const bn_word *const *)q, full - first, j->dot, acc);
+        } else {
+            bn_neon_subset16(j->c16 + 32u * first, (const bn_word *const *)q, full - first, acc);
         }
+#endif
+        i = full;
     }
 #endif
     for (; i < end; i++) {
