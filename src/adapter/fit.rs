@@ -133,7 +133,13 @@ impl Target {
     }
 
     /// What is left of the branch, times D a: the best b for a, up to a factor.
-    fn left_of(&self, terms: &[Term], skip: usize, onto: impl Fn(&[f64]) -> f64, coded: impl Fn(&[i16]) -> f64) -> Vec<f64> {
+    fn left_of(
+        &self,
+        terms: &[Term],
+        skip: usize,
+        onto: impl Fn(&[f64]) -> f64,
+        coded: impl Fn(&[i16]) -> f64,
+    ) -> Vec<f64> {
         let mut out = vec![0.0; self.b.first().map_or(0, Vec::len)];
         for (a, b) in self.a.iter().zip(&self.b) {
             let f = onto(a);
@@ -147,7 +153,13 @@ impl Target {
     }
 
     /// The transpose of what is left, times b: the best a for b, up to a factor.
-    fn right_of(&self, terms: &[Term], skip: usize, onto: impl Fn(&[f64]) -> f64, coded: impl Fn(&[i16]) -> f64) -> Vec<f64> {
+    fn right_of(
+        &self,
+        terms: &[Term],
+        skip: usize,
+        onto: impl Fn(&[f64]) -> f64,
+        coded: impl Fn(&[i16]) -> f64,
+    ) -> Vec<f64> {
         let mut out = vec![0.0; self.moments.len()];
         for (a, b) in self.a.iter().zip(&self.b) {
             let f = onto(b);

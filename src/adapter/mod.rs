@@ -11,8 +11,8 @@ use crate::format::adapter::{part_bytes, Adapter, Part, HEADER, MAX_RANK};
 use crate::kernels::adapter::Factors;
 use crate::kernels::dot::DotKernel;
 use crate::model::{Lora, SideBranch};
-use crate::progress::Progress;
 use crate::program::OpKind;
+use crate::progress::Progress;
 use crate::runtime::adapter::{branches, Branch};
 use crate::runtime::{Artifact, Moments};
 use fit::{Fit, Target};
@@ -90,7 +90,13 @@ impl Candidate<'_> {
 ///
 /// # Errors
 /// `Input` if the artifact is of another model, `Usage` if not one matrix fits into the size.
-pub fn make(artifact: &Artifact, lora: &Lora, ids: &[u32], o: &Options, progress: &dyn Progress) -> Result<(Adapter, Report)> {
+pub fn make(
+    artifact: &Artifact,
+    lora: &Lora,
+    ids: &[u32],
+    o: &Options,
+    progress: &dyn Progress,
+) -> Result<(Adapter, Report)> {
     let p = &artifact.program;
     let known = branches(p);
     progress.stage("measuring inputs", 0);
@@ -105,7 +111,8 @@ pub fn make(artifact: &Artifact, lora: &Lora, ids: &[u32], o: &Options, progress
     let mut candidates = Vec::new();
     for branch in &lora.branches {
         let Some(linear) = known.iter().position(|b| name(artifact, *b) == Some(&branch.name)) else {
-            let e = Error::input(format!("the artifact has no matrix `{}`", branch.name)).at_file(&artifact.packed.path);
+            let e =
+                Error::input(format!("the artifact has no matrix `{}`", branch.name)).at_file(&artifact.packed.path);
             return Err(e.hint("export the base of this adapter with `--format packed`"));
         };
         candidates.push(candidate(known[linear], linear, branch, &moments, o));
@@ -184,7 +191,8 @@ fn keep(candidates: &mut [Candidate], o: &Options) -> Result<()> {
 }
 
 fn nothing() -> Error {
-    Error::input("the adapter adds nothing: all its branches are zero").hint("a fresh adapter has B = 0; train it first")
+    Error::input("the adapter adds nothing: all its branches are zero")
+        .hint("a fresh adapter has B = 0; train it first")
 }
 
 /// The codes of a branch with common exponent and shifts.

@@ -23,6 +23,7 @@ use std::path::PathBuf;
   bitnet-convert export --model DIR --format packed -o model.bitnet
   bitnet-convert export --model DIR --target cortex-m7 -o build/m7
   bitnet-convert export --model DIR --target cortex-m7 --dry-run
+  bitnet-convert export --model DIR --target cortex-m7 --head planes4 -o build/m7
   bitnet-convert export --model DIR --target cortex-m7 --rules answers.rules -o build/m7
   bitnet-convert export --model DIR --target cortex-m7 --format rust -o build/m7-rust
   bitnet-convert export --model DIR --quantize-weight 1.58 --quantize-activation 8 -o model.bitnet")]
@@ -259,9 +260,9 @@ impl Export {
     fn refuse_what_has_no_effect(&self, format: Format) -> Result<()> {
         let c_only = !self.prompt.is_empty() || self.rules.is_some() || self.embed == c::Embed::Array || self.adapters;
         if format == Format::Packed && c_only {
-            let what = "`--prompt`, `--rules`, `--embed` and `--adapters` belong to the C folder, this is a packed file";
-            return Err(Error::usage(what)
-                .hint("leave them out, or add `--format c --target cortex-m7`"));
+            let what =
+                "`--prompt`, `--rules`, `--embed` and `--adapters` belong to the C folder, this is a packed file";
+            return Err(Error::usage(what).hint("leave them out, or add `--format c --target cortex-m7`"));
         }
         if format == Format::Rust && self.embed == c::Embed::Array {
             return Err(Error::usage("`--embed` belongs to the C folder; a Rust crate always includes the file")
