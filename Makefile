@@ -3,13 +3,15 @@
 # make test-real   two real models from the package index
 # make lint    formatting and clippy
 # make bench   the figures of docs/benchmarks.md
-# make setup   what demo and test need: an Arm compiler, an emulator, python3, and where absent make, cc
+# make demo-web    the intent model as WebAssembly in docs/demo/model, for the page there
+# make setup   what demo and test need: compilers for Arm and WebAssembly, an emulator, node, a browser, python3, make, cc, where absent
 
 CARGO ?= cargo
 BIN   := $(or $(CARGO_TARGET_DIR),target)/release/bitnet-convert
 ROOT  := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-TOOLS    := cc:gcc cc:libc6-dev make:make python3:python3 arm-none-eabi-gcc:gcc-arm-none-eabi qemu-system-arm:qemu-system-arm
+TOOLS    := cc:gcc cc:libc6-dev make:make python3:python3 arm-none-eabi-gcc:gcc-arm-none-eabi qemu-system-arm:qemu-system-arm \
+            clang-19:clang-19 wasm-ld-19:lld-19 node:nodejs chromium:chromium chromedriver:chromium-driver
 MISSING  := $(sort $(foreach t,$(TOOLS),$(if $(shell command -v $(word 1,$(subst :, ,$t))),,$(word 2,$(subst :, ,$t)))))
 
 setup:
@@ -37,6 +39,10 @@ demo: setup $(BIN)
 	@echo; echo "== the same integers everywhere"
 	$(BIN) verify build/m7 --target all --require
 
+demo-web: setup $(BIN)
+	$(BIN) export --model fixtures/models/intent-w1a2 --target wasm32 -o docs/demo/model
+	@echo; echo "serve the page and open http://127.0.0.1:8000/ :  python3 -m http.server --bind 127.0.0.1 --directory docs/demo 8000"
+
 # Tools were just installed, so a runner that does not run is a failure here.
 test: setup
 	BITNET_REQUIRE=1 $(CARGO) test --locked
@@ -55,4 +61,4 @@ clean:
 	rm -rf build target
 
 FORCE:
-.PHONY: setup demo test test-real lint bench clean FORCE
+.PHONY: setup demo demo-web test test-real lint bench clean FORCE

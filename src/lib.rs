@@ -4,13 +4,13 @@
 //!
 //! | floor | rooms | know |
 //! |---|---|---|
-//! | 0 | [`error`], [`limits`], [`bytes`], [`digest`], [`fsio`], [`parallel`], [`progress`], [`calibration`] | bytes and offsets |
+//! | 0 | [`error`], [`limits`], [`bytes`], [`digest`], [`fsio`], [`parallel`], [`process`], [`progress`], [`calibration`] | bytes and offsets |
 //! | 1 | [`tensor`], [`encoding`], [`kernels`] | arrays and integer arithmetic |
 //! | 2 | [`format`] | one wire format each |
 //! | 3 | [`model`], [`program`] | what a network is |
 //! | 4 | [`import`], [`transform`], [`lower`], [`target`], [`tokenizer`] | a step of the way in |
 //! | 5 | [`plan`], [`reference`], [`runtime`], [`export`] | a step of the way out |
-//! | 6 | [`verify`], [`eval`], [`prune`], [`report`] | all below |
+//! | 6 | [`adapter`], [`verify`], [`eval`], [`prune`], [`report`] | all below |
 //! | 7 | [`cli`] | the terminal |
 
 pub mod error;
@@ -22,6 +22,7 @@ pub mod calibration;
 pub mod digest;
 pub mod fsio;
 pub mod parallel;
+pub mod process;
 
 pub mod encoding;
 pub mod kernels;

@@ -254,7 +254,7 @@ fn a_runtime_with_only_what_a_model_needs_computes_it() {
         let artifact = Artifact::open(&file).expect("a valid model");
         let chip = bitnet_convert::target::find("cortex-m7").expect("the target");
         write_runtime_for(folder, &artifact.program, &chip).expect("the sources");
-        let report = verify::verify(folder, &all_runners(), &bitnet_convert::progress::Silent).expect("verify");
+        let report = verify_all(folder);
         for row in &report.rows {
             assert!(matches!(row.outcome, Outcome::Equal | Outcome::NotRun { .. }), "seed {seed}: {row:?}");
         }
@@ -305,13 +305,13 @@ fn fixtures_verify_on_every_runner() {
             .status()
             .expect("the binary starts");
         assert!(status.success());
-        let report = verify::verify(&out, &all_runners(), &bitnet_convert::progress::Silent).expect("verify");
+        let report = verify_all(&out);
         assert!(report.beyond_window, "a golden prompt must be longer than the window");
         for row in &report.rows {
             match &row.outcome {
                 Outcome::Equal => {}
                 Outcome::Differs { at } => panic!("{model} on {}: {at}", row.runner),
-                Outcome::NotRun { why } => {
+                Outcome::NotRun { why, .. } => {
                     println!("not run: {model} on {}: {why}", row.runner);
                     assert!(std::env::var_os("BITNET_REQUIRE").is_none(), "{} is required here", row.runner);
                 }
@@ -320,8 +320,10 @@ fn fixtures_verify_on_every_runner() {
     }
 }
 
-fn all_runners() -> Vec<&'static str> {
-    verify::runners(&["all".to_string()]).expect("the runners of this machine")
+/// This machine, and the chip that a folder was exported for.
+fn verify_all(folder: &Path) -> verify::Report {
+    let selection = verify::runners(&[], folder).expect("the runners of this machine");
+    verify::verify(folder, &selection, false, &bitnet_convert::progress::Silent).expect("verify")
 }
 
 fn export(model: &str, out: &Path, flags: &[&str]) {
@@ -357,7 +359,7 @@ fn variants_verify_on_the_chip() {
     for (i, (model, flags)) in cases.iter().enumerate() {
         let out = dir.path().join(i.to_string());
         export(model, &out, flags);
-        let report = verify::verify(&out, &all_runners(), &bitnet_convert::progress::Silent).expect("verify");
+        let report = verify_all(&out);
         for row in &report.rows {
             assert_eq!(row.outcome, Outcome::Equal, "{model} {flags:?}: {row:?}");
         }
@@ -388,13 +390,13 @@ fn firmware_holds_what_it_promises() {
         assert!(output.status.success(), "{args:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
         text
     };
-    for target in ["TARGET=qemu", "TARGET=STM32H743VI"] {
-        assert!(make(&[target, "check"]).contains("check: no floating point"));
+    for machine in ["MACHINE=mps2-an500", "MACHINE=board"] {
+        assert!(make(&[machine, "check"]).contains("check: no floating point"));
     }
     // The same of every operation, also those that this model does without.
-    assert!(make(&["PARTS=", "B=build/all", "TARGET=STM32H743VI", "check"]).contains("check: no floating point"));
-    let sizes = make(&["TARGET=STM32H743VI", "report"]);
-    let all = make(&["PARTS=", "B=build/all", "TARGET=STM32H743VI", "report"]);
+    assert!(make(&["PARTS=", "B=build/all", "check"]).contains("check: no floating point"));
+    let sizes = make(&["report"]);
+    let all = make(&["PARTS=", "B=build/all", "report"]);
     let hex = |sizes: &str, name: &str| {
         let line = sizes.lines().find(|l| l.starts_with(name)).unwrap_or_else(|| panic!("no {name} in {sizes}"));
         let word = line.split_whitespace().nth(1).unwrap_or_default();
@@ -403,7 +405,7 @@ fn firmware_holds_what_it_promises() {
     let budget = bitnet_convert::target::find("cortex-m7").expect("the target").budget.expect("a budget");
     assert!(hex(&sizes, ".text") + hex(&sizes, ".vectors") <= budget.runtime_flash, "{sizes}");
     assert!(hex(&all, ".text") + hex(&all, ".vectors") <= budget.runtime_flash_all, "{all}");
-    assert_eq!(make(&["run-qemu", "ARGS="]), format!("selftest: equal\n> {prompt}\nread_temperature\n"));
+    assert_eq!(make(&["run", "ARGS="]), format!("selftest: equal\n> {prompt}\nread_temperature\n"));
     // The same words through the host's own tokenizer and kernels.
     let run = Command::new(env!("CARGO_BIN_EXE_bitnet-convert"))
         .args(["run", "--quiet", "--greedy", "--prompt", prompt])

@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Rooms that may use another one on their own floor, and why.
-const NEIGHBOURS: [(&str, &str, &str); 8] = [
+const NEIGHBOURS: [(&str, &str, &str); 9] = [
     ("tensor", "encoding", "an element type may be a block of quantized values"),
     ("bytes", "error", "an error is the one thing that every room shares"),
     ("fsio", "error", "as above"),
     ("parallel", "error", "as above"),
+    ("process", "error", "as above"),
     ("kernels", "encoding", "a kernel reads weights as they are encoded"),
     ("lower", "transform", "lowering applies the weight quantizers while it writes"),
     ("export", "plan", "an export is refused by its plan before it starts"),

@@ -1,7 +1,7 @@
 use super::Printer;
 use crate::error::{Error, Result};
 use crate::export::rules::Rules;
-use crate::export::{c, packed, rust};
+use crate::export::{c, packed, rust, wasm};
 use crate::fsio::read_capped;
 use crate::import;
 use crate::lower::{Head, Kernels, Options, WeightChoice};
@@ -9,13 +9,13 @@ use crate::model::{ActivationRule, Model, WeightRule};
 use crate::plan::{self, Plan};
 use crate::program::ScaleMode;
 use crate::report;
-use crate::target::{self, Kernel, Target};
+use crate::target::{self, Kernel, Kind, Target};
 use crate::tokenizer::{self, DeviceTokenizer};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// Convert a checkpoint: a packed file for hosts, or a folder with C sources or a Rust crate for a microcontroller
+/// Convert a checkpoint: a packed file for hosts, a folder with C sources or a Rust crate for a microcontroller, or a WebAssembly module
 ///
 /// A checkpoint that was trained for low bits is carried over with its own codes and scales.
 #[derive(Args)]
@@ -26,6 +26,7 @@ use std::path::PathBuf;
   bitnet-convert export --model DIR --target cortex-m7 --head planes4 -o build/m7
   bitnet-convert export --model DIR --target cortex-m7 --rules answers.rules -o build/m7
   bitnet-convert export --model DIR --target cortex-m7 --format rust -o build/m7-rust
+  bitnet-convert export --model DIR --target wasm32 -o build/web
   bitnet-convert export --model DIR --quantize-weight 1.58 --quantize-activation 8 -o model.bitnet")]
 pub struct Export {
     /// Folder of a Hugging Face checkpoint, a .safetensors file with config.json beside it, or the name of a model on the hub: org/name[@revision][:file]
@@ -34,10 +35,10 @@ pub struct Export {
     /// What it is for: a name from `bitnet-convert targets list`, a board, or a target file such as ./my-board.toml
     #[arg(long, default_value = "host", value_name = "NAME|FILE")]
     target: String,
-    /// Default: c for microcontrollers, packed for the host
+    /// Default: c for microcontrollers, wasm for wasm32, packed for the host
     #[arg(long, value_enum)]
     format: Option<Format>,
-    /// Output file (packed) or folder (c, rust)
+    /// Output file (packed) or folder (c, rust, wasm)
     #[arg(long, short, value_name = "OUT", required_unless_present = "dry_run")]
     output: Option<PathBuf>,
     /// Print the plan and write nothing
@@ -96,6 +97,7 @@ enum Format {
     C,
     /// A no_std crate without unsafe code, for microcontrollers and hosts
     Rust,
+    Wasm,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -168,7 +170,15 @@ struct WrittenOutput {
 impl Export {
     pub fn run(&self, printer: &Printer) -> Result<u8> {
         let target = target::find(&self.target)?;
-        let format = self.format.unwrap_or(if target.takes_c() { Format::C } else { Format::Packed });
+        let format = self.format.unwrap_or(match target.kind {
+            Kind::Host => Format::Packed,
+            Kind::Wasm => Format::Wasm,
+            Kind::Mcu | Kind::Linux => Format::C,
+        });
+        if format == Format::Wasm && target.kind != Kind::Wasm {
+            return Err(Error::usage(format!("a WebAssembly module is not for the target `{}`", target.name))
+                .hint("say `--target wasm32`; `--format` follows from it"));
+        }
         if format == Format::C && !target.takes_c() {
             let e = Error::usage(format!(
                 "the C export needs a board or another processor as target, not `{}`",
@@ -182,7 +192,7 @@ impl Export {
         let rules = self.rules.as_deref().map(Rules::open).transpose()?;
         let model = import::open(&self.model, &printer.progress())?;
         self.refuse_to_replace_the_source(&model)?;
-        let device = (target.takes_c() || format == Format::Rust) && !self.no_tokenizer;
+        let device = (target.kind != Kind::Host || format == Format::Rust) && !self.no_tokenizer;
         let tokenizer = if device { device_tokenizer(&model)? } else { None };
         let request = packed::Request {
             model: &model,
@@ -222,6 +232,7 @@ impl Export {
             Format::Packed => prepared.write(out, &bar)?,
             Format::C => c::write(&mut prepared, &target, self.embed, &self.prompt, rules.as_ref(), out, &bar)?,
             Format::Rust => rust::write(&mut prepared, &target, &self.prompt, out, &bar)?,
+            Format::Wasm => wasm::write(&mut prepared, &target, out, &bar)?,
         };
         if written.saturated > 0 {
             let what = format!(
@@ -241,7 +252,7 @@ impl Export {
         };
         let line = match format {
             Format::Packed => format!("wrote {} ({} bytes)", done.path, plan::group(done.bytes)),
-            Format::C | Format::Rust => format!(
+            Format::C | Format::Rust | Format::Wasm => format!(
                 "wrote {} (model.bin {} bytes); next: `bitnet-convert verify {}`",
                 done.path,
                 plan::group(done.bytes),
@@ -259,10 +270,14 @@ impl Export {
     /// A flag that would do nothing is a mistake that its user should hear of.
     fn refuse_what_has_no_effect(&self, format: Format) -> Result<()> {
         let c_only = !self.prompt.is_empty() || self.rules.is_some() || self.embed == c::Embed::Array || self.adapters;
-        if format == Format::Packed && c_only {
-            let what =
-                "`--prompt`, `--rules`, `--embed` and `--adapters` belong to the C folder, this is a packed file";
-            return Err(Error::usage(what).hint("leave them out, or add `--format c --target cortex-m7`"));
+        if matches!(format, Format::Packed | Format::Wasm) && c_only {
+            let what = if format == Format::Wasm { "WebAssembly" } else { "a packed file" };
+            let options = "`--prompt`, `--rules`, `--embed` and `--adapters`";
+            return Err(Error::usage(format!("{options} belong to the C folder, this is {what}"))
+                .hint("leave them out, or add `--format c --target cortex-m7`"));
+        }
+        if format == Format::Rust && self.rules.is_some() {
+            return Err(Error::usage("`--rules` belongs to the C folder, this is a Rust crate").hint("leave it out"));
         }
         if format == Format::Rust && self.embed == c::Embed::Array {
             return Err(Error::usage("`--embed` belongs to the C folder; a Rust crate always includes the file")

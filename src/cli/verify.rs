@@ -15,9 +15,11 @@ use std::path::PathBuf;
   bitnet-convert verify build/m7 --target all --require
   bitnet-convert verify build/m7 --target cortex-m0,esp32-c3 --quick
   bitnet-convert verify model.bitnet --target ./my-board.toml
+  bitnet-convert verify model.bitnet --target rust-host,rust-thumbv7em
   bitnet-convert verify model.bitnet --adapter lora-bits.bin --target all
 
-Runners: host-scalar, host-NAME for each SIMD kernel, c-host (sanitizers), and every target that has an emulator (`targets list`).
+Runners: host-scalar, host-NAME for each SIMD kernel, c-host (sanitizers), every target that has an emulator (`targets list`),
+and the Rust crate: rust-host, rust-thumbv7em, rust-thumbv6m, rust-riscv32imc, or `rust` for all four.
 `host` means those of this machine, `all` means all. insn/token: instructions of one more token of a prompt, without logits.
 Exit codes: 0 all that ran are equal; 1 one differs; 2 it could not be done, or with --require one did not run.")]
 pub struct Verify {

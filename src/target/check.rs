@@ -209,8 +209,8 @@ fn emulator(t: &Target, e: &Emulator) -> Result<()> {
     }
     if let Some(m) = &e.machine {
         let good = m.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
-        if !good || !m.starts_with("BITNET_MACHINE_") {
-            return Err(refuse("machine", format!("`{}` is no macro of the form BITNET_MACHINE_NAME", short(m))));
+        if !good || !m.starts_with("BITNET_") {
+            return Err(refuse("machine", format!("`{}` is no macro of the form BITNET_NAME", short(m))));
         }
     }
     text("packages", &e.packages)?;

@@ -23,8 +23,29 @@ macro_rules! files {
     ($($name:literal),* $(,)?) => { &[$(($name, include_str!(concat!("data/", $name, ".toml")))),*] };
 }
 
-const FILES: &[(&str, &str)] =
-    files!["host", "cortex-m0", "cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55",];
+const FILES: &[(&str, &str)] = files![
+    "host",
+    "cortex-m0",
+    "cortex-m0plus",
+    "cortex-m3",
+    "cortex-m4",
+    "cortex-m7",
+    "cortex-m33",
+    "cortex-m55",
+    "esp32-c3",
+    "esp32-s3",
+    "gap9",
+    "rv32imc",
+    "xtensa",
+    "esp32-s3",
+    "rpi-zero2w",
+    "rpi4",
+    "rpi5",
+    "jetson-orin-nano",
+    "x86-64",
+    "powerpc",
+    "wasm32",
+];
 
 /// What a target is, which decides what is written for it and how it is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
@@ -51,6 +72,8 @@ pub enum Isa {
     ArmV7EM,
     #[serde(rename = "armv8-m")]
     ArmV8M,
+    #[serde(rename = "armv8.1-m")]
+    ArmV81M,
     #[serde(rename = "rv32imc")]
     Rv32Imc,
     #[serde(rename = "xtensa")]
@@ -73,6 +96,7 @@ impl Isa {
             Isa::ArmV7M => "armv7-m",
             Isa::ArmV7EM => "armv7e-m",
             Isa::ArmV8M => "armv8-m",
+            Isa::ArmV81M => "armv8.1-m",
             Isa::Rv32Imc => "rv32imc",
             Isa::Xtensa => "xtensa",
             Isa::AArch64 => "aarch64",

@@ -11,7 +11,7 @@ use std::time::Duration;
 const PLUGIN: &str = include_str!("../../tools/inscount.c");
 
 /// Tokens of the shorter of the two runs that are compared.
-const TOKENS: usize = 8;
+pub const TOKENS: usize = 8;
 
 /// Instructions of one more token of a prompt: the difference of two runs, so start-up, checks of the model and the logits of the last token
 /// cancel out. None if the model takes too few tokens.
@@ -30,7 +30,7 @@ pub fn per_token(s: &Subject, linked: &Linked) -> Result<Option<u64>, String> {
     long.checked_sub(short).map(Some).ok_or_else(|| "the longer run took fewer of them".into())
 }
 
-fn plugin(scratch: &Path) -> Result<PathBuf, Failure> {
+pub fn plugin(scratch: &Path) -> Result<PathBuf, Failure> {
     tools::need(&[("cc", "gcc libc6-dev")])?;
     let (source, library) = (scratch.join("inscount.c"), scratch.join("inscount.so"));
     fs::write(&source, PLUGIN).map_err(|e| Failure::Broke(format!("the plugin cannot be written: {e}")))?;
@@ -62,7 +62,7 @@ fn instructions(linked: &Linked, plugin: &Path, tokens: usize) -> Result<u64, St
 }
 
 /// The line `N total`.
-fn total(text: &str) -> Option<u64> {
+pub fn total(text: &str) -> Option<u64> {
     text.lines().find_map(|l| l.strip_suffix(" total")?.trim().parse().ok())
 }
 

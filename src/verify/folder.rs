@@ -3,7 +3,7 @@
 use super::process::{run, Output};
 use super::Failure;
 use crate::error::{Error, Result};
-use crate::export::c;
+use crate::export::{c, rust};
 use crate::program::Program;
 use crate::target::Target;
 use std::fs;
@@ -27,6 +27,13 @@ fn temporary() -> Result<tempfile::TempDir> {
     tempfile::tempdir().map_err(|e| Error::tool(format!("no temporary folder: {e}")))
 }
 
+/// Puts the model beside the sources. Another file system cannot be linked to.
+fn place(model: &Path, dir: &Path) -> Result<()> {
+    let beside = dir.join("model.bin");
+    let placed = fs::hard_link(model, &beside).or_else(|_| fs::copy(model, &beside).map(drop));
+    placed.map_err(|e| Error::io("copy the model", model, &e))
+}
+
 impl Folder {
     /// `exported`: the folder that was written for this very target, if there is one.
     pub fn of_target(target: &Target, model: &Path, program: &Program, exported: Option<&Path>) -> Result<Folder> {
@@ -36,10 +43,7 @@ impl Folder {
             Some(own) => own.to_path_buf(),
             None => {
                 c::write_runtime_for(t.path(), program, target)?;
-                let beside = t.path().join("model.bin");
-                // Another file system cannot be linked to.
-                let placed = fs::hard_link(model, &beside).or_else(|_| fs::copy(model, &beside).map(drop));
-                placed.map_err(|e| Error::io("copy the model", model, &e))?;
+                place(model, t.path())?;
                 t.path().to_path_buf()
             }
         };
@@ -54,6 +58,21 @@ impl Folder {
             Some(own) => own.to_path_buf(),
             None => {
                 c::write_runtime(t.path())?;
+                t.path().to_path_buf()
+            }
+        };
+        Ok(Folder { dir, build, adapter: Vec::new(), _temporary: t })
+    }
+
+    /// The Rust crate around a packed file; `exported` if the artifact is one.
+    pub fn of_crate(model: &Path, program: &Program, exported: Option<&Path>) -> Result<Folder> {
+        let t = temporary()?;
+        let build = t.path().join("build");
+        let dir = match exported {
+            Some(own) => own.to_path_buf(),
+            None => {
+                rust::write_for(t.path(), program)?;
+                place(model, t.path())?;
                 t.path().to_path_buf()
             }
         };

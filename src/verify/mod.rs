@@ -13,10 +13,11 @@ mod emulate;
 mod folder;
 mod host;
 mod parse;
-mod process;
 mod runner;
+mod rust;
 mod table;
 mod tools;
+mod wasm;
 
 pub use host::{forced, traces, traces_of, Extent};
 pub use runner::{own_target, runners, Runner, Selection};
@@ -26,6 +27,7 @@ use crate::error::{Error, Result};
 use crate::fsio::read_capped;
 use crate::kernels::dot::DotKernel;
 use crate::parallel::threads;
+use crate::process;
 use crate::program::{KernelHint, OpKind, Program};
 use crate::progress::Progress;
 use crate::runtime::{Artifact, Bound};
@@ -38,7 +40,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 /// Largest adapter that is read.
-const LARGEST_ADAPTER: u64 = 1 << 30;
+const LARGEST_ADAPTER: u64 = 64 << 20;
 /// Longest run of one program.
 const RUN_LIMIT: Duration = Duration::from_secs(900);
 
@@ -169,6 +171,8 @@ pub(crate) struct Subject<'a> {
     /// What the folder was exported for.
     pub own: Option<Target>,
     pub quick: bool,
+    /// Shared by the engines that run it.
+    pub module: wasm::Module,
     pub adapter: Option<Loaded>,
 }
 
@@ -189,7 +193,9 @@ impl Subject<'_> {
 
     /// The exported folder, if the artifact is one that has sources.
     fn exported(&self) -> Option<&Path> {
-        self.path.join("Makefile").is_file().then_some(self.path.as_path())
+        // A folder for WebAssembly builds nothing else, a Rust crate has other sources.
+        let c = self.own.as_ref().is_none_or(Target::takes_c);
+        (c && self.path.join("runtime").is_dir()).then_some(self.path.as_path())
     }
 
     /// What a runner computes that takes at most `tokens` of each prompt; 0: all.
@@ -274,7 +280,16 @@ pub fn verify_with(
         }
         None => None,
     };
-    let subject = Subject { path: absolute, artifact: &artifact, model, model_bytes: size, own, quick, adapter };
+    let subject = Subject {
+        path: absolute,
+        artifact: &artifact,
+        model,
+        model_bytes: size,
+        own,
+        quick,
+        adapter,
+        module: Default::default(),
+    };
     progress.stage("running the scalar kernels", 0);
     let references = references(&subject, &selection.runners)?;
     progress.done();
@@ -386,6 +401,8 @@ fn ask(s: &Subject, runner: &Runner, references: &[Reference]) -> Result<Row> {
         }
         Runner::CHost => c_host::run_here(s)?,
         Runner::Device(t) => emulate::run_target(s, t)?,
+        Runner::Rust(m) => rust::run_crate(s, m)?,
+        Runner::Wasm(engine) => wasm::run_module(s, *engine)?,
     };
     let reference = references.iter().find(|(e, _)| *e == ran.extent).map_or(reference, |(_, t)| t);
     let outcome = match &ran.traces {

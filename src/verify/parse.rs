@@ -9,12 +9,23 @@ use super::{Failure, PromptTrace};
 /// # Errors
 /// `Broke` if the program failed, said something else or stopped before its end.
 pub fn parse(output: &Output) -> Result<Vec<PromptTrace>, Failure> {
-    let broke = |what: String| Err(Failure::Broke(what));
     if !output.status.success() {
-        return broke(format!("it stopped with {}\n{}", output.status, output.tail()));
+        return Err(Failure::Broke(format!("it stopped with {}\n{}", output.status, output.tail())));
     }
+    parse_lines(&output.stdout).map_err(|e| match e {
+        // What it said last may stand on stderr.
+        Failure::Broke(what) if what == EARLY => Failure::Broke(format!("{EARLY}\n{}", output.tail())),
+        e => e,
+    })
+}
+
+const EARLY: &str = "its output ended early";
+
+/// The same of a program that ended well.
+pub fn parse_lines(text: &str) -> Result<Vec<PromptTrace>, Failure> {
+    let broke = |what: String| Err(Failure::Broke(what));
     let mut traces: Vec<PromptTrace> = Vec::new();
-    for line in output.stdout.lines() {
+    for line in text.lines() {
         let mut words = line.split_ascii_whitespace();
         let kind = words.next();
         let mut number = || words.next().and_then(|w| w.parse::<usize>().ok());
@@ -58,7 +69,7 @@ pub fn parse(output: &Output) -> Result<Vec<PromptTrace>, Failure> {
             _ => {}
         }
     }
-    broke(format!("its output ended early\n{}", output.tail()))
+    broke(EARLY.into())
 }
 
 fn cut(line: &str) -> String {

@@ -1,5 +1,7 @@
 //! Who can be asked: names of runners, and what stands behind each.
 
+use super::rust::{self, Machine};
+use super::wasm::Engine;
 use crate::error::{Error, Result};
 use crate::kernels::dot::DotKernel;
 use crate::target::{self, Kind, Target};
@@ -16,6 +18,10 @@ pub enum Runner {
     CHost,
     /// A program for a target, in an emulator.
     Device(Box<Target>),
+    /// The Rust crate, on this machine or in an emulator.
+    Rust(Machine),
+    /// The WebAssembly module.
+    Wasm(Engine),
 }
 
 impl Runner {
@@ -26,6 +32,8 @@ impl Runner {
             Runner::Simd(k) => format!("host-{}", k.name()),
             Runner::CHost => "c-host".into(),
             Runner::Device(t) => t.name.clone(),
+            Runner::Rust(m) => m.name.into(),
+            Runner::Wasm(e) => e.runner().into(),
         }
     }
 }
@@ -42,6 +50,13 @@ impl Selection {
     fn add(&mut self, runner: Runner) {
         if !self.runners.iter().any(|r| r.name() == runner.name()) {
             self.runners.push(runner);
+        }
+    }
+
+    fn add_target(&mut self, t: &Target) {
+        match t.kind {
+            Kind::Wasm => Engine::ALL.into_iter().for_each(|e| self.add(Runner::Wasm(e))),
+            _ => self.add(Runner::Device(Box::new(t.clone()))),
         }
     }
 
@@ -74,7 +89,7 @@ fn simd() -> impl Iterator<Item = DotKernel> {
 
 /// Whether something here runs its programs.
 fn runs_here(t: &Target) -> bool {
-    t.kind != Kind::Host && !t.emulator.is_empty()
+    t.kind == Kind::Wasm || t.kind != Kind::Host && !t.emulator.is_empty()
 }
 
 /// Expands the names that `--target` takes: `host`, `all`, the name of a runner, target or board, or a target file. No names: this machine
@@ -90,9 +105,13 @@ pub fn runners(names: &[String], artifact: &Path) -> Result<Selection> {
         simd().for_each(|k| s.add_simd(k));
         s.add(Runner::CHost);
     };
+    let crates = |s: &mut Selection| rust::MACHINES.iter().for_each(|m| s.add(Runner::Rust(*m)));
     if names.is_empty() {
         host(&mut s);
-        own.iter().for_each(|t| s.add(Runner::Device(Box::new(t.clone()))));
+        if rust::is_crate(artifact) {
+            crates(&mut s);
+        }
+        own.iter().for_each(|t| s.add_target(t));
     }
     for name in names {
         match name.as_str() {
@@ -100,17 +119,24 @@ pub fn runners(names: &[String], artifact: &Path) -> Result<Selection> {
             "all" => {
                 host(&mut s);
                 let all = target::all().into_iter().filter(runs_here).chain(own.clone());
-                all.for_each(|t| s.add(Runner::Device(Box::new(t))));
+                all.for_each(|t| s.add_target(&t));
+                crates(&mut s);
             }
             "host-scalar" => s.add(Runner::Scalar),
             "host-simd" => simd().for_each(|k| s.add_simd(k)),
             "c-host" => s.add(Runner::CHost),
+            "rust" => crates(&mut s),
+            other if rust::MACHINES.iter().any(|m| m.name == other) => {
+                rust::MACHINES.iter().filter(|m| m.name == other).for_each(|m| s.add(Runner::Rust(*m)));
+            }
+            "wasm32-wasmi" => s.add(Runner::Wasm(Engine::Interpreter)),
+            "wasm32-node" => s.add(Runner::Wasm(Engine::Node)),
             other => match simd().find(|k| other.strip_prefix("host-") == Some(k.name())) {
                 Some(k) => s.add_simd(k),
                 None if own.as_ref().is_some_and(|t| t.name == *other) => {
-                    own.iter().for_each(|t| s.add(Runner::Device(Box::new(t.clone()))));
+                    own.iter().for_each(|t| s.add_target(t));
                 }
-                None => s.add(Runner::Device(Box::new(device(other)?))),
+                None => s.add_target(&device(other)?),
             },
         }
     }
@@ -121,6 +147,9 @@ pub fn runners(names: &[String], artifact: &Path) -> Result<Selection> {
 fn fixed() -> Vec<String> {
     let mut names: Vec<String> = ["host", "all", "host-scalar", "host-simd", "c-host"].map(String::from).to_vec();
     names.extend(simd().map(|k| format!("host-{}", k.name())));
+    names.push("rust".into());
+    names.extend(rust::MACHINES.iter().map(|m| m.name.into()));
+    names.extend(Engine::ALL.map(|e| e.runner().to_string()));
     names
 }
 

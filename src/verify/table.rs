@@ -39,7 +39,9 @@ fn below(r: &Row) -> Vec<String> {
     let mut lines = Vec::new();
     match &r.outcome {
         Outcome::Equal => {}
-        Outcome::Differs { at } => lines.push(format!("at {at}")),
+        // Else it broke before there was something to compare.
+        Outcome::Differs { at } if at.starts_with("prompt ") => lines.push(format!("at {at}")),
+        Outcome::Differs { at } => lines.extend(at.lines().map(str::to_string)),
         Outcome::NotRun { why, install } => {
             let how = install.as_ref().map_or(String::new(), |i| format!("; {i}"));
             lines.push(format!("not run because {why}{how}"));

@@ -10,7 +10,8 @@ const PROBE_LIMIT: Duration = Duration::from_secs(60);
 /// # Errors
 /// `NotRun` with what to install.
 pub fn need(programs: &[(&str, &str)]) -> Result<(), Failure> {
-    let absent: Vec<_> = programs.iter().filter(|(tool, _)| find(tool).is_none()).collect();
+    // `{elf}` runs by itself.
+    let absent: Vec<_> = programs.iter().filter(|(tool, _)| *tool != "{elf}" && find(tool).is_none()).collect();
     if absent.is_empty() {
         return Ok(());
     }

@@ -12,7 +12,7 @@ use crate::fsio::AtomicDir;
 use crate::plan::{self, group};
 use crate::program::{parts, Program};
 use crate::progress::Progress;
-use crate::target::{self, Target};
+use crate::target::{self, Role, Target};
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
@@ -58,6 +58,7 @@ const FILES: &[(&str, &str)] = &files![
     "runtime/bitnet_neon.h",
     "runtime/bitnet_norm.c",
     "runtime/bitnet_ops.c",
+    "runtime/bitnet_order.c",
     "runtime/bitnet_planes.c",
     "runtime/bitnet_poison.h",
     "runtime/bitnet_rows.c",
@@ -80,12 +81,16 @@ const FILES: &[(&str, &str)] = &files![
     "ports/examples/stream.h",
     "ports/examples/tasks.c",
     "ports/examples/tasks.h",
+    "ports/run_labwired.py",
     "ports/model.S",
     "ports/port.h",
     "ports/port_cortex_m.c",
     "ports/port_host.c",
+    "ports/port_linux.c",
     "ports/port_memory.c",
     "ports/port_output.c",
+    "ports/port_rv32.c",
+    "ports/port_xtensa.c",
     "ports/sections.ld",
     "ports/stack.awk",
     "ports/stack.txt",
@@ -192,7 +197,22 @@ fn write_sources(dir: &Path, sizes: &Sizes, target: &Target) -> Result<()> {
     put(dir, "ports/bitnet_prompts.h", &prompts_header(sizes.prompts))
 }
 
-pub(super) fn put(dir: &Path, name: &str, text: &str) -> Result<()> {
+/// Runtime and example main for a program, with the headers that say what it needs: what the folder of any machine starts with.
+pub(in crate::export) fn write_common(dir: &Path, program: &Program, arena: u64) -> Result<()> {
+    const PORTS: [&str; 4] =
+        ["ports/bitnet_main.c", "ports/bitnet_service.c", "ports/bitnet_service.h", "ports/port.h"];
+    let common = |name: &str| name.starts_with("runtime/") || PORTS.contains(&name);
+    for (name, text) in FILES.iter().filter(|(name, _)| common(name)) {
+        put(dir, name, text)?;
+    }
+    let mut sizes = Sizes::of(program, arena, false, &[]);
+    sizes.parts += &lora_switch(false);
+    put(dir, "model.h", &model_header(&sizes))?;
+    put(dir, "ports/bitnet_rules.h", &rules::header(None))?;
+    put(dir, "ports/bitnet_prompts.h", &prompts_header(&[]))
+}
+
+pub(in crate::export) fn put(dir: &Path, name: &str, text: &str) -> Result<()> {
     let path = dir.join(name);
     let write = || {
         if let Some(parent) = path.parent() {
@@ -270,41 +290,92 @@ fn array(bytes: &[u8]) -> String {
         bytes.chunks(4).map(|c| c.iter().enumerate().fold(0, |w, (i, b)| w | u32::from(*b) << (8 * i))).collect();
     let mut s = String::with_capacity(words.len() * 12);
     s += "/* model.c - the packed model as an array (generated). */\n#include <stdint.h>\n\n";
+    s += "/* the bytes of a file are the same on every machine; a big-endian one turns them itself at the start */\n\
+          #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__\n#define CONST\n\
+          #define W(v) ((v) >> 24 | ((v) >> 8 & 0xFF00u) | ((v) & 0xFF00u) << 8 | (v) << 24)\n\
+          #else\n#define CONST const\n#define W(v) (v)\n#endif\n\n";
     // Writing to a String cannot fail.
     let _ = writeln!(
         s,
-        "extern const uint32_t bitnet_model_words[{}];\nextern const uint32_t bitnet_model_bytes;",
+        "extern CONST uint32_t bitnet_model_words[{}];\nextern const uint32_t bitnet_model_bytes;",
         words.len()
     );
     let _ = writeln!(s, "const uint32_t bitnet_model_bytes = {}u;", bytes.len());
     s += "__attribute__((section(\".bitnet_model\"), aligned(64)))\n";
-    let _ = writeln!(s, "const uint32_t bitnet_model_words[{}] = {{", words.len());
+    let _ = writeln!(s, "CONST uint32_t bitnet_model_words[{}] = {{", words.len());
     for row in words.chunks(8) {
         row.iter().for_each(|w| {
-            let _ = write!(s, "0x{w:08x}u,");
+            let _ = write!(s, "W(0x{w:08x}u),");
         });
         s.push('\n');
     }
     s + "};\n"
 }
 
-/// The README of the folder, with the figures of this model.
+/// The README of the folder, with the figures of this model and the facts of its target.
 fn readme(prepared: &Prepared, target: &Target) -> String {
-    let mut memory = String::new();
+    let (mut memory, mut memories) = (String::new(), String::new());
     for u in &prepared.plan.usage {
         // Writing to a String cannot fail.
         let _ = writeln!(memory, "| {} | {} | {} |", u.memory, group(u.total), u.limit.map_or("-".into(), group));
     }
+    for m in &target.memory {
+        let use_ = match m.role {
+            Role::Flash => "program, tables, model",
+            Role::Fast => {
+                "stack (at the bottom: an overflow faults), context; the arena if `BITNET_ARENA_IN_FAST` is 1"
+            }
+            Role::Ram => "else the arena; logits or embedding, prompt ids",
+            Role::Spare => "left to the application",
+        };
+        let _ = writeln!(memories, "| {} | {:#010x} | {} | {use_}; {} |", m.name, m.origin, group(m.bytes), m.note);
+    }
+    if target.memory.is_empty() {
+        memories += "| of the operating system | | | a program with everything in static memory |";
+    }
+    let names: Vec<&str> = target.emulator.iter().map(|e| e.name.as_str()).collect();
+    let mut tools: Vec<String> =
+        target.build.iter().map(|b| format!("{} ({})", b.compiler, target::install(&b.packages))).collect();
+    tools.extend(
+        target
+            .emulator
+            .iter()
+            .map(|e| format!("{} ({})", e.command.first().map_or("", String::as_str), target::install(&e.packages))),
+    );
+    tools.dedup();
+    let limits: Vec<String> = target.emulator.iter().map(|e| format!("- {}: {}", e.name, e.limits)).collect();
+    let unverified = target.unverified.as_deref().unwrap_or("cycles, caches and power.");
+    let unverified = format!("{}.", unverified.trim_end_matches('.'));
     include_str!("files/README.md")
         .replace("{{MODEL}}", &prepared.plan.model)
         .replace("{{TARGET}}", &target.title)
         .replace("{{MEMORY}}", memory.trim_end())
+        .replace("{{MEMORIES}}", memories.trim_end())
+        .replace("{{EMULATORS}}", &names.join(", "))
+        .replace("{{TOOLS}}", &tools.join(", "))
+        .replace("{{LIMITS}}", &limits.join("\n"))
+        .replace("{{UNVERIFIED}}", &unverified)
         .replace("{{ARENA}}", &group(prepared.plan.arena_bytes))
 }
 
 #[cfg(test)]
 mod tests {
     use super::{parts::PARTS, switches};
+
+    /// A source that is not listed would be missing in every exported folder; those of WebAssembly are written by its own export.
+    #[test]
+    fn every_source_is_written() {
+        let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/export/c/files");
+        for folder in ["runtime", "ports", "ports/examples"] {
+            for entry in std::fs::read_dir(here.join(folder)).unwrap() {
+                let entry = entry.unwrap();
+                let name = format!("{folder}/{}", entry.file_name().to_string_lossy());
+                if entry.path().is_file() && !name.contains("wasm") {
+                    assert_eq!(super::FILES.iter().filter(|(n, _)| *n == name).count(), 1, "{name}");
+                }
+            }
+        }
+    }
 
     /// A switch that the C side does not know would silently compile everything; one that nobody sets, too.
     #[test]

@@ -39,6 +39,7 @@ const char *port_args(void) { return args; }
 
 const void *port_model(uint32_t *bytes)
 {
+    (void)bitnet_to_native(model, model_size); /* bitnet_init says what is wrong */
     *bytes = model_size;
     return model;
 }

@@ -1,8 +1,13 @@
 /* port_memory.c - model, arena and buffers of a program with fixed memory, for every port but the host's. */
+#include "bitnet.h"
 #include "model.h"
 #include "port.h"
 
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+extern uint32_t bitnet_model_words[]; /* writable, see model.S and bitnet_to_native */
+#else
 extern const uint32_t bitnet_model_words[];
+#endif
 extern const uint32_t bitnet_model_bytes;
 
 #if defined(__linux__)
@@ -37,6 +42,9 @@ void *port_adapter_scratch(uint32_t bytes) { return bytes <= BITNET_ADAPTER_SCRA
 
 const void *port_model(uint32_t *bytes)
 {
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    (void)bitnet_to_native((void *)bitnet_model_words, bitnet_model_bytes); /* bitnet_init says what is wrong */
+#endif
     *bytes = bitnet_model_bytes;
     return bitnet_model_words;
 }
@@ -49,13 +57,12 @@ void *port_arena(uint32_t *bytes)
 
 int32_t *port_results(uint32_t elements) { return elements <= BITNET_RESULTS ? results : (int32_t *)0; }
 
-uint32_t port_simd(void) { return 0u; }
-
 #if defined(__linux__)
 uint32_t *port_stack_low(void) { return (uint32_t *)0; } /* the system guards it */
 #else
 extern uint32_t port_stack_end[];
 uint32_t *port_stack_low(void) { return port_stack_end; }
+uint32_t port_simd(void) { return 0u; }
 #endif
 
 uint32_t *port_ids(uint32_t *elements)

@@ -1,8 +1,8 @@
 /*
  * port_output.c - how a chip without an operating system speaks and stops:
  *
- *   semihosting       Arm and RISC-V: a debugger or emulator does it (the default)
- *   BITNET_MAILBOX    a buffer in RAM that the emulator's script reads: bitnet_mailbox
+ *   semihosting       a debugger or emulator does it (the default); on Xtensa by SIMCALL
+ *   BITNET_MAILBOX    a buffer in RAM that the emulator's script reads: bitnet_mailbox (run_labwired.py)
  *
  * BITNET_COMMAND, a string, is the command line where nobody hands one over.
  */
@@ -36,6 +36,36 @@ void port_exit(int code)
 {
     bitnet_mailbox.code = (uint32_t)code;
     bitnet_mailbox.done = 1u;
+    for (;;) {
+    }
+}
+
+#elif defined(__XTENSA__)
+
+static uint32_t call(uint32_t operation, uint32_t a, uint32_t b, uint32_t c)
+{
+    register uint32_t a2 __asm__("a2") = operation;
+    register uint32_t a3 __asm__("a3") = a;
+    register uint32_t a4 __asm__("a4") = b;
+    register uint32_t a5 __asm__("a5") = c;
+    __asm__ volatile("simcall" : "+r"(a2), "+r"(a3) : "r"(a4), "r"(a5) : "memory");
+    return a2;
+}
+
+static uint32_t address(const void *p) { return (uint32_t)(uintptr_t)p; }
+
+void port_write(const char *text)
+{
+    uint32_t n = 0u;
+    while (text[n] != '\0') {
+        n += 1u;
+    }
+    (void)call(4u, 1u, address(text), n);
+}
+
+void port_exit(int code)
+{
+    (void)call(1u, (uint32_t)code, 0u, 0u);
     for (;;) {
     }
 }
@@ -82,6 +112,30 @@ const char *port_args(void) { return BITNET_COMMAND; }
 #elif defined(BITNET_MAILBOX)
 
 const char *port_args(void) { return ""; }
+
+#elif defined(__XTENSA__)
+
+/* argc + 1 pointers, then the arguments, each closed by a zero */
+const char *port_args(void)
+{
+    static uint32_t block[129];
+    char *line = (char *)block;
+    uint32_t count = call(1000u, 0u, 0u, 0u);
+    uint32_t bytes = call(1001u, 0u, 0u, 0u);
+    uint32_t at = 4u * count + 4u;
+    uint32_t i;
+    if (count < 2u || count > 16u || bytes <= at || bytes > 512u) {
+        return "";
+    }
+    (void)call(1002u, address(block), 0u, 0u);
+    while (at < bytes && line[at] != '\0') { /* the program's name */
+        at += 1u;
+    }
+    for (i = at; i + 1u < bytes; i++) {
+        line[i] = line[i] == '\0' ? ' ' : line[i];
+    }
+    return line + at;
+}
 
 #else
 

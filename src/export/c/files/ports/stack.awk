@@ -3,7 +3,7 @@
 #   awk -f stack.awk -v root=FUNCTION -v limit=BYTES [-v margin=BYTES] stack.txt *.ci
 #
 # Fails on recursion, on a frame of unknown size, on a call through a pointer that stack.txt does not resolve, on a
-# function that is in no graph, and if the chain and the margin are more than the limit (0: no limit).
+# function that is in no graph (allowed without a limit, where a C library is below), and if the chain and the margin are more than the limit (0: no limit).
 # The margin is for what interrupts the deepest point: an exception frame and a small handler of the application.
 
 function field(name,    s) {
@@ -20,7 +20,11 @@ function fail(text) { print "stack: " text > "/dev/stderr"; bad = 1 }
 function depth(f,    i, n, list, best, d, from) {
     if (f in known) return known[f]
     if (f in open) { fail("recursion: " short(f) " calls itself, at last from " short(open[f])); return 0 }
-    if (!(f in frame)) { fail("no call graph for " short(f)); known[f] = 0; return 0 }
+    if (!(f in frame)) {
+        if (limit > 0) fail("no call graph for " short(f))
+        known[f] = 0
+        return 0
+    }
     open[f] = f
     best = 0
     n = split(callees[f], list, " ")
@@ -43,7 +47,7 @@ $1 == "indirect" { listed[$2] = 1; for (i = 3; i <= NF; i++) reach[$2] = reach[$
     if (match(label, /[0-9]+ bytes \([a-z,]*\)/)) {
         size = substr(label, RSTART, RLENGTH)
         frame[title] = size + 0
-        if (size !~ /static/) dynamic[title] = size
+        if (size !~ /static|bounded/) dynamic[title] = size
     }
     next
 }

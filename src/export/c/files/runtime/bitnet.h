@@ -132,6 +132,11 @@ bitnet_status bitnet_arena_bytes(const void *model, uint32_t model_bytes, const 
 bitnet_status bitnet_init(bitnet_ctx *ctx, const void *model, uint32_t model_bytes, const bitnet_config_t *config,
                           void *arena, uint32_t arena_bytes);
 
+/* Packed models are little-endian. On a big-endian machine this turns a
+ * writable copy into its own byte order, once; elsewhere it does nothing.
+ * BITNET_E_CRC: damaged, and left as it was. */
+bitnet_status bitnet_to_native(void *model, uint32_t model_bytes);
+
 /* Forgets the conversation, and a token that was begun. */
 bitnet_status bitnet_reset(bitnet_ctx *ctx);
 

@@ -13,7 +13,11 @@ typedef char bitnet_check_ctx_size[sizeof(bitnet_ctx) == BITNET_CTX_BYTES_32 ? 1
 enum { KIND_PROGRAM = 1, KIND_TABLES = 2, KIND_WEIGHTS = 3, KIND_TOKENIZER = 4, KIND_GOLDEN = 5, KIND_LAST = 31 };
 
 #define TABLES_BYTES 6152u
+#if BN_LITTLE
 #define TABLES_CRC 0xBFF179FCu /* the tables are the same in every model */
+#else
+#define TABLES_CRC 0x25234DFDu /* after bitnet_to_native */
+#endif
 
 typedef struct {
     const uint8_t *data[8];

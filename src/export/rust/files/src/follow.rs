@@ -351,13 +351,21 @@ impl<'a> Follow<'_, 'a> {
         match op.p[0] {
             0 => {}
             PLANES => ensure(qmax == 2 && t.order == tensor::ROWS && matches!(t.kind, tensor::BINARY | tensor::TERNARY))?,
-            BY_TABLES => ensure(qmax <= 127 && (t.order == tensor::QUADS || t.is_low_bit()) && self.m.h.lut_bytes > 0)?,
+            BY_TABLES => ensure(qmax <= 127 && t.order == tensor::QUADS && self.m.h.lut_bytes > 0)?,
             _ => return Err(Status::Format),
         }
+        feature(match t.kind {
+            tensor::TERNARY5 => parts::KIND_TERNARY5,
+            tensor::INT4 => parts::KIND_INT4,
+            tensor::PLANES4 => parts::KIND_PLANES4,
+            _ => true,
+        })?;
         if op.p[0] == PLANES {
+            feature(parts::KERNEL_PLANES)?;
             self.facts.planes_cols = self.facts.planes_cols.max(t.cols);
         }
         if op.p[0] == BY_TABLES {
+            feature(parts::KERNEL_LOOKUP)?;
             let bytes = narrow_codes(lo, hi);
             self.facts.tables8 |= bytes;
             self.facts.tables16 |= !bytes;

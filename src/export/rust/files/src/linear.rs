@@ -36,7 +36,7 @@ impl Ctx<'_> {
         macro_rules! by_codes {
             ($codes:expr) => {{
                 let codes = $codes;
-                if hint == BY_TABLES && t.order == QUADS && t.mode != 3 {
+                if parts::KERNEL_LOOKUP && hint == BY_TABLES && t.order == QUADS && t.mode != 3 {
                     let key = (register, t.kind == TERNARY5);
                     let ready = self.tables_of == key;
                     let kept = if narrow_codes(src.lo, src.hi) {
@@ -46,7 +46,7 @@ impl Ctx<'_> {
                     };
                     self.tables_of = if kept { key } else { (NONE, false) };
                     finish(&t, shifts, y);
-                } else if hint == PLANES && src.lo >= -2 && src.hi <= 1 && t.mode != 3 {
+                } else if parts::KERNEL_PLANES && hint == PLANES && src.lo >= -2 && src.hi <= 1 && t.mode != 3 {
                     let p = self.p.planes.as_chunks_mut::<2>().0;
                     if self.planes_of != register {
                         planes::build(codes, p);

@@ -1,5 +1,6 @@
 //! Inner products of codes and a row of weights, without tables.
 
+use crate::generated::parts;
 use crate::math::mul;
 use crate::tensor::{Tensor, BINARY, INT16, INT4, INT8, ROWS, TERNARY};
 
@@ -72,7 +73,7 @@ pub(crate) fn sum<A: Sum, C: Code>(t: &Tensor, codes: &[C], r: usize, from: usiz
             let words = row.as_chunks::<2>().0;
             words.iter().zip(codes).fold(zero, |s, (w, c)| s.plus((*c).into(), i16::from_le_bytes(*w).into()))
         }
-        INT4 => row.iter().zip(codes.chunks(2)).fold(zero, |s, (w, c)| {
+        INT4 if parts::KIND_INT4 => row.iter().zip(codes.chunks(2)).fold(zero, |s, (w, c)| {
             let s = s.plus(c[0].into(), (*w << 4) as i8 as i32 >> 4);
             c.get(1).map_or(s, |c| s.plus((*c).into(), *w as i8 as i32 >> 4))
         }),

@@ -1,6 +1,7 @@
 //! LINEAR by tables: all 256 sums that a byte of weights can stand for, once for each group of codes, shared by every row. A table is an
 //! array of 256 and the index a byte, so the compiler needs no bounds check where the time is spent.
 
+use crate::generated::parts;
 use crate::sums::Code;
 use crate::tensor::{trit, Tensor, BINARY, PLANES4, TERNARY5};
 
@@ -40,7 +41,7 @@ pub(crate) fn sums<C: Code, T: Entry>(t: &Tensor, codes: &[C], memory: &mut [T],
             let mut parts = codes.chunks(width).skip(first);
             for table in tables.iter_mut() {
                 let part = parts.next().unwrap_or(&[]);
-                if t.kind == TERNARY5 {
+                if parts::KIND_TERNARY5 && t.kind == TERNARY5 {
                     build_trits(part, table);
                 } else {
                     build_bits(part, table);
@@ -68,7 +69,7 @@ fn add<T: Entry>(t: &Tensor, tables: &[[T; 256]], groups: usize, first: usize, y
         };
         let sums = match t.kind {
             BINARY => part(0).map(|s| 2 * s - total),
-            PLANES4 => {
+            PLANES4 if parts::KIND_PLANES4 => {
                 let (a, b, c, d) = (part(0), part(1), part(2), part(3));
                 [0, 1, 2, 3].map(|i| a[i] + 2 * b[i] + 4 * c[i] - 8 * d[i])
             }

@@ -67,11 +67,6 @@ impl<'a> Tensor<'a> {
         matches!(self.kind, BINARY..=INT16 | TERNARY5..=PLANES4)
     }
 
-    /// 1-bit or ternary.
-    pub(crate) fn is_low_bit(&self) -> bool {
-        matches!(self.kind, BINARY | TERNARY | TERNARY5)
-    }
-
     /// Values of a vector.
     pub(crate) fn values(&self) -> impl ExactSizeIterator<Item = i32> + Clone + 'a {
         Words(self.data).iter().map(|v| v as i32)
