@@ -275,6 +275,9 @@ impl Export {
             return Err(Error::usage(format!("{options} belong to the C folder, this is {what}"))
                 .hint("leave them out, or add `--format c --target cortex-m7`"));
         }
+        if format == Format::Rust && self.rules.is_some() {
+            return Err(Error::usage("`--rules` belongs to the C folder, this is a Rust crate").hint("leave it out"));
+        }
         if format == Format::Rust && self.embed == c::Embed::Array {
             return Err(Error::usage("`--embed` belongs to the C folder; a Rust crate always includes the file")
                 .hint("leave it out"));
