@@ -75,23 +75,44 @@ fn add<T: Entry>(t: &Tensor, tables: &[[T; 256]], groups: usize, first: usize, y
             }
             _ => part(0),
         };
-        for (y, s) in y.iter_mut().zip(sums) {
-            *y = if first == 0 { s } else { *y + s };
+        let before = |y: i32| if first == 0 { 0 } else { y };
+        match y {
+            [a, b, c, d] => {
+                (*a, *b, *c, *d) =
+                    (before(*a) + sums[0], before(*b) + sums[1], before(*c) + sums[2], before(*d) + sums[3])
+            }
+            fewer => fewer.iter_mut().zip(sums).for_each(|(y, s)| *y = before(*y) + s),
         }
     }
 }
 
-/// The entries that the bytes of four interleaved rows choose.
+/// The entries that the bytes of four interleaved rows choose. Two tables a turn, and iterators of their own instead of a zip: the pointer to
+/// a table is then what the loop counts with, and an index byte is added by the load itself.
 #[inline(always)]
 fn four_rows<T: Entry>(bytes: &[u8], tables: &[[T; 256]]) -> [i32; 4] {
-    let (mut a, mut b, mut c, mut d) = (0, 0, 0, 0);
-    for (w, table) in bytes.as_chunks::<4>().0.iter().zip(tables) {
-        a += table[usize::from(w[0])].into();
-        b += table[usize::from(w[1])].into();
-        c += table[usize::from(w[2])].into();
-        d += table[usize::from(w[3])].into();
+    let mut sums = [0i32; 4];
+    let mut one = |w: &[u8; 4], table: &[T; 256]| {
+        sums[0] += table[usize::from(w[0])].into();
+        sums[1] += table[usize::from(w[1])].into();
+        sums[2] += table[usize::from(w[2])].into();
+        sums[3] += table[usize::from(w[3])].into();
+    };
+    let (words, last_word) = bytes.as_chunks::<4>().0.as_chunks::<2>();
+    let (pairs, last) = tables.as_chunks::<2>();
+    let mut words = words.iter();
+    for [t, u] in pairs {
+        let Some([v, w]) = words.next() else { break };
+        one(v, t);
+        one(w, u);
     }
-    [a, b, c, d]
+    if let [table] = last {
+        // An odd number of tables: the word behind the pairs, whether more words follow or not.
+        let word = words.next().map(|two| &two[0]).or(last_word.first());
+        if let Some(w) = word {
+            one(w, table);
+        }
+    }
+    sums
 }
 
 /// Sums of the codes whose bits are set.
