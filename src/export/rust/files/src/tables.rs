@@ -86,33 +86,44 @@ fn add<T: Entry>(t: &Tensor, tables: &[[T; 256]], groups: usize, first: usize, y
     }
 }
 
-/// The entries that the bytes of four interleaved rows choose. Two tables a turn, and iterators of their own instead of a zip: the pointer to
-/// a table is then what the loop counts with, and an index byte is added by the load itself.
+/// The entries that the bytes of four interleaved rows choose.
 #[inline(always)]
 fn four_rows<T: Entry>(bytes: &[u8], tables: &[[T; 256]]) -> [i32; 4] {
-    let mut sums = [0i32; 4];
-    let mut one = |w: &[u8; 4], table: &[T; 256]| {
-        sums[0] += table[usize::from(w[0])].into();
-        sums[1] += table[usize::from(w[1])].into();
-        sums[2] += table[usize::from(w[2])].into();
-        sums[3] += table[usize::from(w[3])].into();
-    };
-    let (words, last_word) = bytes.as_chunks::<4>().0.as_chunks::<2>();
-    let (pairs, last) = tables.as_chunks::<2>();
-    let mut words = words.iter();
-    for [t, u] in pairs {
-        let Some([v, w]) = words.next() else { break };
-        one(v, t);
-        one(w, u);
+    let words = bytes.as_chunks::<4>().0;
+    let words = &words[..words.len().min(tables.len())];
+    let (eights, rest) = words.as_chunks::<8>();
+    let (eight_tables, more) = tables.as_chunks::<8>();
+    let mut sums = [0; 4];
+    for (w, t) in eights.iter().zip(eight_tables) {
+        eight_groups(w, t, &mut sums);
     }
-    if let [table] = last {
-        // An odd number of tables: the word behind the pairs, whether more words follow or not.
-        let word = words.next().map(|two| &two[0]).or(last_word.first());
-        if let Some(w) = word {
-            one(w, table);
-        }
+    for (w, t) in rest.iter().zip(more) {
+        look_up(&mut sums, w, t);
     }
     sums
+}
+
+#[inline(always)]
+fn look_up<T: Entry>(sums: &mut [i32; 4], w: &[u8; 4], table: &[T; 256]) {
+    sums[0] += table[usize::from(w[0])].into();
+    sums[1] += table[usize::from(w[1])].into();
+    sums[2] += table[usize::from(w[2])].into();
+    sums[3] += table[usize::from(w[3])].into();
+}
+
+/// Straight code, and a function of its own: in a loop the compiler would count with an offset and add it to every address once more.
+#[inline(never)]
+fn eight_groups<T: Entry>(w: &[[u8; 4]; 8], t: &[[T; 256]; 8], sums: &mut [i32; 4]) {
+    let mut s = *sums;
+    look_up(&mut s, &w[0], &t[0]);
+    look_up(&mut s, &w[1], &t[1]);
+    look_up(&mut s, &w[2], &t[2]);
+    look_up(&mut s, &w[3], &t[3]);
+    look_up(&mut s, &w[4], &t[4]);
+    look_up(&mut s, &w[5], &t[5]);
+    look_up(&mut s, &w[6], &t[6]);
+    look_up(&mut s, &w[7], &t[7]);
+    *sums = s;
 }
 
 /// Sums of the codes whose bits are set.
