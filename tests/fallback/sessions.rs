@@ -1,6 +1,6 @@
 //! A conversation as bytes: C and the host write the same ones and continue each other's; `run --session`.
 
-use crate::common::{command, finish, fixture, not_run, root, tool, Run};
+use crate::common::{command, finish, fixture, not_run, root, tool, Rng, Run};
 use bitnet_convert::export::c::write_runtime;
 use bitnet_convert::format::session::Header;
 use bitnet_convert::kernels::DotKernel;
@@ -211,4 +211,50 @@ fn every_cut_and_flip_of_a_session_is_refused() {
         bad[n] ^= 1 << (n % 8);
         assert!(state::restore(&a, DotKernel::Scalar, &bad).is_err(), "flipped at {n}");
     }
+}
+
+/// Contents that lie under a checksum that is right: both runtimes refuse the same ones, and what they take they can run.
+#[test]
+fn hostile_sessions_with_right_checksums_break_nothing() {
+    if !have(&["cc", "python3"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let driver = state_driver(dir.path());
+    let mut rng = Rng(11);
+    let (mut taken, mut refused) = (0, 0);
+    for seed in [4u32, 1000, 1001, 1003] {
+        let (model, file) = (dir.path().join("random.bitnet"), dir.path().join("bad.session"));
+        random_model(seed, &model);
+        let a = Artifact::open(&model).expect("a valid model");
+        let mut host = a.session(DotKernel::Scalar);
+        host.run(&[1, 2, 3, 1, 2, 3, 1]).expect("seven tokens");
+        let good = state::save(&a, &host).expect("a session");
+        for _ in 0..40 {
+            let mut bad = good.clone();
+            let hot = if rng.below(3) == 0 { 52..96 } else { 96..good.len() };
+            let at = hot.start + rng.below(hot.len());
+            bad[at] = [0, 0xFF, 0x80, 0x88, rng.below(256) as u8][rng.below(5)];
+            bad[16..20].fill(0);
+            let crc = bitnet_convert::digest::crc32(&bad);
+            bad[16..20].copy_from_slice(&crc.to_le_bytes());
+            std::fs::write(&file, &bad).expect("a file");
+            let mut c = Command::new(&driver);
+            let run = finish(c.arg(&model).arg("load").arg(&file).args(["ids", "1,2"]));
+            assert!(!run.stderr.contains("Sanitizer") && !run.stderr.contains("runtime error"), "{at}: {run:?}");
+            match state::restore(&a, DotKernel::Scalar, &bad) {
+                Ok(mut s) => {
+                    let ours = s.run(&[1, 2]).expect("two tokens").expect("logits");
+                    let theirs: Vec<i32> = run.ok().stdout.lines().map(|l| l.parse().expect("a number")).collect();
+                    assert_eq!(theirs, ours, "seed {seed}, byte {at}");
+                    taken += 1;
+                }
+                Err(e) => {
+                    assert!(run.code.is_some_and(|c| c > 10), "seed {seed}, byte {at}: C took it, {e}");
+                    refused += 1;
+                }
+            }
+        }
+    }
+    assert!(taken > 10 && refused > 10, "{taken} taken, {refused} refused");
 }
