@@ -46,12 +46,13 @@ impl Targets {
     }
 }
 
-/// Bytes in the unit that is shortest.
+/// Bytes in the largest unit that says enough.
 fn short(bytes: u64) -> String {
     match bytes {
         0 => "-".into(),
         b if b % (1 << 20) == 0 => format!("{} MB", b >> 20),
         b if b % 1024 == 0 => format!("{} KB", b >> 10),
+        b if b > 1024 => format!("{} KB", b >> 10),
         b => group(b),
     }
 }

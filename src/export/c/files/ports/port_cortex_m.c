@@ -13,7 +13,11 @@ void port_stack_top(void); /* an address, not a function */
 extern uint32_t port_bss_start[];
 extern uint32_t port_bss_end[];
 
-static void fault_handler(void) { port_exit(99); }
+/* The stack may be what failed: start it anew. */
+__attribute__((naked)) static void fault_handler(void)
+{
+    __asm__ volatile("ldr r0, =port_stack_top\n\tmov sp, r0\n\tmovs r0, #99\n\tldr r1, =port_exit\n\tbx r1");
+}
 
 /* ---- memory protection: flash read-only, data memories not executable, nothing else ---- */
 
