@@ -17,11 +17,16 @@ fn have(tools: &[&str]) -> bool {
 }
 
 fn state_driver(dir: &Path) -> PathBuf {
+    let sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
+    state_driver_with(dir, "cc", &sanitizers)
+}
+
+fn state_driver_with(dir: &Path, compiler: &str, flags: &[&str]) -> PathBuf {
     write_runtime(dir).expect("the runtime sources");
     let runtime = std::fs::read_dir(dir.join("runtime")).expect("the runtime").map(|e| e.expect("an entry").path());
-    let program = dir.join("state_driver");
-    let mut cc = Command::new("cc");
-    cc.args(["-std=c11", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-Wall", "-Wextra"]);
+    let program = dir.join(format!("state_driver_{compiler}"));
+    let mut cc = Command::new(compiler);
+    cc.args(["-std=c11", "-O1", "-g", "-Wall", "-Wextra"]).args(flags);
     cc.arg("-Werror").arg("-I").arg(dir.join("runtime"));
     cc.args(runtime.filter(|p| p.extension().is_some_and(|e| e == "c"))).arg(root().join("tests/c/state_driver.c"));
     let out = cc.arg("-o").arg(&program).output().expect("cc starts");
@@ -82,6 +87,30 @@ fn c_and_rust_continue_each_others_sessions() {
         }
     }
     assert_eq!((widths.into_iter().collect::<Vec<_>>(), fixed), (vec![4, 8, 16], true), "the seeds show every form");
+}
+
+/// A machine of the other byte order writes the same bytes and goes on with them.
+#[test]
+fn a_big_endian_machine_shares_sessions() {
+    if !have(&["powerpc-linux-gnu-gcc", "qemu-ppc", "python3"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let driver = state_driver_with(dir.path(), "powerpc-linux-gnu-gcc", &["-static"]);
+    for seed in [1001u32, 1009, 1010] {
+        let (model, theirs) = (dir.path().join("random.bitnet"), dir.path().join("big.session"));
+        random_model(seed, &model);
+        let a = Artifact::open(&model).expect("a valid model");
+        let mut host = a.session(DotKernel::best());
+        host.run(&[1, 2, 3, 4]).expect("four tokens");
+        let ours = state::save(&a, &host).expect("a session");
+        let run = |rest: &[&str]| finish(Command::new("qemu-ppc").arg(&driver).arg(&model).args(rest)).ok().stdout;
+        let theirs = theirs.to_str().expect("UTF-8");
+        run(&["ids", "1,2,3,4", "save", theirs]);
+        assert_eq!(std::fs::read(theirs).expect("its session"), ours, "seed {seed}");
+        let logits: Vec<i32> = run(&["load", theirs, "ids", "2,1"]).lines().map(|l| l.parse().expect("a number")).collect();
+        assert_eq!(logits, host.run(&[2, 1]).expect("two tokens").expect("logits"), "seed {seed}");
+    }
 }
 
 /// The document alone is enough to read a session.
