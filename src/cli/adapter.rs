@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 /// Tokens of calibration text that are run.
 const CALIBRATION: usize = 2048;
 /// Largest adapter that is read.
-const LARGEST: u64 = 1 << 30;
+const LARGEST: u64 = 64 << 20;
 /// Below this share of its output an adapter has seldom kept what it was trained for.
 const ENOUGH: f64 = 0.6;
 
