@@ -44,10 +44,10 @@ demo: setup $(BIN)
 	  --prompt "<|system|>You are a sensor assistant.<|user|>Is the soil dry?<|assistant|>" \
 	  --prompt "<|system|>You are a sensor assistant.<|user|>Please run a calibration now<|assistant|>"
 	@echo; echo "== the firmware, built for the board and for the emulator; what it must not contain is checked"
-	@$(MAKE) --no-print-directory -s -C build/m7 TARGET=STM32H743VI
-	@$(MAKE) --no-print-directory -s -C build/m7 TARGET=qemu check
+	@$(MAKE) --no-print-directory -s -C build/m7
+	@$(MAKE) --no-print-directory -s -C build/m7 check stack
 	@echo; echo "== the firmware in the emulator: self-test, then three prompts"
-	@$(MAKE) --no-print-directory -s -C build/m7 run-qemu ARGS=
+	@$(MAKE) --no-print-directory -s -C build/m7 run ARGS=
 	@echo; echo "== the same integers everywhere"
 	$(BIN) verify build/m7 --target host,cortex-m7 --require
 
