@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 /// Tokens of calibration text that are run.
 const CALIBRATION: usize = 2048;
 /// Largest adapter that is read.
-const LARGEST: u64 = 1 << 30;
+const LARGEST: u64 = 64 << 20;
 /// Below this share of its output an adapter has seldom kept what it was trained for.
 const ENOUGH: f64 = 0.6;
 
@@ -136,7 +136,9 @@ fn export(model: &Model, path: &Path, bar: &super::bar::Bar) -> Result<Artifact>
     let request =
         packed::Request { model, options, target: &target, calibration: None, tokenizer: None, adapters: false };
     let prepared = packed::prepare(request).map_err(|e| match e.kind() {
-        crate::error::Kind::Usage => e.hint("export the base with the settings that it is to have, then add `--artifact FILE`"),
+        crate::error::Kind::Usage => {
+            e.hint("export the base with the settings that it is to have, then add `--artifact FILE`")
+        }
         _ => e,
     });
     prepared?.write(path, bar)?;
@@ -183,7 +185,12 @@ fn print(out: &mut dyn Write, o: &Output) -> io::Result<()> {
         let (kept, weight) = (100.0 * row.energy, 100.0 * row.weight);
         writeln!(out, "  {:24} {rank:>9} {:>8} {kept:>6.1} % {weight:>8.2} %", row.matrix, group(row.bytes as u64))?;
     }
-    writeln!(out, "{:.1} % of what the adapter adds are kept; a device needs {} bytes of RAM for it", 100.0 * r.energy, group(r.scratch as u64))
+    writeln!(
+        out,
+        "{:.1} % of what the adapter adds are kept; a device needs {} bytes of RAM for it",
+        100.0 * r.energy,
+        group(r.scratch as u64)
+    )
 }
 
 /// `--adapter` of the commands that run a model.

@@ -75,14 +75,14 @@ impl Eval {
         };
         let output = Output {
             // The comparison has this answer, too.
-            tasks: self.tasks.as_ref().filter(|_| comparison.is_none()).map(|f| eval::tasks(subject, &codec()?, f, &bar)).transpose()?,
-            text: self.text.as_ref().map(|f| eval::perplexity(subject, &codec()?, f, &bar)).transpose()?,
-            golden: self
-                .golden
+            tasks: self
+                .tasks
                 .as_ref()
-                .filter(|_| !gives_vectors)
-                .map(|f| eval::fidelity(subject, f))
+                .filter(|_| comparison.is_none())
+                .map(|f| eval::tasks(subject, &codec()?, f, &bar))
                 .transpose()?,
+            text: self.text.as_ref().map(|f| eval::perplexity(subject, &codec()?, f, &bar)).transpose()?,
+            golden: self.golden.as_ref().filter(|_| !gives_vectors).map(|f| eval::fidelity(subject, f)).transpose()?,
             embedding: self
                 .golden
                 .as_ref()

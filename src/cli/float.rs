@@ -210,7 +210,8 @@ pub fn run(r: &Run, printer: &Printer) -> Result<u8> {
     let mut session = reference.start()?;
     let mut logits = session.step(&prompt_ids)?;
     let mut stream = codec.stream();
-    let mut output = run::Output { prompt_ids, generated_ids: Vec::new(), text: String::new(), finished: false, session: None };
+    let mut output =
+        run::Output { prompt_ids, generated_ids: Vec::new(), text: String::new(), finished: false, session: None };
     while output.generated_ids.len() < r.max_new_tokens {
         let id = best(&logits);
         if model.eos.contains(&id) {

@@ -1,7 +1,7 @@
 //! What stands in the place of the float reference in a build without it.
 
-use super::{embed::Embed, logits::Logits, run::Run, Printer};
 use super::eval::Compared;
+use super::{embed::Embed, logits::Logits, run::Run, Printer};
 use crate::error::{Error, Result};
 use crate::eval::Subject;
 use crate::tokenizer::TextCodec;

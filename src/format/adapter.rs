@@ -155,7 +155,9 @@ impl Adapter {
 fn frame(data: &[u8]) -> Result<(usize, bool)> {
     if !data.starts_with(&MAGIC) {
         let e = Error::input("this is no adapter (it does not begin with the bytes of `lora-bits.bin`)");
-        return Err(e.at_offset(0).hint("make one from a PEFT folder: `bitnet-convert adapter --base M --lora DIR -o lora-bits.bin`"));
+        return Err(e
+            .at_offset(0)
+            .hint("make one from a PEFT folder: `bitnet-convert adapter --base M --lora DIR -o lora-bits.bin`"));
     }
     let mut r = Reader::new(data, 0, "the adapter");
     r.take(MAGIC.len())?;

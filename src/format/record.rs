@@ -78,7 +78,8 @@ impl Record {
         let mut r = Reader::new(body, 0, "report");
         let head = r.take(8)?;
         let name = |names: &[&'static str], at: usize| -> Result<&'static str> {
-            let e = || Error::input(format!("the report holds {}, which has no meaning", head[at])).at_offset(at as u64);
+            let e =
+                || Error::input(format!("the report holds {}, which has no meaning", head[at])).at_offset(at as u64);
             names.get(usize::from(head[at])).copied().ok_or_else(e)
         };
         let (cause, status_text, mode) = (name(&CAUSES, 5)?, name(&STATUS, 6)?, name(&MODES, 7)?);
@@ -143,9 +144,14 @@ mod tests {
             assert!(Record::read(&flipped).is_err(), "flipped at {n}");
         }
         assert!(Record::read(&[&good[..], &[0]].concat()).unwrap_err().message().contains("112 bytes"));
-        for (at, v, says) in
-            [(4, 2, "version 2"), (5, 8, "no meaning"), (6, 18, "no meaning"), (7, 3, "no meaning"), (36, 17, "number of ids"), (103, 0, "behind its last")]
-        {
+        for (at, v, says) in [
+            (4, 2, "version 2"),
+            (5, 8, "no meaning"),
+            (6, 18, "no meaning"),
+            (7, 3, "no meaning"),
+            (36, 17, "number of ids"),
+            (103, 0, "behind its last"),
+        ] {
             let e = Record::read(&sealed(|b| b[at] = v)).unwrap_err();
             assert!(e.message().contains(says), "{at}: {}", e.message());
         }

@@ -71,7 +71,8 @@ impl Header {
     pub fn read(data: &[u8]) -> Result<(Header, &[u8])> {
         let word = |at: usize| u32::from_le_bytes([data[at], data[at + 1], data[at + 2], data[at + 3]]);
         if !data.starts_with(&MAGIC) {
-            return Err(Error::input("this is no session file").hint("give the name of a file that `--session` made, or of none yet"));
+            return Err(Error::input("this is no session file")
+                .hint("give the name of a file that `--session` made, or of none yet"));
         }
         if data.len() < HEAD_BYTES {
             return Err(Error::input(format!("the session is cut off after {} bytes", data.len())).hint(AGAIN));
@@ -91,7 +92,9 @@ impl Header {
         whole.update(&[0; 4]);
         whole.update(&data[CRC_AT + 4..]);
         if whole.finalize() != word(CRC_AT) {
-            return Err(Error::input("the session is damaged: its CRC-32 does not match").at_offset(CRC_AT as u64).hint(AGAIN));
+            return Err(Error::input("the session is damaged: its CRC-32 does not match")
+                .at_offset(CRC_AT as u64)
+                .hint(AGAIN));
         }
         let mut model = [0; 32];
         model.copy_from_slice(&data[20..52]);
@@ -110,7 +113,8 @@ impl Header {
         if word(76) > STATIC_KEYS || word(88) != 0 || word(92) != 0 {
             return Err(Error::input("a reserved field of the session is not 0").at_offset(76));
         }
-        let small = [(header.layers, 1024), (header.kv_heads, 32_768), (header.head_dim, 32_768), (header.window, 131_072)];
+        let small =
+            [(header.layers, 1024), (header.kv_heads, 32_768), (header.head_dim, 32_768), (header.window, 131_072)];
         let widths = [header.key_bits, header.value_bits].iter().all(|b| [4, 8, 16].contains(b));
         if !widths || small.iter().any(|(v, most)| *v == 0 || v > most) {
             return Err(Error::input("the session describes an impossible cache").at_offset(52));

@@ -69,7 +69,9 @@ pub fn open(dir: &Path, model: &Model) -> Result<Lora> {
         let read = |name: &str| -> Result<(Vec<f32>, [usize; 2])> {
             let t = file.get(name).ok_or_else(|| missing(name))?;
             match t.shape {
-                [rows, cols] if *rows > 0 && *cols > 0 => Ok((t.to_f32().map_err(|e| e.at_file(&path))?, [*rows, *cols])),
+                [rows, cols] if *rows > 0 && *cols > 0 => {
+                    Ok((t.to_f32().map_err(|e| e.at_file(&path))?, [*rows, *cols]))
+                }
                 other => Err(t.error(format!("has shape {other:?}, two dimensions are expected")).at_file(&path)),
             }
         };
@@ -78,7 +80,9 @@ pub fn open(dir: &Path, model: &Model) -> Result<Lora> {
         let wrong = |what: String| Error::input(what).at_tensor(b).at_file(&path);
         let expected = config.rank(module)?;
         if rank != b_rank || rank != expected {
-            return Err(wrong(format!("ranks {rank} (lora_A) and {b_rank} (lora_B), the configuration says {expected}")));
+            return Err(wrong(format!(
+                "ranks {rank} (lora_A) and {b_rank} (lora_B), the configuration says {expected}"
+            )));
         }
         let all: usize = parts.iter().map(|(_, l)| l.weight.rows).sum();
         let base_cols = parts.iter().map(|(_, l)| l.weight.cols).next().unwrap_or(0);
@@ -159,7 +163,9 @@ fn parts<'a>(model: &'a Model, module: &str) -> Result<Vec<(usize, &'a Linear)>>
             (l.output_norm.is_some(), "normalises its own result"),
         ];
         if let Some((_, what)) = inner.iter().find(|(is, _)| *is) {
-            let e = Error::unsupported(format!("`{module}` {what}, so a branch beside the module is none beside its matrix"));
+            let e = Error::unsupported(format!(
+                "`{module}` {what}, so a branch beside the module is none beside its matrix"
+            ));
             return Err(e.hint("train the adapter on other modules"));
         }
     }
@@ -170,7 +176,9 @@ fn parts<'a>(model: &'a Model, module: &str) -> Result<Vec<(usize, &'a Linear)>>
                 .hint("train the adapter on the matrices of attention and feed-forward part")
         } else {
             let e = Error::input(format!("the base has no module `{module}`"));
-            e.hint("the adapter belongs to another model; `bitnet-convert inspect DIR` lists the tensors of a checkpoint")
+            e.hint(
+                "the adapter belongs to another model; `bitnet-convert inspect DIR` lists the tensors of a checkpoint",
+            )
         });
     }
     Ok(found)
@@ -219,8 +227,12 @@ impl Settings {
         // These begin by moving a part of the base's weights into the adapter.
         let start = s.root.get("init_lora_weights").and_then(Value::as_str).unwrap_or_default();
         if ["pissa", "olora", "corda", "loftq", "lora_ga"].iter().any(|m| start.starts_with(m)) {
-            let e = Error::unsupported(format!("`init_lora_weights` is {start}: the base was changed when the adapter was made"));
-            return Err(e.at_file(&s.path).hint("save it with `path_initial_model_for_weight_conversion`, which makes a plain one"));
+            let e = Error::unsupported(format!(
+                "`init_lora_weights` is {start}: the base was changed when the adapter was made"
+            ));
+            return Err(e
+                .at_file(&s.path)
+                .hint("save it with `path_initial_model_for_weight_conversion`, which makes a plain one"));
         }
         Ok(s)
     }
@@ -238,7 +250,9 @@ impl Settings {
         };
         for (name, value) in map.into_iter().flatten() {
             if name.contains(['*', '+', '?', '[', ']', '(', ')', '|', '\\', '^', '$', '{', '}']) {
-                let e = Error::unsupported(format!("`{pattern}` has the expression `{name}`, only names of modules are read"));
+                let e = Error::unsupported(format!(
+                    "`{pattern}` has the expression `{name}`, only names of modules are read"
+                ));
                 return Err(e.at_file(&self.path).hint("write out the modules that it means"));
             }
             if module.strip_suffix(name.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')) {

@@ -97,7 +97,10 @@ impl Artifact {
     pub fn adapter(&self, bytes: &[u8]) -> Result<Bound> {
         let adapter = Adapter::from_bytes(bytes)?;
         if adapter.model != self.program.model_id {
-            let what = format!("the adapter was made for model {:016x}, this is {:016x}", adapter.model, self.program.model_id);
+            let what = format!(
+                "the adapter was made for model {:016x}, this is {:016x}",
+                adapter.model, self.program.model_id
+            );
             return Err(Error::input(what)
                 .hint("make it again for this one: `bitnet-convert adapter --base M --lora DIR -o lora-bits.bin`"));
         }

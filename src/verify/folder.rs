@@ -90,7 +90,13 @@ impl Folder {
     /// `Broke` if `make` cannot be started or does not end.
     pub fn make(&self, arguments: &[&str]) -> Result<Output, Failure> {
         let mut command = Command::new("make");
-        command.arg("-s").arg("-C").arg(&self.dir).arg(format!("B={}", self.build.display())).args(arguments).args(&self.adapter);
+        command
+            .arg("-s")
+            .arg("-C")
+            .arg(&self.dir)
+            .arg(format!("B={}", self.build.display()))
+            .args(arguments)
+            .args(&self.adapter);
         // Flags of a `make` that called us must not reach this one.
         command.env_remove("MAKEFLAGS").env_remove("MAKELEVEL").env_remove("MFLAGS");
         run(&mut command, BUILD_LIMIT).map_err(|e| Failure::Broke(e.message().to_string()))

@@ -40,7 +40,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 /// Largest adapter that is read.
-const LARGEST_ADAPTER: u64 = 1 << 30;
+const LARGEST_ADAPTER: u64 = 64 << 20;
 /// Longest run of one program.
 const RUN_LIMIT: Duration = Duration::from_secs(900);
 
@@ -280,7 +280,16 @@ pub fn verify_with(
         }
         None => None,
     };
-    let subject = Subject { path: absolute, artifact: &artifact, model, model_bytes: size, own, quick, adapter, module: Default::default() };
+    let subject = Subject {
+        path: absolute,
+        artifact: &artifact,
+        model,
+        model_bytes: size,
+        own,
+        quick,
+        adapter,
+        module: Default::default(),
+    };
     progress.stage("running the scalar kernels", 0);
     let references = references(&subject, &selection.runners)?;
     progress.done();

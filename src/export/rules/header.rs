@@ -30,7 +30,8 @@ fn tables(out: &mut String, r: &Rules) {
     let mut rules = Vec::new();
     for rule in &r.rules {
         let p = &rule.pattern;
-        let word = |t: &Option<String>| t.as_ref().and_then(|w| r.words.binary_search(w).ok()).map_or(ANY_WORD, |i| i as u16);
+        let word =
+            |t: &Option<String>| t.as_ref().and_then(|w| r.words.binary_search(w).ok()).map_or(ANY_WORD, |i| i as u16);
         rules.push(format!(
             "    {{ {:#x}u, {:#x}u, {}u, {}u, {}u, {}u, {}u }}",
             p.first,

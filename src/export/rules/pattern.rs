@@ -83,7 +83,12 @@ fn tokens(text: &str) -> Result<Vec<(usize, Token)>, Wrong> {
             (true, _) => out.push((column, Token::Word(c.to_ascii_lowercase().to_string()))),
             (false, _) if "*|()[]".contains(c) => out.push((column, Token::Sign(c))),
             (false, _) if c == ' ' || c == '\t' => {}
-            _ => return wrong(column, format!("`{c}` has no meaning in a pattern; texts are split at it, so leave it out")),
+            _ => {
+                return wrong(
+                    column,
+                    format!("`{c}` has no meaning in a pattern; texts are split at it, so leave it out"),
+                )
+            }
         }
         open = in_word(c);
     }

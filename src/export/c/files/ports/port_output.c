@@ -2,7 +2,7 @@
  * port_output.c - how a chip without an operating system speaks and stops:
  *
  *   semihosting       a debugger or emulator does it (the default); on Xtensa by SIMCALL
- *   BITNET_MAILBOX    a buffer in RAM that the emulator's script reads: bitnet_mailbox
+ *   BITNET_MAILBOX    a buffer in RAM that the emulator's script reads: bitnet_mailbox (run_labwired.py)
  *
  * BITNET_COMMAND, a string, is the command line where nobody hands one over.
  */

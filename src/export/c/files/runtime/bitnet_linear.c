@@ -381,7 +381,7 @@ void bn_linear(bitnet_ctx *c, const bitnet_register *src, uint32_t src_index, bi
         return;
     }
 #if BITNET_KERNEL_PLANES
-    if (hint == (uint32_t)BN_HINT_PLANES) {
+    if (hint == (uint32_t)BN_HINT_PLANES && src->lo >= -2 && src->hi <= 1) { /* what two planes hold */
         j.kernel = (uint32_t)K_PLANES;
         if (c->planes_register != src_index) {
             bn_planes_build(&j, (bn_word *)bn_at(c, c->planes));
