@@ -66,7 +66,8 @@ fn kernels_take_no_more_instructions_than_their_ceilings() {
         assert!(std::env::var_os("BITNET_REQUIRE").is_none(), "{missing:?} are required here");
         return;
     }
-    let out = Command::new("python3").arg(root().join("tools/kernels.py")).arg("counts").output().expect("python3 starts");
+    let out =
+        Command::new("python3").arg(root().join("tools/kernels.py")).arg("counts").output().expect("python3 starts");
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
     let file: &Path = &root().join("tests/data/kernel_ceilings.txt");

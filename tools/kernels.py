@@ -79,9 +79,9 @@ def measure(target, folder):
 
 def run(command):
     try:
-        done = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=120)
+        done = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=600)
     except subprocess.TimeoutExpired:
-        fail(f"{command[0]} did not end in 120 s")
+        fail(f"{command[0]} did not end in 600 s")
     if done.returncode != 0:
         fail(f"{command[0]} ended with {done.returncode}: {done.stderr.strip()[-2000:]}")
     return done.stdout
