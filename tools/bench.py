@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The figures of docs/benchmarks.md: fidelity, accuracy, what each width of the cache costs, instructions on an emulated Cortex-M7, host speed.
 
-usage: bench.py BINARY [--quick] [PART ...]   parts: fidelity architectures flips accuracy cache cortex_m7 kernels host convert adapters
+usage: bench.py BINARY [--quick] [PART ...]   parts: fidelity architectures flips accuracy heads cache cortex_m7 kernels host convert adapters
 
 Prints Markdown.  Instruction counts are exact and the same on every machine; host speed is a ratio within one run.
 Data that may not be in the project (HWU64, the held-out tales) is looked for in $BITNET_SHARED, default ../shared; what is missing is a line "not run".
@@ -121,6 +121,31 @@ def accuracy():
                 a = evaluate(packed(MODELS / m, *flags), "--tasks", file)["tasks"]
                 rows.append((m, f"{data} ({a['items']})", f"{100 * metrics[data + '_accuracy']:.2f} %", name, f"{100 * a['accuracy']:.2f} %"))
     table(("model", "test set", "float fake-quant", "program", "accuracy"), rows)
+
+
+def heads():
+    print("## What the head costs\n")
+    print("Cortex-M7 settings (window 32, embedding of int8 rows) with `--head`; the last two lines of a model with `--embedding-bits 4`, which the head shares.\n")
+    text = SHARED / "data/tales_heldout.txt"
+    cut = Path(TMP.name) / "text.txt"
+    if text.exists():
+        cut.write_text(text.read_text()[: 20_000 if QUICK else None])
+    rows = []
+    mcu = ["--kv-window", "32", "--kv-sinks", "4"]
+    forms = [(("--embedding-bits", "8", "--head", h), f"{h}, embedding int8") for h in ("int16", "int8", "int4", "planes4")]
+    forms += [(("--embedding-bits", "4"), "int4, with the embedding"), (("--embedding-bits", "4", "--head", "planes4"), "planes4, with the embedding")]
+    for m in ("intent-w1a2", "intent-b158", "stories-b158"):
+        for flags, name in forms:
+            path = packed(MODELS / m, *mcu, *flags)
+            tensors = json.loads(tool("inspect", "--json", path))["tensors"]
+            size = sum(t["bytes"] for t in tensors if t["name"] in ("embedding", "head"))
+            if m == "stories-b158":
+                result = f"perplexity {evaluate(path, '--text', cut)['text']['perplexity']:.3f}" if text.exists() else "not run: the held-out text is not here"
+            else:
+                a = evaluate(path, "--tasks", MODELS / m / "eval_sensor.jsonl")["tasks"]
+                result = f"{100 * a['accuracy']:.2f} % of {a['items']}"
+            rows.append((m, name, f"{size:,}", result))
+    table(("model", "head", "bytes of head and embedding", "sensor test set, or held-out text"), rows)
 
 
 def cache():
@@ -329,7 +354,7 @@ def adapters():
     table(("adapter", "bytes", "kept", "irrigation", "sensor", "KL irrigation", "KL sensor"), rows)
 
 
-PARTS = (fidelity, architectures, flips, accuracy, cache, cortex_m7, kernels, host, convert, adapters)
+PARTS = (fidelity, architectures, flips, accuracy, heads, cache, cortex_m7, kernels, host, convert, adapters)
 WANTED = [a for a in sys.argv[2:] if not a.startswith("--")]
 for part in PARTS:
     if WANTED and part.__name__ not in WANTED:

@@ -23,6 +23,7 @@ use std::path::PathBuf;
   bitnet-convert export --model DIR --format packed -o model.bitnet
   bitnet-convert export --model DIR --target cortex-m7 -o build/m7
   bitnet-convert export --model DIR --target cortex-m7 --dry-run
+  bitnet-convert export --model DIR --target cortex-m7 --head planes4 -o build/m7
   bitnet-convert export --model DIR --target cortex-m7 --rules answers.rules -o build/m7
   bitnet-convert export --model DIR --target cortex-m7 --format rust -o build/m7-rust
   bitnet-convert export --model DIR --target wasm32 -o build/web
