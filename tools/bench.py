@@ -224,11 +224,10 @@ def cortex_m7():
 
 
 def kernels():
-    print("## Cortex-M7: instructions per weight of each kernel\n")
-    print("rows x columns, first use (tables or planes built) and further use with the same input. CMSIS-NN's int8 product takes 1.97 (its own measure: not run here).\n")
-    folder = Path(TMP.name) / "m7-intent-w1a2"
-    out = subprocess.run(["sh", ROOT / "tools/kernel_bench.sh", folder, Path(TMP.name) / "kernels"], capture_output=True, text=True)
-    print("```\n" + (out.stdout or out.stderr).strip() + "\n```\n")
+    print("## Instructions per weight of each kernel\n")
+    print("512 x 512, first use (tables or planes built) / further use with the same input; see tools/kernels.py.\n")
+    out = subprocess.run([sys.executable, ROOT / "tools/kernels.py", "table"], capture_output=True, text=True)
+    print((out.stdout or out.stderr).strip() + "\n")
 
 
 def host():
