@@ -10,7 +10,7 @@
 //! | 3 | [`model`], [`program`] | what a network is |
 //! | 4 | [`import`], [`transform`], [`lower`], [`target`], [`tokenizer`] | a step of the way in |
 //! | 5 | [`plan`], [`reference`], [`runtime`], [`export`] | a step of the way out |
-//! | 6 | [`verify`], [`eval`], [`prune`], [`report`] | all below |
+//! | 6 | [`adapter`], [`verify`], [`eval`], [`prune`], [`report`] | all below |
 //! | 7 | [`cli`] | the terminal |
 
 pub mod error;

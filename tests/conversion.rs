@@ -46,7 +46,7 @@ fn codes_are_those_of_the_reader(model: &Path, packed: &Path, dtype: &str) {
         let id = a.program.tensors.iter().position(|t| t.name == l.name).unwrap();
         let t = &a.program.tensors[id];
         let TensorKind::Matrix { enc, .. } = t.kind else { panic!("{} is no matrix", t.name) };
-        let (reader, m) = (model.rows(&l.weight).unwrap(), matrix(&a.program, a.weights(), id));
+        let (reader, m) = (model.rows(&l.weight).unwrap(), matrix(&a.program, a.weights(), None, id));
         let (mut codes, mut scales) = (vec![0i8; t.cols], Vec::new());
         for r in 0..t.rows {
             reader.read_codes(r, &mut codes, &mut scales).unwrap();
@@ -69,7 +69,7 @@ fn binary_codes_and_int8_rows_are_those_of_the_reader() {
     let id = a.program.tensors.iter().position(|t| t.name == "embedding").unwrap();
     let t = &a.program.tensors[id];
     let TensorKind::Matrix { enc, .. } = t.kind else { panic!("{} is no matrix", t.name) };
-    let (reader, table) = (m.rows(&m.embedding).unwrap(), matrix(&a.program, a.weights(), id));
+    let (reader, table) = (m.rows(&m.embedding).unwrap(), matrix(&a.program, a.weights(), None, id));
     let mut row = vec![0f32; t.cols];
     for r in 0..t.rows {
         reader.read(r, &mut row).unwrap();

@@ -4,9 +4,13 @@ mod common;
 
 use bitnet_convert::encoding::lowbit::Encoding;
 use bitnet_convert::encoding::order::{join, Order};
+use bitnet_convert::export::packed::{prepare, Request};
 use bitnet_convert::kernels::dot::DotKernel;
+use bitnet_convert::lower::{Head, Kernels, Options};
 use bitnet_convert::program::{identity, KernelHint, OpKind, Program, ScaleMode, TensorKind};
-use bitnet_convert::runtime::record;
+use bitnet_convert::progress::Silent;
+use bitnet_convert::runtime::{record, Artifact};
+use bitnet_convert::target::{self, Kernel};
 use common::packed::{open, Parts, PROGRAM, WEIGHTS};
 
 fn one(enc: Encoding, order: Order) -> TensorKind {
@@ -150,4 +154,81 @@ fn int4_and_planes4_compute_the_same() {
     assert!(four.iter().all(|g| *g == four[0]));
     assert_eq!(four, run(Encoding::Planes4, Order::Quads));
     assert_ne!(four, run(Encoding::Int8, Order::Rows), "the bound of a weight is that of its encoding");
+}
+
+/// What an export of a fixture with these options computes, for the host or with the kernels of a microcontroller.
+fn exported(model: &str, options: Options) -> Artifact {
+    let model = bitnet_convert::import::open(&common::fixture(&format!("models/{model}")), &Silent).unwrap();
+    let target = target::find("host").unwrap();
+    let request =
+        Request { model: &model, options, target: &target, calibration: None, tokenizer: None, adapters: false };
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("m.bitnet");
+    prepare(request).unwrap().write(&path, &Silent).unwrap();
+    Artifact::from_packed_bytes(std::fs::read(path).unwrap()).unwrap()
+}
+
+fn kernels_of(name: &str) -> Kernels {
+    let t = target::find(name).unwrap();
+    let costs = target::costs(&t.kernels.cost);
+    Kernels { allowed: t.kernels.allowed, costs, table_bytes: t.defaults.table_bytes, forced: None }
+}
+
+fn forms(a: &Artifact) -> Vec<&'static str> {
+    bitnet_convert::program::kernels::used(&a.program).iter().map(|u| u.kernel).collect()
+}
+
+/// The kernels of a target change how weights are stored and nothing else: same checksums of every layer, same model.
+#[test]
+fn exports_for_a_microcontroller_compute_what_the_host_does() {
+    // 2-bit activations may go through tables or planes, as the figures of the day are.
+    let all = [("intent-w1a2", "planes tables8"), ("intent-b158", "ternary5"), ("stories-b158", "ternary5")];
+    for (model, kernel) in all {
+        let options = Options { embedding_bits: Some(8), window: Some(32), ..Options::default() };
+        let host = exported(model, options.clone());
+        let m7 = exported(model, Options { kernels: kernels_of("cortex-m7"), ..options.clone() });
+        assert!(kernel.split(' ').any(|k| k == forms(&m7)[0]), "{model}: {:?}", forms(&m7));
+        assert!(!host.golden.prompts.is_empty());
+        assert_eq!(m7.golden, host.golden, "{model}");
+        assert_ne!(host.program.model_id, 0);
+        assert_eq!(m7.program.model_id, host.program.model_id, "{model}");
+        assert_eq!(identity::of(&m7.program, m7.weights()), m7.program.model_id);
+        if kernel == "ternary5" {
+            let low = |a: &Artifact| -> u64 {
+                a.program.tensors.iter().filter(|t| t.low_bit_weights() > 0).map(|t| t.bytes()).sum()
+            };
+            assert!(low(&m7) * 100 < low(&host) * 85, "{model}: {} of {}", low(&m7), low(&host));
+        }
+        // Every kernel that can be asked for gives the same.
+        for forced in [Kernel::Tables, Kernel::Planes, Kernel::Select] {
+            let kernels = Kernels { forced: Some(forced), ..kernels_of("cortex-m7") };
+            assert_eq!(
+                exported(model, Options { kernels, ..options.clone() }).golden,
+                host.golden,
+                "{model} {forced:?}"
+            );
+        }
+    }
+}
+
+/// The head is stored as asked; int4 and its planes are the same weights.
+#[test]
+fn heads_in_every_form() {
+    let with = |head, embedding_bits, kernels| {
+        exported("intent-b158", Options { head, embedding_bits, kernels, window: Some(32), ..Options::default() })
+    };
+    let kind = |a: &Artifact, name: &str| a.program.tensors.iter().find(|t| t.name == name).map(|t| t.kind.to_string());
+    for (head, want) in
+        [(Head::Int16, "int16"), (Head::Int8, "int8"), (Head::Int4, "int4"), (Head::Planes4, "planes4 quads")]
+    {
+        let a = with(Some(head), Some(16), Kernels::default());
+        let own = kind(&a, "head");
+        assert_eq!(own.or(kind(&a, "embedding")).as_deref(), Some(want));
+    }
+    // One table for both where it can be one.
+    let a = with(Some(Head::Planes4), Some(4), kernels_of("cortex-m7"));
+    if kind(&a, "head").is_none() {
+        assert_eq!(kind(&a, "embedding").as_deref(), Some("planes4 quads"));
+    }
+    assert!(forms(&a).contains(&"planes4"), "{:?}", forms(&a));
 }

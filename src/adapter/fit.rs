@@ -106,13 +106,8 @@ impl Target {
         while terms.len() < most {
             let Some(term) = self.next_term(&terms, bits) else { break };
             terms.push(term);
-            for _ in 0..SWEEPS {
-                for j in 0..terms.len() {
-                    self.improve(&mut terms, j, bits, 2);
-                }
-            }
-            self.scale_all(&mut terms);
-            let error = self.error(&terms, energy);
+            let sweeps = if terms.len() == most { SWEEPS } else { 1 };
+            let error = self.sweep(&mut terms, bits, sweeps, energy);
             // A term that no longer helps ends the search: what is left is rounding.
             if out.last().is_some_and(|f| error >= f.error) {
                 break;
@@ -120,6 +115,28 @@ impl Target {
             out.push(Fit { terms: terms.clone(), error });
         }
         out
+    }
+
+    /// A fit of fewer terms than were asked for, as good as if it had been the last.
+    pub fn refine(&self, fit: &Fit, bits: u32) -> Fit {
+        let mut terms = fit.terms.clone();
+        let error = self.sweep(&mut terms, bits, SWEEPS, self.energy());
+        if error < fit.error {
+            Fit { terms, error }
+        } else {
+            fit.clone()
+        }
+    }
+
+    /// Improves each term some times, then all scales together; what is left.
+    fn sweep(&self, terms: &mut [Term], bits: u32, sweeps: usize, energy: f64) -> f64 {
+        for _ in 0..sweeps {
+            for j in 0..terms.len() {
+                self.improve(terms, j, bits, 2);
+            }
+        }
+        self.scale_all(terms);
+        self.error(terms, energy)
     }
 
     fn error(&self, terms: &[Term], energy: f64) -> f64 {
@@ -241,16 +258,14 @@ impl Target {
         }
         // Gaussian elimination; the matrix is symmetric and positive, so pivots need no search.
         for i in 0..n {
-            let pivot = m[i][i];
-            if pivot.is_nan() || pivot <= 0.0 {
+            let (above, below) = m.split_at_mut(i + 1);
+            let row = &above[i];
+            if row[i].is_nan() || row[i] <= 0.0 {
                 return;
             }
-            for k in i + 1..n {
-                let f = m[k][i] / pivot;
-                for c in i..=n {
-                    let v = m[i][c];
-                    m[k][c] -= f * v;
-                }
+            for other in below {
+                let f = other[i] / row[i];
+                other.iter_mut().zip(row).skip(i).for_each(|(v, p)| *v -= f * p);
             }
         }
         let mut scales = vec![0.0; n];

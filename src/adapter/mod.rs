@@ -11,6 +11,7 @@ use crate::format::adapter::{part_bytes, Adapter, Part, HEADER, MAX_RANK};
 use crate::kernels::adapter::Factors;
 use crate::kernels::dot::DotKernel;
 use crate::model::{Lora, SideBranch};
+use crate::parallel::in_order;
 use crate::program::OpKind;
 use crate::progress::Progress;
 use crate::runtime::adapter::{branches, Branch};
@@ -62,6 +63,7 @@ pub struct Report {
 struct Candidate<'a> {
     linear: usize,
     branch: &'a SideBranch,
+    target: Target,
     energy: f64,
     /// Energy of the matrix's own output.
     output: f64,
@@ -108,18 +110,29 @@ pub fn make(
     }
     let moments = session.moments().cloned().unwrap_or_default();
     progress.stage("choosing factors", lora.branches.len() as u64);
-    let mut candidates = Vec::new();
-    for branch in &lora.branches {
-        let Some(linear) = known.iter().position(|b| name(artifact, *b) == Some(&branch.name)) else {
+    let place = |branch: &SideBranch| {
+        let found = known.iter().position(|b| name(artifact, *b) == Some(&branch.name));
+        found.ok_or_else(|| {
             let e =
                 Error::input(format!("the artifact has no matrix `{}`", branch.name)).at_file(&artifact.packed.path);
-            return Err(e.hint("export the base of this adapter with `--format packed`"));
-        };
-        candidates.push(candidate(known[linear], linear, branch, &moments, o));
+            e.hint("export the base of this adapter with `--format packed`")
+        })
+    };
+    let mut candidates = Vec::new();
+    let fitted = |i: usize| {
+        let linear = place(&lora.branches[i])?;
+        Ok(candidate(known[linear], linear, &lora.branches[i], &moments, o))
+    };
+    in_order(lora.branches.len(), fitted, |c| {
+        candidates.push(c);
         progress.advance(1);
-    }
+        Ok(())
+    })?;
     progress.done();
     keep(&mut candidates, o)?;
+    for c in candidates.iter_mut().filter(|c| c.kept > 0 && c.kept < c.fits.len()) {
+        c.fits[c.kept - 1] = c.target.refine(&c.fits[c.kept - 1], o.bits);
+    }
     if candidates.iter().all(|c| c.kept == 0) {
         return Err(nothing());
     }
@@ -154,7 +167,7 @@ fn candidate<'a>(at: Branch, linear: usize, branch: &'a SideBranch, m: &Moments,
     let most = o.rank.unwrap_or(branch.rank * if o.bits == 1 { 2 } else { 1 }).min(MAX_RANK);
     let fits = target.fits(o.bits, most);
     let output = if output > 0.0 { output } else { mean * branch.cols as f64 };
-    Candidate { linear, branch, energy, output, kept: fits.len(), fits }
+    Candidate { linear, branch, target, energy, output, kept: fits.len(), fits }
 }
 
 /// Chooses how many terms of each branch are kept: the one that explains most of what is left for its bytes, again and again.

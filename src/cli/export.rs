@@ -23,6 +23,7 @@ use std::path::PathBuf;
   bitnet-convert export --model DIR --format packed -o model.bitnet
   bitnet-convert export --model DIR --target cortex-m7 -o build/m7
   bitnet-convert export --model DIR --target cortex-m7 --dry-run
+  bitnet-convert export --model DIR --target cortex-m7 --head planes4 -o build/m7
   bitnet-convert export --model DIR --target cortex-m7 --rules answers.rules -o build/m7
   bitnet-convert export --model DIR --target cortex-m7 --format rust -o build/m7-rust
   bitnet-convert export --model DIR --target wasm32 -o build/web
@@ -274,6 +275,9 @@ impl Export {
             let options = "`--prompt`, `--rules`, `--embed` and `--adapters`";
             return Err(Error::usage(format!("{options} belong to the C folder, this is {what}"))
                 .hint("leave them out, or add `--format c --target cortex-m7`"));
+        }
+        if format == Format::Rust && self.rules.is_some() {
+            return Err(Error::usage("`--rules` belongs to the C folder, this is a Rust crate").hint("leave it out"));
         }
         if format == Format::Rust && self.embed == c::Embed::Array {
             return Err(Error::usage("`--embed` belongs to the C folder; a Rust crate always includes the file")

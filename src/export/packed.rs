@@ -16,7 +16,7 @@ use crate::program::identity::{self, Identity};
 use crate::program::{codec, OpKind, Program, ScaleMode, TensorKind};
 use crate::progress::Progress;
 use crate::runtime::{record, Session};
-use crate::target::{Kind as TargetKind, Target};
+use crate::target::{Kernel, Kind as TargetKind, Target};
 use crate::tokenizer::host::HostTokenizer;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -73,7 +73,7 @@ pub struct Written {
 
 pub fn prepare(request: Request<'_>) -> Result<Prepared<'_>> {
     let model = request.model;
-    let lowered = lower::lower(model, &request.options)?;
+    let lowered = lower_to_fit(&request)?;
     let p = &lowered.program;
     let at_tokenizer = |e: Error| e.at_file(&model.files[0].path.with_file_name("tokenizer.json"));
     let host = model.tokenizer_json.as_deref().map(HostTokenizer::from_json).transpose().map_err(at_tokenizer)?;
@@ -120,6 +120,23 @@ pub fn prepare(request: Request<'_>) -> Result<Prepared<'_>> {
     };
     let plan = plan::plan(p, &extras, request.target, &heading);
     Ok(Prepared { golden_prompts, continuation, calibration_ids, manifest, full, extras, plan, lowered, request })
+}
+
+/// The program, with tables as large as the target's RAM has room for: what they may take at most says the target, and other parts go first.
+fn lower_to_fit(request: &Request) -> Result<Lowered> {
+    let mut options = request.options.clone();
+    let heading = Heading { model: "", weight_rule: "", activation_rule: "" };
+    loop {
+        let lowered = lower::lower(request.model, &options)?;
+        let tables = lowered.program.lut_bytes;
+        let plan = plan::plan(&lowered.program, &Extras::default(), request.target, &heading);
+        let over = plan.usage.iter().any(|u| u.memory == "ram" && u.over() > 0);
+        let least = if options.kernels.forced == Some(Kernel::Tables) { 512 } else { 0 };
+        if !over || tables <= least {
+            return Ok(lowered);
+        }
+        options.kernels.table_bytes = (tables / 2 / 512 * 512).max(least);
+    }
 }
 
 impl Prepared<'_> {

@@ -104,9 +104,10 @@ but without retraining it damages the model, see `bitnet-convert eval`"));
             ),
         });
     }
-    if native.int8_embedding && o.embedding_bits == Some(16) {
+    if let Some(bits) = o.embedding_bits.filter(|bits| native.int8_embedding && *bits != 8) {
         carried = false;
-        warnings.push("the checkpoint was trained with an int8 embedding; 16 bits will change its answers".into());
+        warnings
+            .push(format!("the checkpoint was trained with an int8 embedding; {bits} bits will change its answers"));
     }
     let weight_name = match (weight, native.weight) {
         (Some(w), _) => format!("{}{}", w.name(), scale_suffix(o)),

@@ -540,8 +540,8 @@ fn put_scale(out: &mut Vec<u8>, s: Scale) {
     out.extend_from_slice(&s.e.to_le_bytes());
 }
 
-/// A matrix of the program with its scales in the weights section, and its weights there or in `turned`.
-fn matrix<'a>(p: &Program, weights: &'a [u8], turned: Option<&'a [u8]>, id: TensorId) -> Matrix<'a> {
+/// A matrix of the program with its scales in the weights section, and its weights there or, as [`order::for_host`] made them, in `turned`.
+pub fn matrix<'a>(p: &Program, weights: &'a [u8], turned: Option<&'a [u8]>, id: TensorId) -> Matrix<'a> {
     let t = &p.tensors[id];
     let data = turned.unwrap_or(&weights[t.data.start as usize..t.data.end as usize]);
     let scales = &weights[t.scales.start as usize..t.scales.end as usize];

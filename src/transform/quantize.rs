@@ -60,13 +60,13 @@ mod tests {
         let error = |row: &[f32], scale: f64, codes: &[i32]| {
             row.iter().zip(codes).map(|(w, c)| (f64::from(*w) - scale * f64::from(*c)).powi(2)).sum::<f64>()
         };
-        let mut row: Vec<f32> = (0..64).map(|i| ((i * 37 % 64) as f32 - 32.0) / 32.0).collect();
-        row[5] = 1.9;
-        let mut codes = vec![0; 64];
+        let mut row: Vec<f32> = (0..512).map(|i| ((i * 37 % 512) as f32 - 256.0) / 256.0).collect();
+        row[5] = 3.0;
+        let mut codes = vec![0; 512];
         let scale = four_bit_row(&row, &mut codes);
         assert!(codes.iter().all(|c| (-8..=7).contains(c)) && codes[5] == 7);
-        let plain: Vec<i32> = row.iter().map(|w| libm::rint(f64::from(*w) * 7.0 / 1.9) as i32).collect();
-        assert!(error(&row, scale, &codes) < 0.8 * error(&row, 1.9 / 7.0, &plain));
+        let plain: Vec<i32> = row.iter().map(|w| libm::rint(f64::from(*w) * 7.0 / 3.0) as i32).collect();
+        assert!(error(&row, scale, &codes) < 0.8 * error(&row, 3.0 / 7.0, &plain));
         // Values on a grid are kept.
         let row: Vec<f32> = (0..15).map(|i| 0.25 * (i as f32 - 7.0)).collect();
         let mut codes = vec![0; 15];

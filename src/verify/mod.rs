@@ -40,7 +40,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 /// Largest adapter that is read.
-const LARGEST_ADAPTER: u64 = 1 << 30;
+const LARGEST_ADAPTER: u64 = 64 << 20;
 /// Longest run of one program.
 const RUN_LIMIT: Duration = Duration::from_secs(900);
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 const BUILD_LIMIT: Duration = Duration::from_secs(3600);
 
 /// Packages with a compiler and its sources; their files are where the Makefile of the crate looks for them.
-const PACKAGES: &str = "rustc-web cargo-web rust-web-src lld";
+const PACKAGES: &str = "rustc-web cargo-web rust-web-src lld-19";
 /// Where those packages have the source of the core library.
 const SOURCE: &str = "/usr/lib/rustlib/src/rust/library/core";
 

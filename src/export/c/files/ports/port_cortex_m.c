@@ -3,7 +3,6 @@
  * protection where the chip has it.  The floating-point unit stays off, so a
  * floating-point instruction ends in fault_handler like every other fault.
  */
-#include "bitnet.h"
 #include "port.h"
 
 int bitnet_main(void);
@@ -13,7 +12,11 @@ void port_stack_top(void); /* an address, not a function */
 extern uint32_t port_bss_start[];
 extern uint32_t port_bss_end[];
 
-static void fault_handler(void) { port_exit(99); }
+/* The stack may be what failed: start it anew. */
+__attribute__((naked)) static void fault_handler(void)
+{
+    __asm__ volatile("ldr r0, =port_stack_top\n\tmov sp, r0\n\tmovs r0, #99\n\tldr r1, =port_exit\n\tbx r1");
+}
 
 /* ---- memory protection: flash read-only, data memories not executable, nothing else ---- */
 
@@ -114,6 +117,5 @@ void port_begin(void)
         *p = 0u;
     }
     protect();
-    bitnet_guard_place(port_stack_low());
     port_exit(bitnet_main());
 }

@@ -197,11 +197,15 @@ static void finish_all(const bn_tensor *w, uint32_t b, bn_i32 *y)
     uint32_t r = 0u;
     if (w->mode == 1u) {
         uint32_t s = 30u - b;
-        for (; r + 4u <= w->rows; r += 4u) {
+        for (; r + 8u <= w->rows; r += 8u) {
             shift_left(&y[r], s);
             shift_left(&y[r + 1u], s);
             shift_left(&y[r + 2u], s);
             shift_left(&y[r + 3u], s);
+            shift_left(&y[r + 4u], s);
+            shift_left(&y[r + 5u], s);
+            shift_left(&y[r + 6u], s);
+            shift_left(&y[r + 7u], s);
         }
         for (; r < w->rows; r++) {
             shift_left(&y[r], s);
@@ -255,12 +259,16 @@ static void grouped_tables(const bn_job *j, const uint8_t *t, uint32_t b, bn_i32
 
 static void fill(bn_i32 *y, uint32_t n, int32_t v)
 {
-    for (; n >= 4u; n -= 4u) {
+    for (; n >= 8u; n -= 8u) {
         y[0] = v;
         y[1] = v;
         y[2] = v;
         y[3] = v;
-        y += 4;
+        y[4] = v;
+        y[5] = v;
+        y[6] = v;
+        y[7] = v;
+        y += 8;
     }
     for (; n > 0u; n--) {
         *y++ = v;
@@ -373,7 +381,7 @@ void bn_linear(bitnet_ctx *c, const bitnet_register *src, uint32_t src_index, bi
         return;
     }
 #if BITNET_KERNEL_PLANES
-    if (hint == (uint32_t)BN_HINT_PLANES) {
+    if (hint == (uint32_t)BN_HINT_PLANES && src->lo >= -2 && src->hi <= 1) { /* what two planes hold */
         j.kernel = (uint32_t)K_PLANES;
         if (c->planes_register != src_index) {
             bn_planes_build(&j, (bn_word *)bn_at(c, c->planes));

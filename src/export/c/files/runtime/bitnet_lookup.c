@@ -37,22 +37,29 @@
                        [v] "=&r"(v)                                                                                    \
                      : [stop] "r"(stop)                                                                                \
                      : "memory", "cc")
-#define DEFINE_ROWS(name, type, load, size)                                                                            \
-    static BN_NOINLINE void name(const type *t, const uint8_t *p, const uint8_t *q, uint32_t n, bn_i32 *y)             \
-    {                                                                                                                  \
-        const uint8_t *stop = p + 4u * (n & ~3u);                                                                      \
-        int32_t a0 = y[0], a1 = y[1], a2 = y[2], a3 = y[3], a4 = y[4], a5 = y[5], a6 = y[6], a7 = y[7];                \
-        uint32_t u;                                                                                                    \
-        uint32_t v;                                                                                                    \
-        if (p != stop) {                                                                                               \
-            LOOP(GROUP("0", "1", "2", "3", load, size) GROUP("4", "5", "6", "7", load, size)                           \
-                 GROUP("8", "9", "10", "11", load, size) GROUP("12", "13", "14", "15", load, size), "16");             \
-        }                                                                                                              \
-        if ((n & 3u) != 0u) {                                                                                          \
-            stop += 4u * (n & 3u);                                                                                     \
-            LOOP(GROUP("0", "1", "2", "3", load, size), "4");                                                          \
-        }                                                                                                              \
-        y[0] = a0; y[1] = a1; y[2] = a2; y[3] = a3; y[4] = a4; y[5] = a5; y[6] = a6; y[7] = a7;                        \
+#define DEFINE_ROWS(name, type, load, size)                                                                                    \
+    static BN_NOINLINE void name(const type *table, const uint8_t *data, uint32_t apart, uint32_t blocks, uint32_t n, bn_i32 *y) \
+    {                                                                                                                          \
+        for (; blocks > 0u; blocks--) {                                                                                        \
+            const type *t = table;                                                                                             \
+            const uint8_t *p = data;                                                                                           \
+            const uint8_t *q = data + apart;                                                                                   \
+            const uint8_t *stop = p + 4u * (n & ~3u);                                                                          \
+            int32_t a0 = y[0], a1 = y[1], a2 = y[2], a3 = y[3], a4 = y[4], a5 = y[5], a6 = y[6], a7 = y[7];                    \
+            uint32_t u;                                                                                                        \
+            uint32_t v;                                                                                                        \
+            if (p != stop) {                                                                                                   \
+                LOOP(GROUP("0", "1", "2", "3", load, size) GROUP("4", "5", "6", "7", load, size)                               \
+                     GROUP("8", "9", "10", "11", load, size) GROUP("12", "13", "14", "15", load, size), "16");                 \
+            }                                                                                                                  \
+            if ((n & 3u) != 0u) {                                                                                              \
+                stop += 4u * (n & 3u);                                                                                         \
+                LOOP(GROUP("0", "1", "2", "3", load, size), "4");                                                              \
+            }                                                                                                                  \
+            y[0] = a0; y[1] = a1; y[2] = a2; y[3] = a3; y[4] = a4; y[5] = a5; y[6] = a6; y[7] = a7;                            \
+            y += 8;                                                                                                            \
+            data += 2u * apart;                                                                                                \
+        }                                                                                                                      \
     }
 
 DEFINE_ROWS(rows8, uint8_t, LOAD_8, "256")
@@ -66,7 +73,11 @@ DEFINE_ROWS(rows16, bn_u16, LOAD_16, "512")
 #define AT_ONCE 4u
 #define HOLD(p, a, b, c, d) BN_KEEP(t)
 #elif defined(__GNUC__)
+#if defined(__XTENSA__)
+#define AT_ONCE 4u
+#else
 #define AT_ONCE 8u
+#endif
 #define HOLD(p, a, b, c, d) __asm__("" : "+r"(p), "+r"(t), "+r"(a), "+r"(b), "+r"(c), "+r"(d))
 #else
 #define AT_ONCE 8u
@@ -102,32 +113,40 @@ DEFINE_ROWS(rows16, bn_u16, LOAD_16, "512")
     QUAD(p, k, a0, a1, a2, a3);        \
     NEXT;                              \
     HOLD(p, a0, a1, a2, a3)
-#define START_SECOND (void)q
+#define START_SECOND (void)0
 #define END_SECOND (void)0
 #endif
 
-#define DEFINE_ROWS(name, type)                                                                              \
-    static BN_NOINLINE void name(const type *t, const uint8_t *p, const uint8_t *q, uint32_t n, bn_i32 *y)   \
-    {                                                                                                        \
-        const uint8_t *stop = p + 4u * (n & ~3u);                                                            \
-        const type *e = t;                                                                                   \
-        uint32_t a0 = (uint32_t)y[0], a1 = (uint32_t)y[1], a2 = (uint32_t)y[2], a3 = (uint32_t)y[3];         \
-        START_SECOND;                                                                                        \
-        while (p != stop) {                                                                                  \
-            GROUP(0u); GROUP(1u); GROUP(2u); GROUP(3u);                                                      \
-            NEXT_BLOCK(4u);                                                                                  \
-            p += 16;                                                                                         \
-            q += 16;                                                                                         \
-        }                                                                                                    \
-        for (n &= 3u; n > 0u; n--) {                                                                         \
-            GROUP(0u);                                                                                       \
-            NEXT_BLOCK(1u);                                                                                  \
-            p += 4;                                                                                          \
-            q += 4;                                                                                          \
-        }                                                                                                    \
-        (void)e;                                                                                             \
-        y[0] = (int32_t)a0; y[1] = (int32_t)a1; y[2] = (int32_t)a2; y[3] = (int32_t)a3;                      \
-        END_SECOND;                                                                                          \
+#define DEFINE_ROWS(name, type)                                                                                                \
+    static BN_NOINLINE void name(const type *table, const uint8_t *data, uint32_t apart, uint32_t blocks, uint32_t n, bn_i32 *y) \
+    {                                                                                                                          \
+        for (; blocks > 0u; blocks--) {                                                                                        \
+            const type *t = table;                                                                                             \
+            const type *e = table;                                                                                             \
+            const uint8_t *p = data;                                                                                           \
+            const uint8_t *q = data + apart;                                                                                   \
+            const uint8_t *stop = p + 4u * (n & ~3u);                                                                          \
+            uint32_t i;                                                                                                        \
+            uint32_t a0 = (uint32_t)y[0], a1 = (uint32_t)y[1], a2 = (uint32_t)y[2], a3 = (uint32_t)y[3];                       \
+            START_SECOND;                                                                                                      \
+            while (p != stop) {                                                                                                \
+                GROUP(0u); GROUP(1u); GROUP(2u); GROUP(3u);                                                                    \
+                NEXT_BLOCK(4u);                                                                                                \
+                p += 16;                                                                                                       \
+                q += 16;                                                                                                       \
+            }                                                                                                                  \
+            for (i = n & 3u; i > 0u; i--) {                                                                                    \
+                GROUP(0u);                                                                                                     \
+                NEXT_BLOCK(1u);                                                                                                \
+                p += 4;                                                                                                        \
+                q += 4;                                                                                                        \
+            }                                                                                                                  \
+            (void)e;                                                                                                           \
+            y[0] = (int32_t)a0; y[1] = (int32_t)a1; y[2] = (int32_t)a2; y[3] = (int32_t)a3;                                    \
+            END_SECOND;                                                                                                        \
+            y += AT_ONCE;                                                                                                      \
+            data += (AT_ONCE >> 2) * apart;                                                                                    \
+        }                                                                                                                      \
     }
 
 DEFINE_ROWS(rows8, uint8_t)
@@ -135,61 +154,64 @@ DEFINE_ROWS(rows16, bn_u16)
 
 #endif
 
-/* adds to y, for four rows with their bytes at p and four at q, the entries of n groups */
-static void plane(const bn_job *j, const uint8_t *t, const uint8_t *p, const uint8_t *q, uint32_t n, bn_i32 *y)
+/* adds to y, for blocks of AT_ONCE rows, the entries of n groups; data: the first byte, apart: from quad to quad */
+static void lookup(const bn_job *j, const uint8_t *t, const uint8_t *data, uint32_t apart, uint32_t blocks, uint32_t n, bn_i32 *y)
 {
     if (bn_table_bytes(j) == 256u) {
-        rows8(t, p, q, n, y);
+        rows8(t, data, apart, blocks, n, y);
     } else {
-        rows16((const bn_u16 *)(const void *)t, p, q, n, y);
+        rows16((const bn_u16 *)(const void *)t, data, apart, blocks, n, y);
     }
 }
 
-/* AT_ONCE rows: sums added to y */
-static void block(const bn_job *j, const uint8_t *t, const uint8_t *p, const uint8_t *q, uint32_t n, bn_i32 *y)
+static void any_rows(const bn_job *j, const uint8_t *t, const uint8_t *data, uint32_t apart, uint32_t blocks, uint32_t n,
+                     bn_i32 *y)
 {
 #if BITNET_KIND_PLANES4
     if (j->w->kind == (uint32_t)BN_PLANES4) {
-        uint32_t k;
-        uint32_t i;
-        for (k = 0u; k < 4u; k++) {
-            bn_i32 part[AT_ONCE];
-            for (i = 0u; i < AT_ONCE; i++) {
-                part[i] = 0;
+        for (; blocks > 0u; blocks--) {
+            const uint8_t *plane = data;
+            uint32_t k;
+            uint32_t i;
+            for (k = 0u; k < 4u; k++) {
+                bn_i32 part[AT_ONCE];
+                for (i = 0u; i < AT_ONCE; i++) {
+                    part[i] = 0;
+                }
+                lookup(j, t, plane, apart, 1u, n, part);
+                for (i = 0u; i < AT_ONCE; i++) {
+                    uint32_t v = (uint32_t)part[i] << k;
+                    y[i] = (int32_t)(k == 3u ? (uint32_t)y[i] - v : (uint32_t)y[i] + v);
+                }
+                plane += j->w->stride;
             }
-            plane(j, t, p, q, n, part);
-            for (i = 0u; i < AT_ONCE; i++) {
-                uint32_t v = (uint32_t)part[i] << k;
-                y[i] = (int32_t)(k == 3u ? (uint32_t)y[i] - v : (uint32_t)y[i] + v);
-            }
-            p += j->w->stride;
-            q += j->w->stride;
+            y += AT_ONCE;
+            data += (AT_ONCE >> 2) * apart;
         }
         return;
     }
 #endif
-    plane(j, t, p, q, n, y);
+    lookup(j, t, data, apart, blocks, n, y);
 }
 
 /* adds to y the entries of the groups first ..< first + n, whose tables are at t, for rows from a quad on */
 void bn_tables_rows(const bn_job *j, const uint8_t *t, uint32_t quad, uint32_t rows, uint32_t first, uint32_t n, bn_i32 *y)
 {
     uint32_t apart = 4u * j->w->stride;
-    const uint8_t *p = j->w->data + quad * apart + 4u * first;
-    for (; rows >= AT_ONCE; rows -= AT_ONCE) {
-        block(j, t, p, p + apart, n, y);
-        p += (AT_ONCE >> 2) * apart;
-        y += AT_ONCE;
-    }
-    if (rows > 0u) {
-        bn_i32 rest[AT_ONCE];
+    uint32_t rest = rows & (AT_ONCE - 1u);
+    const uint8_t *data = j->w->data + quad * apart + 4u * first;
+    any_rows(j, t, data, apart, (rows - rest) >> (AT_ONCE == 8u ? 3u : 2u), n, y);
+    if (rest > 0u) {
+        bn_i32 last[AT_ONCE];
         uint32_t i;
+        y += rows - rest;
+        data += ((rows - rest) >> 2) * apart;
         for (i = 0u; i < AT_ONCE; i++) {
-            rest[i] = i < rows ? y[i] : 0;
+            last[i] = i < rest ? y[i] : 0;
         }
-        block(j, t, p, rows > 4u ? p + apart : p, n, rest);
-        for (i = 0u; i < rows; i++) {
-            y[i] = rest[i];
+        any_rows(j, t, data, rest > 4u ? apart : 0u, 1u, n, last); /* the last quad twice, if it is alone */
+        for (i = 0u; i < rest; i++) {
+            y[i] = last[i];
         }
     }
 }

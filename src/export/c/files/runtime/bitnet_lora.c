@@ -259,33 +259,33 @@ bitnet_status bitnet_lora_unload(bitnet_ctx *ctx)
 
 /* ---- the two hooks ------------------------------------------------------------------ */
 
-/* a row of codes, one after the other */
-typedef struct {
-    const uint8_t *at;
-    uint32_t byte, left;
-} codes;
-
-BN_INLINE uint32_t next_code(codes *r, uint32_t shift, uint32_t top)
-{
-    uint32_t v;
-    if (r->left == 0u) {
-        r->byte = *r->at;
-        r->at += 1;
-        r->left = 8u >> shift;
-    }
-    v = r->byte & top;
-    r->byte >>= 1u << shift;
-    r->left -= 1u;
-    return v;
-}
+/* Codes c stand for 2 c - top, so the sums of c x need one correction at the end; wrapping on the way there does no
+ * harm.  A code is a sum over its bits, so a nibble of codes picks one of the 16 sums of four weights. */
 
 static uint32_t input_at(const bn_i32 *x, uint32_t i, int32_t k)
 {
     return k >= 0 ? (uint32_t)bn_rsr(x[i], (uint32_t)k) : (uint32_t)x[i] << (uint32_t)-k;
 }
 
-/* A x of the source of a QUANTIZE, into the part's words.  Codes stand for 2 c - top: the sums of c x need one
- * correction at the end, and wrapping on the way there does no harm. */
+/* the sums for the two nibbles of a byte: codes of one bit (shift 0) with 8 values, of two bits with 4 */
+static void sums_of(const uint32_t *v, uint32_t shift, uint32_t *sums)
+{
+    uint32_t bit;
+    uint32_t i;
+    for (bit = 0u; bit < 8u; bit++) {
+        uint32_t w = shift == 0u ? v[bit] : v[bit >> 1] << (bit & 1u);
+        uint32_t *t = sums + (bit & 4u) * 4u;
+        uint32_t n = 1u << (bit & 3u);
+        if (n == 1u) {
+            t[0] = 0u;
+        }
+        for (i = 0u; i < n; i++) {
+            t[n + i] = t[i] + w;
+        }
+    }
+}
+
+/* A x of the source of a QUANTIZE, into the part's words */
 static void down(const bitnet_register *src, const bn_i32 *x, const part *t, uint32_t *s)
 {
     uint32_t top = (2u << ((1u << t->shift) - 1u)) - 1u;
@@ -293,9 +293,11 @@ static void down(const bitnet_register *src, const bn_i32 *x, const part *t, uin
     uint32_t bits = bn_bitlen(top * t->cols);
     uint32_t w = 31u - bits < INPUT_BITS ? 31u - bits : INPUT_BITS;
     int32_t k = (int32_t)n - (int32_t)w;
-    int32_t *hidden = (int32_t *)(void *)(s + S_HIDDEN);
+    uint32_t *sum = s + S_HIDDEN;
+    uint32_t per = 8u >> t->shift;
     uint32_t total = 0u;
     uint32_t any = 0u;
+    uint32_t at = 0u;
     uint32_t shift;
     uint32_t i;
     uint32_t j;
@@ -303,20 +305,37 @@ static void down(const bitnet_register *src, const bn_i32 *x, const part *t, uin
     if (n == 0u) {
         return;
     }
-    for (i = 0u; i < t->cols; i++) {
-        total += input_at(x, i, k);
+    for (j = 0u; j < t->rank; j++) {
+        sum[j] = 0u;
+    }
+    for (i = 0u; i < t->stride_a; i++) { /* a byte of every rank */
+        const uint8_t *a = t->a + i;
+        uint32_t v[8];
+        for (j = 0u; j < per; j++) {
+            v[j] = at < t->cols ? input_at(x, at, k) : 0u;
+            total += v[j];
+            at += 1u;
+        }
+        if (t->shift >= 2u) {
+            uint32_t high = t->shift == 2u ? v[1] : v[0] << 4;
+            for (j = 0u; j < t->rank; j++) {
+                sum[j] += (*a & 15u) * v[0] + (uint32_t)(*a >> 4) * high;
+                a += t->stride_a;
+            }
+        } else {
+            uint32_t sums[32];
+            sums_of(v, t->shift, sums);
+            for (j = 0u; j < t->rank; j++) {
+                sum[j] += sums[*a & 15u] + sums[16u + (*a >> 4)];
+                a += t->stride_a;
+            }
+        }
     }
     for (j = 0u; j < t->rank; j++) {
-        codes row = { (const uint8_t *)0, 0u, 0u };
-        uint32_t sum = 0u;
-        row.at = t->a + j * t->stride_a;
-        for (i = 0u; i < t->cols; i++) {
-            sum += next_code(&row, t->shift, top) * input_at(x, i, k);
-        }
-        sum = 2u * sum - top * total;
-        hidden[j] = bn_narrow(bn_mul((int32_t)sum, (int32_t)((uint32_t)t->m[2u * j] | (uint32_t)t->m[2u * j + 1u] << 8)),
-                              16u + t->h[j]);
-        any |= bn_abs(hidden[j]);
+        int32_t v = (int32_t)(2u * sum[j] - top * total);
+        v = bn_narrow(bn_mul(v, (int32_t)((uint32_t)t->m[2u * j] | (uint32_t)t->m[2u * j + 1u] << 8)), 16u + t->h[j]);
+        sum[j] = (uint32_t)v;
+        any |= bn_abs(v);
     }
     if (any == 0u) {
         return;
@@ -325,17 +344,40 @@ static void down(const bitnet_register *src, const bn_i32 *x, const part *t, uin
     n = 31u - bn_bitlen(top * t->rank);
     shift = bits > n ? bits - n : 0u;
     for (j = 0u; j < t->rank; j++) {
-        hidden[j] = bn_rsr(hidden[j], shift);
+        sum[j] = (uint32_t)bn_rsr((int32_t)sum[j], shift);
     }
     s[S_M] = src->scale.m;
     s[S_E] = (uint32_t)bn_exp_add(bn_exp_add(bn_exp_add(src->scale, k), 16 + t->e), (int32_t)shift).e;
+}
+
+/* the sum of codes times hidden values of a row of B, code by code; bits behind the last code mean nothing */
+static uint32_t row_sum(const uint8_t *b, const part *t, uint32_t mask, const uint32_t *hidden)
+{
+    uint32_t sum = 0u;
+    uint32_t byte = 0u;
+    uint32_t left = 0u;
+    uint32_t j;
+    for (j = 0u; j < t->rank; j++) {
+        if (left == 0u) {
+            byte = *b;
+            b += 1;
+            left = 8u >> t->shift;
+        }
+        sum += (byte & mask) * hidden[j];
+        byte >>= 1u << t->shift;
+        left -= 1u;
+    }
+    return sum;
 }
 
 /* adds B of it to the result of a LINEAR */
 static void up(const bitnet_register *dst, bn_i32 *y, const part *t, const uint32_t *s)
 {
     uint32_t top = (2u << ((1u << t->shift) - 1u)) - 1u;
-    const int32_t *hidden = (const int32_t *)(const void *)(s + S_HIDDEN);
+    const uint32_t *hidden = s + S_HIDDEN;
+    uint32_t sums[64]; /* of two bytes */
+    uint32_t quick = (uint32_t)(t->shift < 2u && t->stride_b <= 2u);
+    const uint8_t *b = t->b;
     bitnet_scale scale;
     bn_factor k;
     uint32_t total = 0u;
@@ -348,18 +390,29 @@ static void up(const bitnet_register *dst, bn_i32 *y, const part *t, const uint3
     scale.e = (int32_t)s[S_E];
     k = bn_factor_of(bn_mul_scale(scale, bn_inv(dst->scale)), 0);
     for (j = 0u; j < t->rank; j++) {
-        total += (uint32_t)hidden[j];
+        total += hidden[j];
     }
     total *= top;
-    for (i = 0u; i < t->rows; i++) {
-        codes row = { (const uint8_t *)0, 0u, 0u };
-        uint32_t sum = 0u;
-        row.at = t->b + i * t->stride_b;
-        for (j = 0u; j < t->rank; j++) {
-            sum += next_code(&row, t->shift, top) * (uint32_t)hidden[j];
+    for (i = 0u; quick != 0u && i < t->stride_b; i++) {
+        uint32_t v[8];
+        for (j = 0u; j < 8u; j++) {
+            uint32_t at = i * (8u >> t->shift) + j;
+            v[j] = at < t->rank ? hidden[at] : 0u;
         }
-        sum = 2u * sum - total;
-        y[i] = bn_sat((int64_t)y[i] + bn_times((int32_t)sum, k));
+        sums_of(v, t->shift, sums + 32u * i);
+    }
+    for (i = 0u; i < t->rows; i++) {
+        uint32_t sum;
+        if (quick != 0u) {
+            sum = sums[b[0] & 15u] + sums[16u + (b[0] >> 4)];
+            if (t->stride_b == 2u) {
+                sum += sums[32u + (b[1] & 15u)] + sums[48u + (b[1] >> 4)];
+            }
+        } else {
+            sum = row_sum(b, t, top, hidden);
+        }
+        b += t->stride_b;
+        y[i] = bn_sat((int64_t)y[i] + bn_times((int32_t)(2u * sum - total), k));
     }
 }
 

@@ -63,10 +63,11 @@ static uint32_t result_checksum(const bitnet_ctx *c, const bitnet_register *r)
     return crc;
 }
 
-/* codes from lo to hi that look random */
+/* codes from lo to hi that look random; below -Qmax there are none, whatever lo is (docs/semantics.md, QUANTIZE) */
 static void fill_codes(const bitnet_ctx *c, const bitnet_register *r, uint32_t n)
 {
-    uint32_t range = (uint32_t)(r->hi - r->lo) + 1u;
+    int32_t lo = r->lo < -r->qmax ? -r->qmax : r->lo;
+    uint32_t range = (uint32_t)(r->hi - lo) + 1u;
     uint32_t x = 0x9E3779B9u;
     uint32_t i;
     for (i = 0u; i < n; i++) {
@@ -74,7 +75,7 @@ static void fill_codes(const bitnet_ctx *c, const bitnet_register *r, uint32_t n
         x ^= x << 13;
         x ^= x >> 17;
         x ^= x << 5;
-        v = r->lo + (int32_t)bn_hi(bn_mulu(x, range));
+        v = lo + (int32_t)bn_hi(bn_mulu(x, range));
         if (r->kind == (uint32_t)BN_REG_I8) {
             ((int8_t *)bn_at(c, r->offset))[i] = (int8_t)v;
         } else {

@@ -43,6 +43,13 @@ uint32_t bn_table_groups(const bn_job *j)
 
 BN_INLINE uint32_t code(int8_t x) { return (uint32_t)(int32_t)x; }
 
+/* Stores the words before they are changed: the compiler would first make the words of several blocks. */
+#if BN_THUMB2 || !defined(__GNUC__)
+#define IN_ORDER(a, b, c, d) (void)0
+#else
+#define IN_ORDER(a, b, c, d) __asm__ volatile("" : "+r"(a), "+r"(b), "+r"(c), "+r"(d) : : "memory")
+#endif
+
 /* words of a table in registers that the core can store together */
 #if BN_THUMB2
 #define REGISTER(name) register uint32_t name __asm__(#name)
@@ -69,17 +76,25 @@ BN_INLINE steps steps_of(uint32_t y0, uint32_t y1, uint32_t y2, uint32_t y3)
     return s;
 }
 
-#if BN_THUMB2
+#if !defined(__ARM_ARCH_6M__)
 
-/* r7 may be the frame pointer */
+#if BN_THUMB2 /* r7 may be the frame pointer */
 #define OUT8                                                                                                      \
     __asm__ volatile("stmia %0!, {r3, r4, r5, r6, r8, r9, r10, r11}"                                              \
                      : "+r"(t)                                                                                    \
                      : "r"(r3), "r"(r4), "r"(r5), "r"(r6), "r"(r8), "r"(r9), "r"(r10), "r"(r11)                   \
                      : "memory")
+#else
+#define OUT8                                      \
+    t[0] = r3; t[1] = r4; t[2] = r5; t[3] = r6;   \
+    t[4] = r8; t[5] = r9; t[6] = r10; t[7] = r11; \
+    t += 8
+#endif
 #define ADD8(d)                                   \
     r3 += (d); r4 += (d); r5 += (d); r6 += (d);   \
-    r8 += (d); r9 += (d); r10 += (d); r11 += (d)
+    r8 += (d); r9 += (d); r10 += (d); r11 += (d); \
+    IN_ORDER(r3, r4, r5, r6);                     \
+    IN_ORDER(r8, r9, r10, r11)
 
 /* l: the first word, then what the next three low columns add */
 BN_INLINE void spread(bn_word *t, uint32_t l, uint32_t l1, uint32_t l2, uint32_t l4, steps s, uint32_t blocks)
@@ -118,9 +133,12 @@ BN_INLINE void spread(bn_word *t, uint32_t l, uint32_t l1, uint32_t l2, uint32_t
     t[0] = r0; t[1] = r1;                 \
     t[2] = r2; t[3] = r3;                 \
     t += 8
-#define ADD4(d) r0 += (d); r1 += (d); r2 += (d); r3 += (d)
+#define ADD4(d)                           \
+    r0 += (d); r1 += (d);                 \
+    r2 += (d); r3 += (d);                 \
+    IN_ORDER(r0, r1, r2, r3)
 
-/* half of the words of each block: more would not stay in registers */
+/* half of the words of each block: this core has not the registers for all */
 BN_INLINE void spread_half(bn_word *t, uint32_t l, uint32_t l1, uint32_t l2, const steps *s, uint32_t blocks)
 {
     uint32_t r0 = l;
@@ -164,7 +182,7 @@ static BN_NOINLINE void spread(bn_word *t, uint32_t l, uint32_t l1, uint32_t l2,
 #endif
 
 /* 256 entries of 16 bits; base: of all columns not set */
-static void bits16(bn_word *t, const int8_t *x, uint32_t base)
+BN_INLINE void bits16(bn_word *t, const int8_t *x, uint32_t base)
 {
     uint32_t x0 = code(x[0]), x1 = code(x[1]), x2 = code(x[2]), x3 = code(x[3]);
     uint32_t x4 = code(x[4]), x5 = code(x[5]), x6 = code(x[6]), x7 = code(x[7]);
@@ -174,7 +192,7 @@ static void bits16(bn_word *t, const int8_t *x, uint32_t base)
 }
 
 /* 256 entries of 8 bits */
-static void bits8(bn_word *t, const int8_t *x, uint32_t base)
+BN_INLINE void bits8(bn_word *t, const int8_t *x, uint32_t base)
 {
     uint32_t x0 = code(x[0]), x1 = code(x[1]), x2 = code(x[2]), x3 = code(x[3]);
     uint32_t x4 = code(x[4]), x5 = code(x[5]), x6 = code(x[6]), x7 = code(x[7]);
@@ -201,7 +219,8 @@ static void bits8(bn_word *t, const int8_t *x, uint32_t base)
 #endif
 #define ADD7(d)                                   \
     r3 += (d); r4 += (d); r5 += (d); r6 += (d);   \
-    r8 += (d); r9 += (d); r10 += (d)
+    r8 += (d); r9 += (d); r10 += (d);             \
+    IN_ORDER(r3, r4, r5, r6)
 
 BN_INLINE void spread3(bn_word *t, const uint32_t *low, uint32_t step, uint32_t x3, uint32_t x4)
 {
