@@ -1,27 +1,39 @@
-# make demo    set up, export the intent model for a Cortex-M7, build it, run and verify it in the emulator
-# make test    set up, run all tests
+# make demo        set up, export the intent model for a Cortex-M7, build it, run and verify it in the emulator
+# make test        set up, run all tests
+# make verify-all  seven models on every target (VERIFY=--quick: the first prompt only)
 # make test-real   two real models from the package index
-# make lint    formatting and clippy
-# make bench   the figures of docs/benchmarks.md
+# make lint        formatting and clippy
+# make bench       the figures of docs/benchmarks.md
 # make demo-web    the intent model as WebAssembly in docs/demo/model, for the page there
-# make setup   what demo and test need: compilers for Arm and WebAssembly, an emulator, node, a browser, python3, make, cc, where absent
+# make setup       what the demo needs: an Arm compiler, an emulator, and where absent make, cc
+# make setup-all   what the tests need: compilers and emulators of every target, a browser, node (4 GB)
 
 CARGO ?= cargo
 BIN   := $(or $(CARGO_TARGET_DIR),target)/release/bitnet-convert
 ROOT  := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-TOOLS    := cc:gcc cc:libc6-dev make:make python3:python3 arm-none-eabi-gcc:gcc-arm-none-eabi qemu-system-arm:qemu-system-arm \
-            clang-19:clang-19 wasm-ld-19:lld-19 node:nodejs chromium:chromium chromedriver:chromium-driver
-MISSING  := $(sort $(foreach t,$(TOOLS),$(if $(shell command -v $(word 1,$(subst :, ,$t))),,$(word 2,$(subst :, ,$t)))))
+# command, or file, and the package that has it
+TOOLS := cc:gcc /usr/include/stdio.h:libc6-dev make:make python3:python3 arm-none-eabi-gcc:gcc-arm-none-eabi qemu-system-arm:qemu-system-arm
+MORE  := riscv64-unknown-elf-gcc:gcc-riscv64-unknown-elf qemu-system-riscv32:qemu-system-misc xtensa-lx106-elf-gcc:gcc-xtensa-lx106 \
+         qemu-aarch64:qemu-user aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu /usr/aarch64-linux-gnu/include/stdio.h:libc6-dev-arm64-cross \
+         powerpc-linux-gnu-gcc:gcc-powerpc-linux-gnu /usr/powerpc-linux-gnu/include/stdio.h:libc6-dev-powerpc-cross \
+         clang-19:clang-19 wasm-ld-19:lld-19 node:nodejs chromium:chromium chromedriver:chromium-driver pip3:python3-pip \
+         /usr/bin/rustc:rustc-web /usr/bin/cargo:cargo-web /usr/lib/rustlib/src/rust/library/core/Cargo.toml:rust-web-src
+absent = $(sort $(foreach t,$(1),$(if $(or $(wildcard $(word 1,$(subst :, ,$t))),$(shell command -v $(word 1,$(subst :, ,$t)))),,$(word 2,$(subst :, ,$t)))))
+define install
+	@test -z "$(1)" || echo "installing $(1)"
+	@test -z "$(1)" || command -v apt-get > /dev/null || { echo "no apt-get here: install $(1) with your package manager, then run make again"; exit 1; }
+	@test -z "$(1)" || { $(ROOT) apt-get update -qq && $(ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1); }
+	@command -v $(CARGO) > /dev/null || { echo "cargo is missing: install Rust 1.89 or later"; exit 1; }
+endef
 
 setup:
-ifneq ($(MISSING),)
-	@echo "installing $(MISSING)"
-	@command -v apt-get > /dev/null || { echo "no apt-get here: install $(MISSING) with your package manager, then run make again"; exit 1; }
-	$(ROOT) apt-get update -qq
-	$(ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(MISSING)
-endif
-	@command -v $(CARGO) > /dev/null || { echo "cargo is missing: install Rust 1.89 or later"; exit 1; }
+	$(call install,$(call absent,$(TOOLS)))
+
+setup-all:
+	$(call install,$(call absent,$(TOOLS) $(MORE)))
+	@python3 -c "import labwired" 2> /dev/null || python3 -m pip install -q labwired==0.25.0 2> /dev/null || \
+	  python3 -m pip install -q --break-system-packages labwired==0.25.0
 
 $(BIN): FORCE
 	$(CARGO) build --release --locked
@@ -32,19 +44,25 @@ demo: setup $(BIN)
 	  --prompt "<|system|>You are a sensor assistant.<|user|>Is the soil dry?<|assistant|>" \
 	  --prompt "<|system|>You are a sensor assistant.<|user|>Please run a calibration now<|assistant|>"
 	@echo; echo "== the firmware, built for the board and for the emulator; what it must not contain is checked"
-	@$(MAKE) --no-print-directory -s -C build/m7 TARGET=STM32H743VI
-	@$(MAKE) --no-print-directory -s -C build/m7 TARGET=qemu check
+	@$(MAKE) --no-print-directory -s -C build/m7
+	@$(MAKE) --no-print-directory -s -C build/m7 check stack
 	@echo; echo "== the firmware in the emulator: self-test, then three prompts"
-	@$(MAKE) --no-print-directory -s -C build/m7 run-qemu ARGS=
+	@$(MAKE) --no-print-directory -s -C build/m7 run ARGS=
 	@echo; echo "== the same integers everywhere"
-	$(BIN) verify build/m7 --target all --require
+	$(BIN) verify build/m7 --target host,cortex-m7 --require
 
-demo-web: setup $(BIN)
+MODELS := $(addprefix fixtures/models/,intent-w1a2 intent-b158 stories-b158) $(addprefix fixtures/golden/,llama qwen3 phi bert_mlm)
+verify-all: setup-all $(BIN)
+	@set -e; for m in $(MODELS); do \
+	  d=build/verify/$$(basename $$m); how=; case $$m in fixtures/golden/*) how="--quantize-activation 8 --quantize-weight 1.58";; esac; \
+	  $(BIN) export --model $$m --target cortex-m7 $$how -o $$d -q; $(BIN) verify $$d --target all --require $(VERIFY); echo; done
+
+demo-web: setup-all $(BIN)
 	$(BIN) export --model fixtures/models/intent-w1a2 --target wasm32 -o docs/demo/model
 	@echo; echo "serve the page and open http://127.0.0.1:8000/ :  python3 -m http.server --bind 127.0.0.1 --directory docs/demo 8000"
 
 # Tools were just installed, so a runner that does not run is a failure here.
-test: setup
+test: setup-all
 	BITNET_REQUIRE=1 $(CARGO) test --locked
 
 test-real: $(BIN)
@@ -54,11 +72,11 @@ lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 
-bench: setup $(BIN)
+bench: setup-all $(BIN)
 	python3 tools/bench.py $(BIN)
 
 clean:
 	rm -rf build target
 
 FORCE:
-.PHONY: setup demo demo-web test test-real lint bench clean FORCE
+.PHONY: setup setup-all demo demo-web verify-all test test-real lint bench clean FORCE

@@ -85,6 +85,36 @@ fn random_models_give_the_same_integers_in_c_and_rust() {
     }
 }
 
+/// Every kernel of LINEAR, both orders of bytes, tiles of tables, odd shapes and scales, against a plain loop over the weights: with the
+/// sanitizers here, with the loops of cores that have fewer registers, and with the other byte order in an emulator.
+#[test]
+fn kernels_equal_a_plain_loop_on_random_shapes() {
+    if !["cc", "sh"].iter().all(|t| have(t)) {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let here = "cc -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all";
+    let mut builds = vec![
+        ("here", here.to_string(), String::new()),
+        ("four rows", format!("{here} -D__ARM_ARCH_6M__"), String::new()),
+        ("one pointer", format!("{here} -D__riscv"), String::new()),
+    ];
+    if ["powerpc-linux-gnu-gcc", "qemu-ppc"].iter().all(|t| Command::new(t).arg("--version").output().is_ok()) {
+        builds.push(("big-endian", "powerpc-linux-gnu-gcc -O2 -static".to_string(), "qemu-ppc ".to_string()));
+    }
+    let runtime = root().join("src/export/c/files/runtime");
+    for (name, compiler, runner) in builds {
+        let (program, source) = (dir.path().join("kernels"), root().join("tests/c/kernels.c"));
+        let (program, source, runtime) = (program.display(), source.display(), runtime.display());
+        let script = format!(
+            "{compiler} -std=c99 -DKERNELS_HOST=1 -I'{runtime}' '{source}' '{runtime}'/bitnet_*.c -o '{program}' && {runner}'{program}' 7 2500"
+        );
+        let out = Command::new("sh").args(["-c", &script]).output().expect("sh starts");
+        let text = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+        assert!(out.status.success() && text.starts_with("equal: 2500 cases"), "{name}: {text}");
+    }
+}
+
 /// Even sampled text is the same: seed, temperature and top-k in C and in Rust.
 #[test]
 fn sampling_draws_the_same_tokens_in_c_and_rust() {

@@ -95,7 +95,11 @@ fn cortex_m3_m4_m7_stop_at_floating_point_and_outside_of_their_memories() {
     let memory = [("wild_store", FAULT), ("flash_store", FAULT), ("deep_stack", FAULT)];
     check("cortex-m3", "mps2-an385", &memory);
     for (target, emulator) in [("cortex-m4", "mps2-an386"), ("cortex-m7", "mps2-an500")] {
-        check(target, emulator, &[("floating_point", FAULT), ("wild_store", FAULT), ("flash_store", FAULT), ("deep_stack", FAULT)]);
+        check(
+            target,
+            emulator,
+            &[("floating_point", FAULT), ("wild_store", FAULT), ("flash_store", FAULT), ("deep_stack", FAULT)],
+        );
     }
 }
 
@@ -103,7 +107,11 @@ fn cortex_m3_m4_m7_stop_at_floating_point_and_outside_of_their_memories() {
 #[test]
 fn cortex_m33_m55_stop_at_floating_point_and_outside_of_their_memories() {
     for (target, emulator) in [("cortex-m33", "mps2-an505"), ("cortex-m55", "mps3-an547")] {
-        check(target, emulator, &[("floating_point", FAULT), ("wild_store", FAULT), ("flash_store", FAULT), ("deep_stack", FAULT)]);
+        check(
+            target,
+            emulator,
+            &[("floating_point", FAULT), ("wild_store", FAULT), ("flash_store", FAULT), ("deep_stack", FAULT)],
+        );
     }
 }
 
@@ -150,7 +158,9 @@ fn a_dot_product_ends_a_program_on_a_cortex_a53() {
 /// The proof of RAM is the linker's: it says how much is missing.
 #[test]
 fn too_much_ram_is_a_link_error_with_the_number_of_bytes() {
-    for (target, emulator) in [("cortex-m0", "microbit"), ("cortex-m7", "mps2-an500"), ("rv32imc", "virt-rv32"), ("xtensa", "sim-de212")] {
+    for (target, emulator) in
+        [("cortex-m0", "microbit"), ("cortex-m7", "mps2-an500"), ("rv32imc", "virt-rv32"), ("xtensa", "sim-de212")]
+    {
         let Some(bench) = Bench::new(target, emulator) else { continue };
         let output = bench.make("too_much_ram");
         let said = String::from_utf8_lossy(&output.stderr);

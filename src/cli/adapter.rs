@@ -3,11 +3,11 @@ use crate::adapter::{self, Options, Report};
 use crate::calibration::{scattered_ids, TEXT};
 use crate::error::{Error, Result};
 use crate::export::packed;
-use crate::format::adapter::{self as file, SIGNATURE};
+use crate::format::adapter::{self as file, Adapter as Bits, SIGNATURE};
 use crate::fsio::{read_capped, AtomicFile};
 use crate::import;
 use crate::lower;
-use crate::model::Model;
+use crate::model::{Lora, Model};
 use crate::plan::group;
 use crate::runtime::{Artifact, Bound};
 use crate::target;
@@ -21,8 +21,8 @@ use std::path::{Path, PathBuf};
 const CALIBRATION: usize = 2048;
 /// Largest adapter that is read.
 const LARGEST: u64 = 64 << 20;
-/// Below this share of its output an adapter has seldom kept what it was trained for.
-const ENOUGH: f64 = 0.6;
+/// Below this share of its output an adapter has lost much of what it was trained for (docs/adapters.md, measured).
+const ENOUGH: f64 = 0.9;
 
 /// Turn a LoRA adapter into low-bit factors that a model loads at run time
 ///
@@ -46,9 +46,9 @@ pub struct Adapter {
     /// An export of the base whose settings are not those it was trained for
     #[arg(long, value_name = "FILE")]
     artifact: Option<PathBuf>,
-    /// Bits of a code: 1, 2, 4 or 8
-    #[arg(long, default_value = "4", value_parser = ["1", "2", "4", "8"])]
-    bits: String,
+    /// Bits of a code: 1, 2, 4 or 8; default: 4, with `--max-size` those that keep most
+    #[arg(long, value_parser = ["1", "2", "4", "8"])]
+    bits: Option<String>,
     /// Most ranks of a matrix; default: those of the adapter, twice as many with `--bits 1`
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=file::MAX_RANK as i64))]
     rank: Option<u32>,
@@ -99,12 +99,7 @@ impl Adapter {
             None => export(&model, &folder.path().join("base.bitnet"), &bar)?,
         };
         let ids = calibration_ids(&model, text.as_deref(), artifact.program.vocab)?;
-        let options = Options {
-            bits: self.bits.parse().unwrap_or(4), // clap let only numbers pass
-            rank: self.rank.map(|r| r as usize),
-            max_size: self.max_size,
-        };
-        let (adapter, report) = adapter::make(&artifact, &lora, &ids, &options, &bar)?;
+        let (adapter, report) = self.make(&artifact, &lora, &ids, &bar)?;
         let bytes = adapter.to_bytes(key.as_ref());
         let mut out = AtomicFile::create(&self.output)?;
         out.write(&bytes)?;
@@ -113,7 +108,7 @@ impl Adapter {
         if report.energy < ENOUGH {
             let kept = 100.0 * report.energy;
             warnings.push(format!(
-                "{kept:.0} % of what the adapter adds are kept, which is seldom enough for it to work; measure it with `eval --adapter`, or allow more bytes or bits"
+                "{kept:.0} % of what the adapter adds are kept, too little to do all that it was trained for; measure it with `eval --adapter`, or allow more bytes"
             ));
         }
         warnings.iter().for_each(|w| printer.warn(w));
@@ -126,6 +121,34 @@ impl Adapter {
         };
         printer.result(&output, |out| print(out, &output))?;
         Ok(0)
+    }
+}
+
+impl Adapter {
+    /// With the bits that were asked for, or those that keep most.
+    fn make(&self, artifact: &Artifact, lora: &Lora, ids: &[u32], bar: &super::bar::Bar) -> Result<(Bits, Report)> {
+        let bits = match (&self.bits, self.max_size) {
+            // clap let only numbers pass.
+            (Some(bits), _) => vec![bits.parse().unwrap_or(4)],
+            (None, Some(_)) => vec![1, 2, 4, 8],
+            (None, None) => vec![4],
+        };
+        let mut best: Option<(Bits, Report)> = None;
+        let mut refused = None;
+        for bits in bits {
+            let options = Options { bits, rank: self.rank.map(|r| r as usize), max_size: self.max_size };
+            match adapter::make(artifact, lora, ids, &options, bar) {
+                Ok(made) if best.as_ref().is_none_or(|b| made.1.energy > b.1.energy) => best = Some(made),
+                Ok(_) => {}
+                // The fewest bits need the fewest bytes, so their refusal is the one to tell.
+                Err(e) => refused = refused.or(Some(e)),
+            }
+        }
+        match (best, refused) {
+            (Some(made), _) => Ok(made),
+            (None, Some(e)) => Err(e),
+            (None, None) => Err(Error::usage("no bits to try")),
+        }
     }
 }
 

@@ -88,7 +88,8 @@ fn show(out: &mut dyn Write, t: &Target) -> io::Result<()> {
     writeln!(out, "  kind       {}{isa}{board}", kind(t.kind))?;
     for m in &t.memory {
         let role = name_of(m.role);
-        writeln!(out, "  {:10} {:#010x}  {:>10} bytes  {role:5}  {}", m.name, m.origin, group(m.bytes), m.note)?;
+        let line = format!("  {:10} {:#010x}  {:>10} bytes  {role:5}  {}", m.name, m.origin, group(m.bytes), m.note);
+        writeln!(out, "{}", line.trim_end())?;
     }
     let d = &t.defaults;
     let window = d.window.map_or("context length of the model".to_string(), |w| format!("{w} slots"));
@@ -124,7 +125,7 @@ fn show(out: &mut dyn Write, t: &Target) -> io::Result<()> {
         writeln!(out, "  checked as {c}")?;
     }
     if let Some(u) = &t.unverified {
-        writeln!(out, "  not verified without the board: {u}")?;
+        writeln!(out, "  not verified here: {u}")?;
     }
     Ok(())
 }
@@ -144,5 +145,5 @@ fn emulator(out: &mut dyn Write, e: &Emulator) -> io::Result<()> {
         let role = name_of(m.role);
         writeln!(out, "             {:10} {:#010x}  {:>10} bytes  {role}", m.name, m.origin, group(m.bytes))?;
     }
-    writeln!(out, "             does not show: {}", e.limits)
+    writeln!(out, "             limits: {}", e.limits)
 }

@@ -166,7 +166,7 @@ fn frame(data: &[u8]) -> Result<(usize, bool)> {
         return Err(r.error(format!("version {version}, this program reads version {VERSION}")));
     }
     let length = r.u32()? as usize;
-    if length < HEADER || length > data.len() || length % 4 != 0 {
+    if length < HEADER || length > data.len() || !length.is_multiple_of(4) {
         let e = r.error(format!("a length of {length} bytes, the file has {}", data.len()));
         return Err(e.hint("the file is incomplete or damaged; fetch or make it again"));
     }

@@ -37,7 +37,6 @@ const FILES: &[(&str, &str)] = files![
     "gap9",
     "rv32imc",
     "xtensa",
-    "esp32-s3",
     "rpi-zero2w",
     "rpi4",
     "rpi5",

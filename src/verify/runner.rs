@@ -118,8 +118,11 @@ pub fn runners(names: &[String], artifact: &Path) -> Result<Selection> {
             "host" => host(&mut s),
             "all" => {
                 host(&mut s);
-                let all = target::all().into_iter().filter(runs_here).chain(own.clone());
-                all.for_each(|t| s.add_target(&t));
+                for t in target::all().iter().filter(|t| runs_here(t)) {
+                    // A folder is built by the description that it was written with.
+                    s.add_target(own.as_ref().filter(|o| o.name == t.name).unwrap_or(t));
+                }
+                own.iter().for_each(|t| s.add_target(t));
                 crates(&mut s);
             }
             "host-scalar" => s.add(Runner::Scalar),

@@ -15,7 +15,7 @@ use std::time::Duration;
 const BUILD_LIMIT: Duration = Duration::from_secs(3600);
 
 /// Packages with a compiler and its sources; their files are where the Makefile of the crate looks for them.
-const PACKAGES: &str = "rustc-web cargo-web rust-web-src lld";
+const PACKAGES: &str = "rustc-web cargo-web rust-web-src lld-19";
 /// Where those packages have the source of the core library.
 const SOURCE: &str = "/usr/lib/rustlib/src/rust/library/core";
 
@@ -35,14 +35,7 @@ pub struct Machine {
 
 /// All of them.
 pub const MACHINES: [Machine; 4] = [
-    Machine {
-        name: "rust-host",
-        target: "",
-        machines: &[],
-        emulator: "",
-        package: "",
-        title: "this machine",
-    },
+    Machine { name: "rust-host", target: "", machines: &[], emulator: "", package: "", title: "this machine" },
     Machine {
         name: "rust-thumbv7em",
         target: "thumbv7em",
@@ -93,7 +86,12 @@ fn start(s: &Subject, m: &Machine, folder: &Folder) -> Result<Ran, Failure> {
         let output = make(folder, &["host", "CARGO=cargo", &format!("ARGS={command}")])?;
         return Ok(Ran { detail, ..Ran::new("-", s.extent(0), parse(&output)) });
     }
-    tools::need(&[("make", "make"), ("/usr/bin/cargo", PACKAGES), ("/usr/bin/rustc", PACKAGES), (m.emulator, m.package)])?;
+    tools::need(&[
+        ("make", "make"),
+        ("/usr/bin/cargo", PACKAGES),
+        ("/usr/bin/rustc", PACKAGES),
+        (m.emulator, m.package),
+    ])?;
     if !Path::new(SOURCE).is_dir() {
         let why = "the source of Rust's core library is not installed beside /usr/bin/rustc".to_string();
         return Err(Failure::missing(why, PACKAGES));
@@ -114,9 +112,7 @@ fn start(s: &Subject, m: &Machine, folder: &Folder) -> Result<Ran, Failure> {
             }
             break;
         }
-        let run = |command: &str, extra: &str| {
-            on(&["run", &format!("ARGS={command}"), &format!("QEMU_EXTRA={extra}")])
-        };
+        let run = |command: &str, extra: &str| on(&["run", &format!("ARGS={command}"), &format!("QEMU_EXTRA={extra}")]);
         let traces = run(&command, "").and_then(|o| parse(&o));
         let mut ran = Ran { detail, ..Ran::new(machine, s.extent(0), traces) };
         let elf = folder.build.join(format!("{}-{machine}.elf", m.target));
@@ -171,7 +167,9 @@ fn sizes(path: &Path) -> Result<Used> {
 fn make(folder: &Folder, arguments: &[&str]) -> Result<Output, Failure> {
     let mut command = Command::new("make");
     command.arg("-s").arg("-C").arg(&folder.dir).arg(format!("B={}", folder.build.display())).args(arguments);
-    for name in ["MAKEFLAGS", "MAKELEVEL", "MFLAGS", "RUSTFLAGS", "CARGO", "RUSTC", "RUSTUP_TOOLCHAIN", "CARGO_TARGET_DIR"] {
+    for name in
+        ["MAKEFLAGS", "MAKELEVEL", "MFLAGS", "RUSTFLAGS", "CARGO", "RUSTC", "RUSTUP_TOOLCHAIN", "CARGO_TARGET_DIR"]
+    {
         command.env_remove(name);
     }
     run(&mut command, BUILD_LIMIT).map_err(|e| Failure::Broke(e.message().to_string()))

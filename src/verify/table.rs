@@ -59,11 +59,8 @@ fn below(r: &Row) -> Vec<String> {
 pub fn table(out: &mut dyn Write, r: &Report) -> io::Result<()> {
     let rolled = if r.beyond_window { ", beyond the window" } else { "" };
     let operations = crate::plan::group(r.operations_compared as u64);
-    writeln!(
-        out,
-        "verify {}: {} prompts, {} tokens{rolled}, {operations} operations\n",
-        r.artifact, r.prompts, r.tokens
-    )?;
+    let prompts = if r.prompts == 1 { "1 prompt".to_string() } else { format!("{} prompts", r.prompts) };
+    writeln!(out, "verify {}: {prompts}, {} tokens{rolled}, {operations} operations\n", r.artifact, r.tokens)?;
     let rows: Vec<[String; 9]> = r.rows.iter().map(cells).collect();
     let head = HEAD.map(String::from);
     let width = |c: usize| rows.iter().chain([&head]).map(|r| r[c].chars().count()).max().unwrap_or(0);

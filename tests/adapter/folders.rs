@@ -85,7 +85,9 @@ fn factors_that_are_missing_or_do_not_fit_are_refused() {
     let (a, b) = (q('A'), q('B'));
     let magnitude = format!("{Q}.lora_magnitude_vector.weight");
     let again = format!("{Q}.lora_A.default.weight");
-    let cases: [(&[(&str, &[usize])], &str); 11] = [
+    /// Names with shapes, and a part of the message.
+    type Case<'a> = (&'a [(&'a str, &'a [usize])], &'a str);
+    let cases: [Case; 11] = [
         (&[(&a, &[2, 128])], "has no `lora_B`"),
         (&[(&b, &[128, 2])], "has no `lora_A`"),
         (&[(&a, &[2, 127]), (&b, &[128, 2])], "128 x 127"),

@@ -9,6 +9,7 @@
 static bitnet_ctx whole;
 static uint8_t kept[BITNET_STATE_BYTES];
 static uint32_t made[8], count;
+static task job; /* all 0 */
 
 int bitnet_main(void);
 
@@ -47,7 +48,6 @@ int bitnet_main(void)
     uint8_t *arena = (uint8_t *)port_arena(&arena_bytes);
     int32_t *logits = port_results(BITNET_RESULTS);
     uint32_t *ids = port_ids(&capacity);
-    task job = { 0 };
     for (i = 0u; i < 70u; i++) { /* more than the window */
         ids[i] = (i * 7u + 3u) & 255u;
     }

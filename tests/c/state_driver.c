@@ -28,7 +28,8 @@ int main(int argc, char **argv)
     int at;
     unsigned char *model = read_file(argc > 1 ? argv[1] : "", &size), *arena;
     int32_t *logits;
-    bitnet_status st = bitnet_arena_bytes(model, size, NULL, &need);
+    bitnet_status st = bitnet_to_native(model, size);
+    if (st == BITNET_OK) { st = bitnet_arena_bytes(model, size, NULL, &need); }
     arena = aligned_alloc(64, (need + 63u) & ~63u);
     if (st == BITNET_OK) { st = bitnet_init(&ctx, model, size, NULL, arena, need); }
     logits = calloc(bitnet_vocab(&ctx) + 1u, sizeof *logits);

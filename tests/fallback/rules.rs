@@ -277,3 +277,21 @@ fn texts_are_split_and_folded_as_the_document_says() {
     let want: Vec<usize> = cases.iter().map(|(_, n)| *n).chain([5, 3, 5]).collect();
     assert_eq!(got, want);
 }
+
+/// Changed and cut files: rules, or a message with a place.
+#[test]
+fn damaged_rules_are_read_or_refused() {
+    let file = b"# lights\nturn (on|off) [the [big]] light * -> done\r\nwhat's * | t\xc3\xbcr -> yes\n* -> no\n";
+    let mut rng = Rng(3);
+    for _ in 0..3000 {
+        let mut bad = file.to_vec();
+        for _ in 0..=rng.below(4) {
+            let at = rng.below(bad.len());
+            bad[at] = b"()[]|*-> \n\r#a\xc3\xff\x00"[rng.below(16)];
+        }
+        bad.truncate(rng.below(2 * bad.len()).max(1));
+        if let Err(e) = Rules::parse(&bad) {
+            assert!(e.message().starts_with("line ") || e.message().starts_with("there is no rule"), "{}", e.message());
+        }
+    }
+}

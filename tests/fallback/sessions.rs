@@ -1,6 +1,6 @@
 //! A conversation as bytes: C and the host write the same ones and continue each other's; `run --session`.
 
-use crate::common::{command, finish, fixture, not_run, root, tool, Run};
+use crate::common::{command, finish, fixture, not_run, root, tool, Rng, Run};
 use bitnet_convert::export::c::write_runtime;
 use bitnet_convert::format::session::Header;
 use bitnet_convert::kernels::DotKernel;
@@ -17,11 +17,16 @@ fn have(tools: &[&str]) -> bool {
 }
 
 fn state_driver(dir: &Path) -> PathBuf {
+    let sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
+    state_driver_with(dir, "cc", &sanitizers)
+}
+
+fn state_driver_with(dir: &Path, compiler: &str, flags: &[&str]) -> PathBuf {
     write_runtime(dir).expect("the runtime sources");
     let runtime = std::fs::read_dir(dir.join("runtime")).expect("the runtime").map(|e| e.expect("an entry").path());
-    let program = dir.join("state_driver");
-    let mut cc = Command::new("cc");
-    cc.args(["-std=c11", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-Wall", "-Wextra"]);
+    let program = dir.join(format!("state_driver_{compiler}"));
+    let mut cc = Command::new(compiler);
+    cc.args(["-std=c11", "-O1", "-g", "-Wall", "-Wextra"]).args(flags);
     cc.arg("-Werror").arg("-I").arg(dir.join("runtime"));
     cc.args(runtime.filter(|p| p.extension().is_some_and(|e| e == "c"))).arg(root().join("tests/c/state_driver.c"));
     let out = cc.arg("-o").arg(&program).output().expect("cc starts");
@@ -82,6 +87,30 @@ fn c_and_rust_continue_each_others_sessions() {
         }
     }
     assert_eq!((widths.into_iter().collect::<Vec<_>>(), fixed), (vec![4, 8, 16], true), "the seeds show every form");
+}
+
+/// A machine of the other byte order writes the same bytes and goes on with them.
+#[test]
+fn a_big_endian_machine_shares_sessions() {
+    if !have(&["powerpc-linux-gnu-gcc", "qemu-ppc", "python3"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let driver = state_driver_with(dir.path(), "powerpc-linux-gnu-gcc", &["-static"]);
+    for seed in [1001u32, 1009, 1010] {
+        let (model, theirs) = (dir.path().join("random.bitnet"), dir.path().join("big.session"));
+        random_model(seed, &model);
+        let a = Artifact::open(&model).expect("a valid model");
+        let mut host = a.session(DotKernel::best());
+        host.run(&[1, 2, 3, 4]).expect("four tokens");
+        let ours = state::save(&a, &host).expect("a session");
+        let run = |rest: &[&str]| finish(Command::new("qemu-ppc").arg(&driver).arg(&model).args(rest)).ok().stdout;
+        let theirs = theirs.to_str().expect("UTF-8");
+        run(&["ids", "1,2,3,4", "save", theirs]);
+        assert_eq!(std::fs::read(theirs).expect("its session"), ours, "seed {seed}");
+        let logits: Vec<i32> = run(&["load", theirs, "ids", "2,1"]).lines().map(|l| l.parse().expect("a number")).collect();
+        assert_eq!(logits, host.run(&[2, 1]).expect("two tokens").expect("logits"), "seed {seed}");
+    }
 }
 
 /// The document alone is enough to read a session.
@@ -211,4 +240,50 @@ fn every_cut_and_flip_of_a_session_is_refused() {
         bad[n] ^= 1 << (n % 8);
         assert!(state::restore(&a, DotKernel::Scalar, &bad).is_err(), "flipped at {n}");
     }
+}
+
+/// Contents that lie under a checksum that is right: both runtimes refuse the same ones, and what they take they can run.
+#[test]
+fn hostile_sessions_with_right_checksums_break_nothing() {
+    if !have(&["cc", "python3"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let driver = state_driver(dir.path());
+    let mut rng = Rng(11);
+    let (mut taken, mut refused) = (0, 0);
+    for seed in [4u32, 1000, 1001, 1003] {
+        let (model, file) = (dir.path().join("random.bitnet"), dir.path().join("bad.session"));
+        random_model(seed, &model);
+        let a = Artifact::open(&model).expect("a valid model");
+        let mut host = a.session(DotKernel::Scalar);
+        host.run(&[1, 2, 3, 1, 2, 3, 1]).expect("seven tokens");
+        let good = state::save(&a, &host).expect("a session");
+        for _ in 0..40 {
+            let mut bad = good.clone();
+            let hot = if rng.below(3) == 0 { 52..96 } else { 96..good.len() };
+            let at = hot.start + rng.below(hot.len());
+            bad[at] = [0, 0xFF, 0x80, 0x88, rng.below(256) as u8][rng.below(5)];
+            bad[16..20].fill(0);
+            let crc = bitnet_convert::digest::crc32(&bad);
+            bad[16..20].copy_from_slice(&crc.to_le_bytes());
+            std::fs::write(&file, &bad).expect("a file");
+            let mut c = Command::new(&driver);
+            let run = finish(c.arg(&model).arg("load").arg(&file).args(["ids", "1,2"]));
+            assert!(!run.stderr.contains("Sanitizer") && !run.stderr.contains("runtime error"), "{at}: {run:?}");
+            match state::restore(&a, DotKernel::Scalar, &bad) {
+                Ok(mut s) => {
+                    let ours = s.run(&[1, 2]).expect("two tokens").expect("logits");
+                    let theirs: Vec<i32> = run.ok().stdout.lines().map(|l| l.parse().expect("a number")).collect();
+                    assert_eq!(theirs, ours, "seed {seed}, byte {at}");
+                    taken += 1;
+                }
+                Err(e) => {
+                    assert!(run.code.is_some_and(|c| c > 10), "seed {seed}, byte {at}: C took it, {e}");
+                    refused += 1;
+                }
+            }
+        }
+    }
+    assert!(taken > 10 && refused > 10, "{taken} taken, {refused} refused");
 }

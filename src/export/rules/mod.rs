@@ -104,6 +104,7 @@ fn rule(line: &str) -> std::result::Result<Rule, Wrong> {
     if pattern.trim().is_empty() {
         return wrong(1, "the pattern is empty");
     }
+    let start = arrow + 2 + answer.chars().take_while(|c| c.is_whitespace()).count();
     let answer = answer.trim();
     if answer.is_empty() {
         return wrong(arrow + 2, "the answer is empty");
@@ -112,7 +113,7 @@ fn rule(line: &str) -> std::result::Result<Rule, Wrong> {
         return wrong(arrow + 2, format!("an answer of {} bytes, at most {MOST_ANSWER} are allowed", answer.len()));
     }
     if let Some(i) = answer.chars().position(|c| c == '\t') {
-        return wrong(arrow + 2 + i, "a tab in an answer");
+        return wrong(start + i, "a tab in an answer");
     }
     Ok(Rule { pattern: Pattern::parse(pattern)?, answer: answer.to_string() })
 }

@@ -616,5 +616,6 @@ int bitnet_main(void);
 
 int bitnet_main(void)
 {
+    bitnet_guard_place(port_stack_low()); /* before anything goes deep */
     return run();
 }

@@ -3,7 +3,6 @@
  * protection where the chip has it.  The floating-point unit stays off, so a
  * floating-point instruction ends in fault_handler like every other fault.
  */
-#include "bitnet.h"
 #include "port.h"
 
 int bitnet_main(void);
@@ -118,6 +117,5 @@ void port_begin(void)
         *p = 0u;
     }
     protect();
-    bitnet_guard_place(port_stack_low());
     port_exit(bitnet_main());
 }

@@ -1,6 +1,6 @@
 /* port_memory.c - model, arena and buffers of a program with fixed memory, for every port but the host's. */
+#include "model.h" /* before bitnet.h: its switches are defaults otherwise */
 #include "bitnet.h"
-#include "model.h"
 #include "port.h"
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__

@@ -67,9 +67,16 @@ static void subset8_add(const int8_t *x, const bn_word *const r[4], uint32_t n, 
     s##k = vdotq_s32(s##k, lo, spread(w, p.lo, p)); \
     s##k = vdotq_s32(s##k, hi, spread(w, p.hi, p))
 
+/* Compiled for a core that may lack the instruction; chosen at run time. With -mcpu of a core that has it, nothing may
+ * be said here: another architecture than that of the helpers could not inline them. */
+#if defined(__ARM_FEATURE_DOTPROD)
+#define WITH_DOT
+#else
+#define WITH_DOT __attribute__((target("arch=armv8.2-a+dotprod")))
+#endif
+
 /* a set bit is -1 there, so the products are subtracted */
-__attribute__((target("arch=armv8.2-a+dotprod"))) static void subset8_dot(const int8_t *x, const bn_word *const r[4],
-                                                                           uint32_t n, int32_t *acc)
+WITH_DOT static void subset8_dot(const int8_t *x, const bn_word *const r[4], uint32_t n, int32_t *acc)
 {
     spreading p = spreading_of();
     int32x4_t s0 = vdupq_n_s32(0), s1 = s0, s2 = s0, s3 = s0;
@@ -138,7 +145,7 @@ static int32_t rows8_add(const int8_t *row, const int8_t *x, uint32_t n)
     return vaddvq_s32(s);
 }
 
-__attribute__((target("arch=armv8.2-a+dotprod"))) static int32_t rows8_dot(const int8_t *row, const int8_t *x, uint32_t n)
+WITH_DOT static int32_t rows8_dot(const int8_t *row, const int8_t *x, uint32_t n)
 {
     int32x4_t s = vdupq_n_s32(0);
     uint32_t i;

@@ -15,9 +15,7 @@ const TANH: u32 = 6;
 
 /// Whether a kind of ACT, GATE, RELU2MUL or SILUMUL is compiled.
 const fn compiled(kind: u32) -> bool {
-    parts::KINDS >> kind & 1 == 1
-        || (kind == RELU2 && parts::OP_RELU2MUL)
-        || (kind == SILU && parts::OP_SILUMUL)
+    parts::KINDS >> kind & 1 == 1 || (kind == RELU2 && parts::OP_RELU2MUL) || (kind == SILU && parts::OP_SILUMUL)
 }
 
 /// A function of the elements of one vector.

@@ -171,8 +171,7 @@ impl Lengths {
             self.scales,
             self.key_scales,
         ];
-        let halves =
-            [self.codes16, self.tables16, self.keys[0], self.values[0], self.scales, self.key_scales];
+        let halves = [self.codes16, self.tables16, self.keys[0], self.values[0], self.scales, self.key_scales];
         let bytes = [self.codes8, self.tables8, self.keys[1], self.values[1]];
         let sum = |parts: &[usize], width: u64| {
             let n: u64 = parts.iter().map(|p| *p as u64).sum();
@@ -245,11 +244,7 @@ fn cut<'a, T>(from: &mut &'a mut [T], n: usize) -> Result<&'a mut [T]> {
     Ok(part)
 }
 
-pub(crate) fn parts<'a>(
-    m: &Model,
-    s: &Shape,
-    memory: Memory<'a>,
-) -> Result<(Parts<'a>, [Register; MAX_REGISTERS])> {
+pub(crate) fn parts<'a>(m: &Model, s: &Shape, memory: Memory<'a>) -> Result<(Parts<'a>, [Register; MAX_REGISTERS])> {
     let l = lengths(m, s).ok_or(Status::Arena)?;
     l.size(m.h.encoder).ok_or(Status::Arena)?;
     let Memory { mut words, mut halves, mut bytes } = memory;

@@ -215,7 +215,8 @@ fn start(command: &str, bytes: &[u8], bench: Bench, o: &mut Out) -> Outcome {
             Ok(())
         }
         "prompt" => {
-            let cut = args.rfind(' ').filter(|c| args[c + 1..].bytes().all(|b| b.is_ascii_digit()) && c + 1 < args.len());
+            let cut =
+                args.rfind(' ').filter(|c| args[c + 1..].bytes().all(|b| b.is_ascii_digit()) && c + 1 < args.len());
             let (text, n) = match cut {
                 Some(c) => (&args[..c], number(&args[c + 1..]).0.unwrap_or(PROMPT_TOKENS)),
                 None => (args, PROMPT_TOKENS),

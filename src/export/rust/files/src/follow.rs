@@ -350,7 +350,9 @@ impl<'a> Follow<'_, 'a> {
         ensure(qmax != 0 && t.is_matrix() && t.cols == self.length[op.a])?;
         match op.p[0] {
             0 => {}
-            PLANES => ensure(qmax == 2 && t.order == tensor::ROWS && matches!(t.kind, tensor::BINARY | tensor::TERNARY))?,
+            PLANES => {
+                ensure(qmax == 2 && t.order == tensor::ROWS && matches!(t.kind, tensor::BINARY | tensor::TERNARY))?
+            }
             BY_TABLES => ensure(qmax <= 127 && t.order == tensor::QUADS && self.m.h.lut_bytes > 0)?,
             _ => return Err(Status::Format),
         }

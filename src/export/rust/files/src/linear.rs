@@ -47,7 +47,7 @@ impl Ctx<'_> {
                     self.tables_of = if kept { key } else { (NONE, false) };
                     finish(&t, shifts, y);
                 } else if parts::KERNEL_PLANES && hint == PLANES && src.lo >= -2 && src.hi <= 1 && t.mode != 3 {
-                    let p = self.p.planes.as_chunks_mut::<2>().0;
+                    let p = &mut *self.p.planes;
                     if self.planes_of != register {
                         planes::build(codes, p);
                         self.planes_of = register;

@@ -329,7 +329,7 @@ fn head(w: Words) -> Result<Head> {
     }
     let text = !encoder || (w.at(13) == 0 && !static_keys && (w.at(26) == 0 || w.at(26) >= w.at(12)));
     // Words 27 and 28 name the checkpoint; word 29 is an offer to runtimes that work on two tokens at a time.
-    if w.at(26) > MAX_LENGTH || !text || w.at(29) > 1 || w.at(30) != 0 || w.at(31) != 0 {
+    if w.at(26) > MAX_LENGTH || !text || w.at(29) > u32::from(!encoder) || w.at(30) != 0 || w.at(31) != 0 {
         return Err(Status::Format);
     }
     let size = |i: usize| w.at(i) as usize;

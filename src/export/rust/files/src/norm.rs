@@ -147,9 +147,7 @@ impl Groups<'_> {
         let r = inverse_rms(x.iter().map(|x| self.deviation(*x, mu)), self.s, self.eps);
         let t = self.s.mul(r);
         let t = self.gamma.as_ref().map_or(t, |g| t.mul(g.scale));
-        let any = x.iter().enumerate().fold(0, |any, (i, x)| {
-            any | self.product(*x, mu, first + i).unsigned_abs()
-        });
+        let any = x.iter().enumerate().fold(0, |any, (i, x)| any | self.product(*x, mu, first + i).unsigned_abs());
         (t, bitlen64(any), mu)
     }
 

@@ -1,34 +1,51 @@
-//! LINEAR with 2-bit codes: a code is b0 - 2 b1, and a sum over chosen codes is two population counts.
+//! LINEAR with 2-bit codes: a code is b0 - 2 b1, and a sum over chosen codes is two population counts. One bit of the codes at a time goes over
+//! all rows, so that its words and the constants of the count stay in registers.
 
 use crate::sums::Code;
 use crate::tensor::{Tensor, BINARY};
 
-/// Bits 0 and 1 of 32 codes each.
-pub(crate) fn build<C: Code>(codes: &[C], planes: &mut [[i32; 2]]) {
-    for (p, codes) in planes.iter_mut().zip(codes.chunks(32)) {
-        let (mut low, mut high) = (0u32, 0u32);
-        for (k, c) in codes.iter().enumerate() {
-            let c: i32 = (*c).into();
-            low |= (c as u32 & 1) << k;
-            high |= (c as u32 >> 1 & 1) << k;
-        }
-        *p = [low as i32, high as i32];
+/// Bit 0 of all codes, 32 a word, then bit 1.
+pub(crate) fn build<C: Code>(codes: &[C], planes: &mut [i32]) {
+    let (low, high) = planes.split_at_mut(codes.len().div_ceil(32).min(planes.len()));
+    for ((low, high), codes) in low.iter_mut().zip(high).zip(codes.chunks(32)) {
+        let bits = |k: u32| codes.iter().rev().fold(0, |w, c| w << 1 | ((*c).into() >> k & 1));
+        (*low, *high) = (bits(0), bits(1));
     }
 }
 
 /// Sums of all rows of a binary or ternary matrix.
-pub(crate) fn sums(t: &Tensor, planes: &[[i32; 2]], y: &mut [i32]) {
-    let planes = planes.get(..t.cols.div_ceil(32)).unwrap_or(&[]);
-    if t.kind == BINARY {
-        let count = |v: i32| v.count_ones() as i32;
-        let total = planes.iter().fold(0, |sum, p| sum + count(p[0]) - 2 * count(p[1]));
-        for (bits, y) in t.data.chunks_exact(t.stride).zip(y) {
-            *y = 2 * row(bits, planes) - total;
+pub(crate) fn sums(t: &Tensor, planes: &[i32], y: &mut [i32]) {
+    let words = t.cols.div_ceil(32);
+    let (low, high) = planes.split_at(words.min(planes.len()));
+    let count = |plane: &[i32]| plane.iter().fold(0, |sum, p| sum + p.count_ones() as i32);
+    let binary = t.kind == BINARY;
+    y.fill(if binary { 2 * count(&high[..words.min(high.len())]) - count(low) } else { 0 });
+    for (plane, value) in [(low, 1), (high, -2)] {
+        if binary {
+            add(t, 0, plane, 2 * value, y);
+        } else {
+            add(t, 0, plane, value, y);
+            add(t, t.stride / 2, plane, -value, y);
         }
-    } else {
-        for (bits, y) in t.data.chunks_exact(t.stride).zip(y) {
-            let (plus, minus) = bits.split_at(t.stride / 2);
-            *y = row(plus, planes) - row(minus, planes);
+    }
+}
+
+/// Adds `value` for every bit that is set in a row, from byte `first` of it on, and in the plane.
+fn add(t: &Tensor, first: usize, plane: &[i32], value: i32, y: &mut [i32]) {
+    // The compiler makes straight code of a short row whose length it knows.
+    match plane.first_chunk::<4>() {
+        Some(plane) if t.cols.div_ceil(32) == 4 => rows(t, first, plane, value, y),
+        _ => rows(t, first, &plane[..t.cols.div_ceil(32).min(plane.len())], value, y),
+    }
+}
+
+#[inline(always)]
+fn rows<P: AsRef<[i32]> + ?Sized>(t: &Tensor, first: usize, plane: &P, value: i32, y: &mut [i32]) {
+    let plane = plane.as_ref();
+    let data = t.data.get(first..).unwrap_or(&[]);
+    for (bits, y) in data.chunks(t.stride).zip(y) {
+        if let Some(words) = bits.as_chunks::<4>().0.get(..plane.len()) {
+            *y += value * common(words, plane);
         }
     }
 }
@@ -36,32 +53,29 @@ pub(crate) fn sums(t: &Tensor, planes: &[[i32; 2]], y: &mut [i32]) {
 /// Words whose counts fit the four bytes of a word: 9 times 24 is below 256.
 const BLOCK: usize = 27;
 
-/// The sum of the codes whose bits are set in a row of bits.
+/// Bits that are set in both.
 #[inline(always)]
-fn row(bits: &[u8], planes: &[[i32; 2]]) -> i32 {
-    let words = bits.as_chunks::<4>().0;
-    if planes.len() <= BLOCK {
-        return block(words, planes);
+fn common(words: &[[u8; 4]], plane: &[i32]) -> i32 {
+    if plane.len() <= BLOCK {
+        return block(words, plane);
     }
-    words.chunks(BLOCK).zip(planes.chunks(BLOCK)).fold(0, |sum, (w, p)| sum + block(w, p))
+    words.chunks(BLOCK).zip(plane.chunks(BLOCK)).fold(0, |sum, (w, p)| sum + block(w, p))
 }
 
 #[inline(always)]
-fn block(words: &[[u8; 4]], planes: &[[i32; 2]]) -> i32 {
-    let (words, more_words) = words.as_chunks::<3>();
-    let (planes, more_planes) = planes.as_chunks::<3>();
-    let (mut low, mut high) = (0, 0);
-    for (w, p) in words.iter().zip(planes) {
-        let w = w.map(u32::from_le_bytes);
-        low += bytes_of_three(w[0] & p[0][0] as u32, w[1] & p[1][0] as u32, w[2] & p[2][0] as u32);
-        high += bytes_of_three(w[0] & p[0][1] as u32, w[1] & p[1][1] as u32, w[2] & p[2][1] as u32);
+fn block(words: &[[u8; 4]], plane: &[i32]) -> i32 {
+    let both = |w: &[u8; 4], p: &i32| u32::from_le_bytes(*w) & *p as u32;
+    let (threes, rest) = words.as_chunks::<3>();
+    let (planes, more) = plane.as_chunks::<3>();
+    let mut bytes = 0;
+    for (w, p) in threes.iter().zip(planes) {
+        bytes += bytes_of_three(both(&w[0], &p[0]), both(&w[1], &p[1]), both(&w[2], &p[2]));
     }
-    for (w, p) in more_words.iter().zip(more_planes) {
-        let w = u32::from_le_bytes(*w);
-        low += bytes_of(w & p[0] as u32);
-        high += bytes_of(w & p[1] as u32);
+    for (w, p) in rest.iter().zip(more) {
+        bytes += bytes_of(both(w, p));
     }
-    all_bytes(low) - 2 * all_bytes(high)
+    let halves = (bytes & 0x00FF_00FF) + (bytes >> 8 & 0x00FF_00FF);
+    (halves + (halves >> 16) & 0xFFFF) as i32
 }
 
 const PAIRS: u32 = 0x5555_5555;
@@ -83,11 +97,4 @@ fn bytes_of_three(a: u32, b: u32, c: u32) -> u32 {
     let b = b - (b >> 1 & PAIRS) + (c >> 1 & PAIRS);
     let v = (a & NIBBLES) + (a >> 2 & NIBBLES) + (b & NIBBLES) + (b >> 2 & NIBBLES);
     (v & BYTES) + (v >> 4 & BYTES)
-}
-
-/// The sum of the four bytes.
-#[inline(always)]
-fn all_bytes(v: u32) -> i32 {
-    let v = (v & 0x00FF_00FF) + (v >> 8 & 0x00FF_00FF);
-    (v + (v >> 16) & 0xFFFF) as i32
 }

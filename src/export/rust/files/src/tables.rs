@@ -75,8 +75,13 @@ fn add<T: Entry>(t: &Tensor, tables: &[[T; 256]], groups: usize, first: usize, y
             }
             _ => part(0),
         };
-        for (y, s) in y.iter_mut().zip(sums) {
-            *y = if first == 0 { s } else { *y + s };
+        let before = |y: i32| if first == 0 { 0 } else { y };
+        match y {
+            [a, b, c, d] => {
+                (*a, *b, *c, *d) =
+                    (before(*a) + sums[0], before(*b) + sums[1], before(*c) + sums[2], before(*d) + sums[3])
+            }
+            fewer => fewer.iter_mut().zip(sums).for_each(|(y, s)| *y = before(*y) + s),
         }
     }
 }
@@ -84,14 +89,41 @@ fn add<T: Entry>(t: &Tensor, tables: &[[T; 256]], groups: usize, first: usize, y
 /// The entries that the bytes of four interleaved rows choose.
 #[inline(always)]
 fn four_rows<T: Entry>(bytes: &[u8], tables: &[[T; 256]]) -> [i32; 4] {
-    let (mut a, mut b, mut c, mut d) = (0, 0, 0, 0);
-    for (w, table) in bytes.as_chunks::<4>().0.iter().zip(tables) {
-        a += table[usize::from(w[0])].into();
-        b += table[usize::from(w[1])].into();
-        c += table[usize::from(w[2])].into();
-        d += table[usize::from(w[3])].into();
+    let words = bytes.as_chunks::<4>().0;
+    let words = &words[..words.len().min(tables.len())];
+    let (eights, rest) = words.as_chunks::<8>();
+    let (eight_tables, more) = tables.as_chunks::<8>();
+    let mut sums = [0; 4];
+    for (w, t) in eights.iter().zip(eight_tables) {
+        eight_groups(w, t, &mut sums);
     }
-    [a, b, c, d]
+    for (w, t) in rest.iter().zip(more) {
+        look_up(&mut sums, w, t);
+    }
+    sums
+}
+
+#[inline(always)]
+fn look_up<T: Entry>(sums: &mut [i32; 4], w: &[u8; 4], table: &[T; 256]) {
+    sums[0] += table[usize::from(w[0])].into();
+    sums[1] += table[usize::from(w[1])].into();
+    sums[2] += table[usize::from(w[2])].into();
+    sums[3] += table[usize::from(w[3])].into();
+}
+
+/// Straight code, and a function of its own: in a loop the compiler would count with an offset and add it to every address once more.
+#[inline(never)]
+fn eight_groups<T: Entry>(w: &[[u8; 4]; 8], t: &[[T; 256]; 8], sums: &mut [i32; 4]) {
+    let mut s = *sums;
+    look_up(&mut s, &w[0], &t[0]);
+    look_up(&mut s, &w[1], &t[1]);
+    look_up(&mut s, &w[2], &t[2]);
+    look_up(&mut s, &w[3], &t[3]);
+    look_up(&mut s, &w[4], &t[4]);
+    look_up(&mut s, &w[5], &t[5]);
+    look_up(&mut s, &w[6], &t[6]);
+    look_up(&mut s, &w[7], &t[7]);
+    *sums = s;
 }
 
 /// Sums of the codes whose bits are set.

@@ -238,7 +238,8 @@ impl<'a> Tokenizer<'a> {
 
     fn byte_of(&self, id: u32) -> Option<u8> {
         let mut runs = self.runs.chunks_exact(5).map(|r| (le(&r[..3]), r[3], u32::from(r[4])));
-        runs.find(|(first, _, more)| id >= *first && id - first <= *more).map(|(first, byte, _)| byte + (id - first) as u8)
+        runs.find(|(first, _, more)| id >= *first && id - first <= *more)
+            .map(|(first, byte, _)| byte + (id - first) as u8)
     }
 
     /// Rank of the merge of a pair: binary search in the pairs' ascending order.
