@@ -32,10 +32,10 @@ pub mod format;
 
 pub mod model;
 pub mod program;
+pub mod target;
 
 pub mod import;
 pub mod lower;
-pub mod target;
 pub mod tokenizer;
 pub mod transform;
 

@@ -59,9 +59,9 @@ fn canonical(name: &str) -> String {
 fn stored(a: &Artifact, name: &str) -> (Vec<i32>, f64) {
     let id = a.program.tensors.iter().position(|t| t.name == name).unwrap_or_else(|| panic!("no tensor {name}"));
     let t = &a.program.tensors[id];
-    let TensorKind::Matrix { enc, scales } = t.kind else { panic!("{name} is no matrix") };
+    let TensorKind::Matrix { enc, scales, .. } = t.kind else { panic!("{name} is no matrix") };
     assert_eq!(scales, ScaleMode::One, "{name}");
-    let m = matrix(&a.program, a.weights(), id);
+    let m = matrix(&a.program, a.weights(), None, id);
     let codes = (0..t.rows).flat_map(|r| (0..t.cols).map(move |c| enc.get(m.row(r), t.cols, c))).collect();
     (codes, t.scale.to_f64())
 }
@@ -231,7 +231,7 @@ fn float_weights_are_quantized_by_the_unit() {
         let a = exported.open();
         golden_trace_is_reproduced(&a);
         for (id, t) in a.program.tensors.iter().enumerate().filter(|(_, t)| t.low_bit_weights() > 0) {
-            let TensorKind::Matrix { enc, scales } = t.kind else { panic!("{} is no matrix", t.name) };
+            let TensorKind::Matrix { enc, scales, .. } = t.kind else { panic!("{} is no matrix", t.name) };
             let name = format!("model.{}_proj.weight", t.name.replace("attn.", "self_attn.").replace("ffn.", "mlp."));
             let w = source.get(&name).unwrap().to_f32().unwrap();
             let unit = match scales {
@@ -239,7 +239,7 @@ fn float_weights_are_quantized_by_the_unit() {
                 ScaleMode::Row => t.cols,
                 ScaleMode::Group(g) => g,
             };
-            let m = matrix(&a.program, a.weights(), id);
+            let m = matrix(&a.program, a.weights(), None, id);
             let sections = &a.weights()[t.scales.start as usize..t.scales.end as usize];
             let mut next = 0;
             let parts: Vec<&[f32]> =

@@ -71,7 +71,7 @@ fn the_tiny_model_is_what_its_generator_makes() {
 #[test]
 fn golden_traces_of_random_models() {
     // What each seed covers is printed by the generator; the flags force kernel hints and 16-bit codes.
-    let models = ["48", "2430", "30", "7 --kernel 1", "4 --kernel 2", "19 --wide"];
+    let models = ["48 --pairs", "2430", "30", "7 --kernel 1", "4 --kernel 2", "19 --wide"];
     if !python_is_here("golden traces of random models") {
         return;
     }
