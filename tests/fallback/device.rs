@@ -44,7 +44,11 @@ impl Folder {
 
     fn make(&self, build: &str, arguments: &[&str]) -> Run {
         let mut make = Command::new("make");
-        make.arg("-j2").arg("-C").arg(self.export()).arg(format!("B={}", self.dir.path().join(build).display())).args(arguments);
+        make.arg("-j2")
+            .arg("-C")
+            .arg(self.export())
+            .arg(format!("B={}", self.dir.path().join(build).display()))
+            .args(arguments);
         let goal: &[&str] = match self.emulator {
             true => &["emulator", "MACHINE=mps2-an500"],
             false => &["host"],

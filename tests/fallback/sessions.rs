@@ -108,7 +108,8 @@ fn a_big_endian_machine_shares_sessions() {
         let theirs = theirs.to_str().expect("UTF-8");
         run(&["ids", "1,2,3,4", "save", theirs]);
         assert_eq!(std::fs::read(theirs).expect("its session"), ours, "seed {seed}");
-        let logits: Vec<i32> = run(&["load", theirs, "ids", "2,1"]).lines().map(|l| l.parse().expect("a number")).collect();
+        let logits: Vec<i32> =
+            run(&["load", theirs, "ids", "2,1"]).lines().map(|l| l.parse().expect("a number")).collect();
         assert_eq!(logits, host.run(&[2, 1]).expect("two tokens").expect("logits"), "seed {seed}");
     }
 }
