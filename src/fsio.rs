@@ -30,6 +30,13 @@ pub fn remove_pending() {
     std::mem::forget(paths);
 }
 
+/// Runs something short that creates files in a temporary directory: an interrupt comes before it or after it, so that it removes
+/// all of them.
+pub fn undisturbed<T>(f: impl FnOnce() -> T) -> T {
+    let _no_removal_meanwhile = pending();
+    f()
+}
+
 /// Maps a file read-only. An empty file gives an empty slice.
 pub enum Mapped {
     Map(memmap2::Mmap),

@@ -328,7 +328,7 @@ fn flags_that_make_no_sense() {
         ("--weight-scales 0", "multiple of 32"),
         ("--weight-scales row", "leave `--weight-scales` out"),
         ("--kv-bits 5", "possible values"),
-        ("--embedding-bits 4", "possible values"),
+        ("--embedding-bits 3", "possible values"),
         ("--quantize-weight 2", "possible values"),
         ("--quantize-activation 3", "possible values"),
         ("--format c", "needs a microcontroller"),

@@ -167,8 +167,8 @@ def cache():
 
 HEAD = "head (int8 rows)"
 GROUPS = [  # first match wins; names of functions of the runtime
-    ("BitLinear", r"planes_|bn_planes|range_total|lut_|bn_lut|tiled|select_|by_rows|finish|subset|block|grouped|pair|bn_linear|code_at|bn_by_rows|wide"),
-    (HEAD, r"rows_dsp|rows_|dot_rows|bn_logits"),
+    ("BitLinear", r"planes_|bn_planes|range_total|lookup|bn_table|by_tables|bits8|bits16|digits|spread|fill$|byte_of|five_codes|select_|by_rows|finish|subset|block|grouped|pair|bn_linear|code_at|plain|wide"),
+    (HEAD, r"rows_|rows8|rows16|row_int|by_int4|bn_logits"),
     ("RMSNORM", r"bn_rmsnorm"),
     ("QUANTIZE", r"bn_quantize|quantize_two|bn_code|bn_divide"),
     ("attention and cache", r"attend|rotate|write_|put_code|score|weigh|soften|prepare|angles|bn_kv|dot_i|thirty|bn_exp2n|bn_sin"),

@@ -93,10 +93,13 @@ pub struct Export {
 
 #[derive(Clone, Copy, ValueEnum, PartialEq)]
 enum Format {
+    /// One file, mapped by hosts
     Packed,
+    /// C99 sources around that file, for microcontrollers and boards with Linux
     C,
     /// A no_std crate without unsafe code, for microcontrollers and hosts
     Rust,
+    /// A module with its ES module, for browsers and Node
     Wasm,
 }
 

@@ -64,14 +64,14 @@ mod tests {
     }
 
     #[test]
-    fn a_second_ram_of_the_board_lies_behind_the_first_where_the_machine_has_one() {
+    fn a_second_ram_of_the_board_has_its_place_in_the_machine() {
         let t = super::super::find("cortex-m7").unwrap();
         let e = &t.emulator[0];
         let l = e.as_board(&t.layout().unwrap()).unwrap();
         assert_eq!((l.flash.origin, l.flash.bytes), (0, 2 << 20));
         assert_eq!((l.fast.origin, l.fast.bytes), (0x2000_0000, 128 << 10));
-        assert_eq!(l.ram.map(|r| (r.origin, r.bytes)), Some((0x2002_0000, 512 << 10)));
-        assert_eq!(e.full().unwrap().ram, None);
+        assert_eq!(l.ram.map(|r| (r.origin, r.bytes)), Some((0x6000_0000, 512 << 10)));
+        assert_eq!(e.full().unwrap().ram.map(|r| r.bytes), Some(16 << 20));
     }
 
     #[test]

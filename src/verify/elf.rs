@@ -13,6 +13,7 @@ pub struct Section {
 
 const ALLOC: u64 = 2;
 const WRITE: u64 = 1;
+const NOBITS: u64 = 8;
 const MOST_SECTIONS: u64 = 4096;
 
 /// A checked reader of fields in the byte order of the file.
@@ -63,6 +64,7 @@ pub fn sections(data: &[u8]) -> Result<Vec<Section>> {
     // `count` and `size` are 16 bits wide: the product cannot overflow.
     let header = |i: u64| table.checked_add(i * size).ok_or_else(not);
     let (at_flags, at_address, at_offset, at_bytes) = if f.wide { (8, 16, 24, 32) } else { (8, 12, 16, 20) };
+    f.bytes(header(count - 1)?, needed as usize)?;
     let strings = f.word(header(names)? + at_offset)?;
     let mut found = Vec::new();
     for i in 0..count {
@@ -79,7 +81,8 @@ pub fn sections(data: &[u8]) -> Result<Vec<Section>> {
             name,
             address: f.word(h.saturating_add(at_address))?,
             bytes,
-            writable: flags & WRITE != 0,
+            // A stack that the linker only makes room for may have no flag.
+            writable: flags & WRITE != 0 || f.number(h.saturating_add(4), 4)? == NOBITS,
         });
     }
     Ok(found)

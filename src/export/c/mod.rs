@@ -8,7 +8,7 @@ use super::packed::{Prepared, Written};
 use super::rules::{self, Rules};
 use crate::error::{Error, Result};
 use crate::format::session;
-use crate::fsio::AtomicDir;
+use crate::fsio::{undisturbed, AtomicDir};
 use crate::plan::{self, group};
 use crate::program::{parts, Program};
 use crate::progress::Progress;
@@ -220,7 +220,7 @@ pub(in crate::export) fn put(dir: &Path, name: &str, text: &str) -> Result<()> {
         }
         fs::write(&path, text)
     };
-    write().map_err(|e| Error::io("write", &path, &e))
+    undisturbed(write).map_err(|e| Error::io("write", &path, &e))
 }
 
 /// The lines of `model.h` that leave out what the program does without.
@@ -360,7 +360,7 @@ fn readme(prepared: &Prepared, target: &Target) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{parts::PARTS, switches};
+    use super::{lora_switch, parts::PARTS, switches};
 
     /// A source that is not listed would be missing in every exported folder; those of WebAssembly are written by its own export.
     #[test]
@@ -383,10 +383,10 @@ mod tests {
         let header = include_str!("files/runtime/bitnet_features.h");
         let mut theirs: Vec<&str> = header.lines().filter_map(|l| l.strip_prefix("#ifndef BITNET_")).collect();
         theirs = theirs.iter().filter_map(|l| l.split(' ').next()).filter(|n| *n != "FEATURES_H").collect();
-        let text = switches(&Default::default());
+        let text = switches(&Default::default()) + &lora_switch(false);
         let mut ours: Vec<&str> =
             text.lines().filter_map(|l| l.strip_prefix("#define BITNET_")?.split(' ').next()).collect();
-        assert_eq!(ours.len(), PARTS.len() + 1);
+        assert_eq!(ours.len(), PARTS.len() + 2);
         theirs.sort_unstable();
         ours.sort_unstable();
         assert_eq!(theirs, ours);
