@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The figures of docs/benchmarks.md: fidelity, accuracy, what each width of the cache costs, instructions on an emulated Cortex-M7, host speed.
 
-usage: bench.py BINARY [--quick] [PART ...]   parts: fidelity architectures flips accuracy heads cache cortex_m7 kernels host convert adapters
+usage: bench.py BINARY [--quick] [PART ...]   parts: fidelity architectures flips accuracy heads cache cortex_m7 targets kernels host convert adapters
 
 Prints Markdown.  Instruction counts are exact and the same on every machine; host speed is a ratio within one run.
 Data that may not be in the project (HWU64, the held-out tales) is looked for in $BITNET_SHARED, default ../shared; what is missing is a line "not run".
@@ -223,6 +223,29 @@ def cortex_m7():
     table(("part", *details), [(name, *(f"{g[name]:,}" for g in details.values())) for name, _ in GROUPS])
 
 
+def targets():
+    print("## Every target: instructions per token\n")
+    print("Each model exported for each target, so with the kernels that its cost model chose, and verified there: equal to the scalar kernels operation by "
+          "operation, else the row says so. One more token with its logits, start-up excluded; exact and repeatable. Flash and RAM are those of the linked image, with the "
+          "commands and the trace of the example program. No emulator shows cycles.\n")
+    rows = []
+    for t in json.loads(tool("targets", "list", "--json")):
+        for m in ("intent-w1a2", "intent-b158", "stories-b158"):
+            if t["kind"] not in ("mcu", "linux", "wasm"):
+                continue
+            folder = Path(TMP.name) / f"{t['name']}-{m}"
+            made = subprocess.run([BIN, "export", "-q", "--model", MODELS / m, "--target", t["name"], "-o", folder], capture_output=True, text=True)
+            if made.returncode != 0:
+                over = next((l.strip() for l in made.stderr.splitlines() if " over)" in l), "not exported")
+                rows.append((t["name"], m, "", over, "", "", ""))
+                continue
+            for r in json.loads(tool("verify", folder, "--target", t["name"], "--json"))["rows"]:
+                of = lambda key: f"{r[key]:,}" if r[key] else ""
+                rows.append((r["runner"], m, r["kernels"], r["result"], of("instructions_per_token"), of("flash_bytes"), of("ram_bytes")))
+            shutil.rmtree(folder)
+    table(("target", "model", "kernels", "result", "instructions per token", "flash", "RAM"), rows)
+
+
 def kernels():
     print("## Instructions per weight of each kernel\n")
     print("512 x 512, first use (tables or planes built) / further use with the same input; see tools/kernels.py.\n")
@@ -353,7 +376,7 @@ def adapters():
     table(("adapter", "bytes", "kept", "irrigation", "sensor", "KL irrigation", "KL sensor"), rows)
 
 
-PARTS = (fidelity, architectures, flips, accuracy, heads, cache, cortex_m7, kernels, host, convert, adapters)
+PARTS = (fidelity, architectures, flips, accuracy, heads, cache, cortex_m7, targets, kernels, host, convert, adapters)
 WANTED = [a for a in sys.argv[2:] if not a.startswith("--")]
 for part in PARTS:
     if WANTED and part.__name__ not in WANTED:

@@ -20,7 +20,7 @@ use std::path::PathBuf;
 
 Runners: host-scalar, host-NAME for each SIMD kernel, c-host (sanitizers), every target that has an emulator (`targets list`),
 and the Rust crate: rust-host, rust-thumbv7em, rust-thumbv6m, rust-riscv32imc, or `rust` for all four.
-`host` means those of this machine, `all` means all. insn/token: instructions of one more token of a prompt, without logits.
+`host` means those of this machine, `all` means all. insn/token: instructions of one more token with its logits.
 Exit codes: 0 all that ran are equal; 1 one differs; 2 it could not be done, or with --require one did not run.")]
 pub struct Verify {
     /// An exported folder, or a packed model

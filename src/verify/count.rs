@@ -13,8 +13,8 @@ const PLUGIN: &str = include_str!("../../tools/inscount.c");
 /// Tokens of the shorter of the two runs that are compared.
 pub const TOKENS: usize = 8;
 
-/// Instructions of one more token of a prompt: the difference of two runs, so start-up, checks of the model and the logits of the last token
-/// cancel out. None if the model takes too few tokens.
+/// Instructions of one more token with its logits, or of one more token of an encoder's text: the difference of two runs, so start-up and
+/// checks of the model cancel out. None if the model takes too few tokens.
 ///
 /// # Errors
 /// Why it was not counted.

@@ -87,7 +87,7 @@ pub struct Row {
     /// Tokens and operations that were compared.
     pub tokens: usize,
     pub operations: usize,
-    /// Instructions of one more token of a prompt, without logits.
+    /// Instructions of one more token with its logits.
     pub instructions_per_token: Option<u64>,
     pub flash_bytes: Option<u64>,
     pub ram_bytes: Option<u64>,

@@ -140,7 +140,7 @@ fn measure(s: &Subject, folder: &Folder, elf: &Path, run: &Run, ran: &mut Ran) {
 
 type Run<'r> = dyn Fn(&str, &str) -> Result<Output, Failure> + 'r;
 
-/// Instructions of one more token of a prompt.
+/// Instructions of one more token with its logits.
 fn per_token(folder: &Folder, run: &Run) -> Result<u64, String> {
     let library = plugin(folder.scratch()).map_err(Failure::sentence)?;
     let out: PathBuf = folder.scratch().join("count.txt");

@@ -4,7 +4,7 @@
  *
  *   (nothing)          self-test, then the built-in prompts
  *   selftest           compare the golden trace of the model
- *   count [n]          selftest without output on success; or run n tokens, logits for the last, no output: for
+ *   count [n]          selftest without output on success; or run n tokens, each with logits, no output: for
  *                      counting instructions
  *   trace [n]          every golden prompt, or its first n tokens, a checksum for each operation run
  *   info               sizes
@@ -268,10 +268,14 @@ static int count(uint32_t n, uint32_t *ids, uint32_t capacity, int32_t *results)
     }
     if (st == BITNET_OK && n > 0u) {
 #if BITNET_OP_EMBEDDING
-        st = bitnet_gives_embedding(&ctx) != 0u ? bitnet_embed(&ctx, ids, n, results) : bitnet_run(&ctx, ids, n, results);
-#else
-        st = bitnet_run(&ctx, ids, n, results);
+        if (bitnet_gives_embedding(&ctx) != 0u) {
+            st = bitnet_embed(&ctx, ids, n, results);
+            n = 0u;
+        }
 #endif
+        for (i = 0u; i < n && st == BITNET_OK; i++) {
+            st = bitnet_run(&ctx, ids + i, 1u, results);
+        }
     }
     return st == BITNET_OK ? 0 : fail("count", st);
 }

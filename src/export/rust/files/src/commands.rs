@@ -4,7 +4,7 @@
 //! (nothing)          self-test, then the prompts of the export
 //! selftest           compare the golden trace of the model
 //! trace [n]          every golden prompt (its first n tokens), a checksum for each operation run
-//! count n            run n tokens without output, for counting instructions
+//! count n            run n tokens, each with logits, without output, for counting instructions
 //! info               sizes
 //! ids 1,2,3 [n]      run ids, continue greedily for n tokens (1), print their ids
 //! logits 1,2,3       all logits after the last id
@@ -339,7 +339,13 @@ fn count(ctx: &mut Ctx, n: usize, ids: &mut [u32], results: &mut [i32]) -> Outco
         *id = g.id(i);
         i = if i + 1 < g.prompt_len { i + 1 } else { 0 };
     }
-    at("count", if ctx.model().gives_embedding() { ctx.embed(ids, results) } else { ctx.run(ids, Some(results)) })
+    if ctx.model().gives_embedding() {
+        return at("count", ctx.embed(ids, results));
+    }
+    for id in ids.chunks(1) {
+        at("count", ctx.run(id, Some(&mut *results)))?;
+    }
+    Ok(())
 }
 
 fn continue_with(
