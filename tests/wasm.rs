@@ -209,7 +209,8 @@ fn with_tools(dir: &Path, tools: &[(&str, &str)]) {
 #[cfg(unix)]
 #[test]
 fn tools_that_cannot_do_it_are_named() {
-    let cases: [(&[(&str, &str)], &str, &str); 4] = [
+    type Case<'a> = (&'a [(&'a str, &'a str)], &'a str, &'a str);
+    let cases: [Case; 4] = [
         (&[("clang", "echo 'Debian clang version 14.0.6'")], "clang version 14.0.6", "clang-19 lld-19"),
         (&[("clang", "echo 'Apple clang version 17.0.0 (clang-1700.0.13.3)'")], "Apple clang", "clang-19 lld-19"),
         (&[("clang-18", "echo 'Ubuntu clang version 18.1.3'")], "`clang-18` is there, but not wasm-ld", "lld-18"),

@@ -98,8 +98,7 @@ mod tests {
                 let f = one(bits, v, cols, 3);
                 let x = vec![i32::MAX; cols];
                 let hidden = down(&f, &x, Scale::pow2(-31));
-                let s =
-                    Scale::from_f64(f64::from(v) * f64::from(v) * cols as f64 * 1.75 * 2f64.powi(-5 - 30)).unwrap();
+                let s = Scale::from_f64(f64::from(v) * f64::from(v) * cols as f64 * 1.75 * 2f64.powi(-5 - 30)).unwrap();
                 let mut y = vec![-5; 3];
                 up(&f, &hidden, &mut y, s);
                 let got = (f64::from(y[0]) + 5.0) / 2f64.powi(30);
