@@ -331,7 +331,7 @@ fn flags_that_make_no_sense() {
         ("--embedding-bits 3", "possible values"),
         ("--quantize-weight 2", "possible values"),
         ("--quantize-activation 3", "possible values"),
-        ("--format c", "needs a microcontroller"),
+        ("--format c", "needs a board or another processor"),
         ("--calibrate /no/such/file", "/no/such/file"),
     ] {
         let flags: Vec<&str> = flags.split(' ').collect();
