@@ -45,7 +45,7 @@ demo: setup $(BIN)
 	  --prompt "<|system|>You are a sensor assistant.<|user|>Please run a calibration now<|assistant|>"
 	@echo; echo "== the firmware, built for the board and for the emulator; what it must not contain is checked"
 	@$(MAKE) --no-print-directory -s -C build/m7
-	@$(MAKE) --no-print-directory -s -C build/m7 check stack
+	@$(MAKE) --no-print-directory -s -C build/m7 check
 	@echo; echo "== the firmware in the emulator: self-test, then three prompts"
 	@$(MAKE) --no-print-directory -s -C build/m7 run ARGS=
 	@echo; echo "== the same integers everywhere"

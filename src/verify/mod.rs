@@ -28,7 +28,8 @@ use crate::fsio::read_capped;
 use crate::kernels::dot::DotKernel;
 use crate::parallel::threads;
 use crate::process;
-use crate::program::{KernelHint, OpKind, Program};
+use crate::program::kernels::used;
+use crate::program::Program;
 use crate::progress::Progress;
 use crate::runtime::{Artifact, Bound};
 use crate::target::{install, Target};
@@ -413,7 +414,7 @@ fn ask(s: &Subject, runner: &Runner, references: &[Reference]) -> Result<Row> {
             difference(p, reference, traces).map_or(Outcome::Equal, |at| Outcome::Differs { at })
         }
     };
-    Ok(row(runner, &hints(p), ran, outcome, reference))
+    Ok(row(runner, &kernels(p), ran, outcome, reference))
 }
 
 fn row(runner: &Runner, kernels: &str, ran: Ran, outcome: Outcome, reference: &[PromptTrace]) -> Row {
@@ -435,17 +436,8 @@ fn row(runner: &Runner, kernels: &str, ran: Ran, outcome: Outcome, reference: &[
     }
 }
 
-/// Kernels that the program asks a device to use.
-fn hints(p: &Program) -> String {
-    let hints: Vec<KernelHint> = p
-        .ops
-        .iter()
-        .filter_map(|o| match o.kind {
-            OpKind::Linear { hint, .. } => Some(hint),
-            _ => None,
-        })
-        .collect();
-    let all = [(KernelHint::Select, "select"), (KernelHint::Planes, "planes"), (KernelHint::Tables, "tables")];
-    let used: Vec<&str> = all.iter().filter(|(h, _)| hints.contains(h)).map(|(_, n)| *n).collect();
+/// Kernels that the program asks a device to use, those with most weights first.
+fn kernels(p: &Program) -> String {
+    let used: Vec<&str> = used(p).iter().map(|u| u.kernel).collect();
     used.join(", ")
 }
