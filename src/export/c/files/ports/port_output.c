@@ -11,7 +11,7 @@
 #if defined(BITNET_MAILBOX)
 
 #ifndef BITNET_MAILBOX_BYTES
-#define BITNET_MAILBOX_BYTES 16384u
+#define BITNET_MAILBOX_BYTES 65536u
 #endif
 
 /* done: 1 after port_exit, with its code; text is cut where the buffer ends */
