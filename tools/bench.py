@@ -167,8 +167,8 @@ def cache():
 
 HEAD = "head (int8 rows)"
 GROUPS = [  # first match wins; names of functions of the runtime
-    ("BitLinear", r"planes_|bn_planes|range_total|lookup|bn_table|by_tables|bits8|bits16|digits|spread|fill$|byte_of|five_codes|select_|by_rows|finish|subset|block|grouped|pair|bn_linear|code_at|plain|wide"),
-    (HEAD, r"rows_|rows8|rows16|row_int|by_int4|bn_logits"),
+    ("BitLinear", r"rows8|rows16|planes_|bn_planes|range_total|lookup|bn_table|by_tables|bits8|bits16|digits|spread|fill$|byte_of|five_codes|select_|by_rows|finish|subset|block|grouped|pair|bn_linear|code_at|plain|wide"),
+    (HEAD, r"rows_|row_int|by_int4|bn_logits"),
     ("RMSNORM", r"bn_rmsnorm"),
     ("QUANTIZE", r"bn_quantize|quantize_two|bn_code|bn_divide"),
     ("attention and cache", r"attend|rotate|write_|put_code|score|weigh|soften|prepare|angles|bn_kv|dot_i|thirty|bn_exp2n|bn_sin"),
@@ -240,7 +240,7 @@ def targets():
 def print_targets(reports):
     print("## Every target: instructions per token\n")
     print("`verify --target all` of models exported for the Cortex-M7: one artifact each, the same integers after every operation on every row, or the cell says what went wrong. "
-          "One more token with its logits, start-up excluded (`-`: not counted there, and encoders); QEMU's plugin, for WebAssembly wasmi's fuel; exact and repeatable. An export "
+          "One more token with its logits, start-up excluded, of an encoder one more token of the text (`-`: not counted there); QEMU's plugin, for WebAssembly wasmi's fuel; exact and repeatable. An export "
           "for another target may choose other kernels. The golden models have random weights, as 1.58 bits with 8-bit activations. No emulator shows cycles.\n")
     first = next(iter(reports.values()))
     rows = []
