@@ -169,7 +169,7 @@ pub fn write_runtime(dir: &Path) -> Result<()> {
 
 /// The runtime of a target for a packed file that lies in `dir` as `model.bin` already, with the parts that its program needs and no prompts.
 pub fn write_runtime_for(dir: &Path, program: &Program, target: &Target) -> Result<()> {
-    let arena = plan::arena_parts(program, program.attention.window).iter().map(|p| p.bytes).sum();
+    let arena = plan::arena_bytes(program, program.attention.window);
     let mut sizes = Sizes::of(program, arena, plan::in_fast_memory(arena, target), &[]);
     sizes.parts += &lora_switch(false);
     write_sources(dir, &sizes, target)?;
