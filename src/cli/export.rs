@@ -4,6 +4,7 @@ use crate::export::rules::Rules;
 use crate::export::{c, packed, rust, wasm};
 use crate::fsio::read_capped;
 use crate::import;
+use crate::limits::MAX_CALIBRATION_BYTES;
 use crate::lower::{Head, Kernels, Options, WeightChoice};
 use crate::model::{ActivationRule, Model, WeightRule};
 use crate::plan::{self, Plan};
@@ -190,7 +191,7 @@ impl Export {
             return Err(e.hint("add `--target cortex-m7`; `bitnet-convert targets list` has more"));
         }
         self.refuse_what_has_no_effect(format)?;
-        let calibration = self.calibrate.as_ref().map(|f| read_capped(f, 64 << 20)).transpose()?;
+        let calibration = self.calibrate.as_ref().map(|f| read_capped(f, MAX_CALIBRATION_BYTES)).transpose()?;
         let calibration = calibration.map(|t| String::from_utf8_lossy(&t).into_owned());
         let rules = self.rules.as_deref().map(Rules::open).transpose()?;
         let model = import::open(&self.model, &printer.progress())?;

@@ -26,6 +26,7 @@ pub use table::table;
 use crate::error::{Error, Result};
 use crate::fsio::read_capped;
 use crate::kernels::dot::DotKernel;
+use crate::limits::MAX_ADAPTER_BYTES;
 use crate::parallel::threads;
 use crate::process;
 use crate::program::kernels::used;
@@ -40,8 +41,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-/// Largest adapter that is read.
-const LARGEST_ADAPTER: u64 = 64 << 20;
 /// Longest run of one program.
 const RUN_LIMIT: Duration = Duration::from_secs(900);
 
@@ -276,7 +275,7 @@ pub fn verify_with(
     let own = own_target(&absolute)?;
     let adapter = match adapter {
         Some(file) => {
-            let bound = artifact.adapter(&read_capped(file, LARGEST_ADAPTER)?).map_err(|e| e.at_file(file))?;
+            let bound = artifact.adapter(&read_capped(file, MAX_ADAPTER_BYTES)?).map_err(|e| e.at_file(file))?;
             Some(Loaded { file: file.canonicalize().map_err(|e| Error::io("find", file, &e))?, bound })
         }
         None => None,
