@@ -68,6 +68,7 @@ uint32_t tok_place(const tok_permutation *of, uint32_t value);
 typedef struct {
     uint32_t at;    /* offset in the segment of the unit that is being given */
     uint32_t step;  /* characters of that unit given already; 0 without a normalizer */
+    uint32_t state; /* the normalizer's own; 0 at the start of a segment */
     uint32_t front; /* 1 as long as the front character is still to come */
 } tok_cursor;
 
@@ -138,7 +139,8 @@ uint32_t tok_char_of(const bitnet_tokenizer *t, uint32_t id); /* section 3, or T
 /* bitnet_tok_pieces.c. The opening checks sections 9 (limit, prefix), 10, 11 in s->section and
  * gives the words of scratch the model needs. Section 9 itself is checked before. */
 bitnet_status tok_pieces_open(bitnet_tokenizer *t, uint32_t *words);
-bitnet_status tok_unigram(const bitnet_tokenizer *t, tok_stream *s, tok_cursor at, tok_out *out);
+/* `first`: the first word of a piece; sums are carried over the words of one. */
+bitnet_status tok_unigram(const bitnet_tokenizer *t, tok_stream *s, tok_cursor at, uint32_t first, tok_out *out);
 bitnet_status tok_wordpiece(const bitnet_tokenizer *t, tok_stream *s, tok_cursor at, tok_out *out);
 /* Gives tok_emit the bytes of the piece `id` (below vocab_size) as they are in the trie;
  * BITNET_E_TOKEN if it has none, or what tok_emit says. */
