@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::classes::{self, Class};
-use super::owned::DeviceTokenizer;
 use super::json::{self, invalid, unsupported, Source};
 use super::layout::{
     write, LiteralSpec, Tables, DECODE_STACK, LITERAL_MATCH, LITERAL_SPECIAL, LITERAL_WHOLE, MAX_MERGES, MAX_VOCAB,
 };
+use super::owned::DeviceTokenizer;
 use super::TokenizerError;
 
 /// Compiles a Hugging Face `tokenizer.json` into a device tokenizer.

@@ -11,9 +11,11 @@
 //! | `layout` | the blob's byte layout: writer, and a reader that trusts nothing |
 //! | `classes` | Unicode letters, numbers and white space as one range table |
 //! | `words` | the pre-tokenizer patterns as hand-written matchers |
+//! | `chat` | chat templates, and the form in which a device writes conversations |
 //! | `trim` | a smaller vocabulary, as a `tokenizer.json` again |
 //! | `device` | text → ids and id → bytes over a checked blob |
 
+pub mod chat;
 mod classes;
 mod compile;
 pub mod device;
@@ -25,8 +27,8 @@ pub mod trim;
 mod words;
 
 pub use compile::compile;
-pub use owned::{fuzz_device_blob, DeviceTokenizer};
 pub use layout::{MAGIC, MAX_MERGES, MAX_VOCAB, VERSION};
+pub use owned::{fuzz_device_blob, DeviceTokenizer};
 
 use crate::error::{Error, Result};
 use crate::format::packed::{Kind, Packed};
