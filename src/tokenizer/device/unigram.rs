@@ -26,6 +26,12 @@ pub fn work(longest: u32) -> u32 {
 ///
 /// # Errors
 /// `Capacity`
-pub fn word(_stream: &mut Stream<'_, '_>, _word: Word, _work: &mut [u32], _out: &mut Out<'_>) -> Result<(), Fault> {
+pub fn word(
+    _stream: &mut Stream<'_, '_>,
+    _word: Word,
+    _first: bool,
+    _work: &mut [u32],
+    _out: &mut Out<'_>,
+) -> Result<(), Fault> {
     Err(Fault::Feature)
 }
