@@ -1,0 +1,1 @@
+//! Where a piece is cut into words.
