@@ -1,6 +1,6 @@
 //! Pieces of unigram and WordPiece as a trie (section 10) and the scores of unigram (section 11) of the blob, docs/format/tokenizer.md.
 
-use super::bits::{bit_width, completed, permutation, put_varint, BitWriter};
+use super::bits::{completed, permutation, put_varint, BitWriter};
 use crate::tokenizer::TokenizerError;
 
 /// Longest piece in bytes: a back-pointer of the reader has eleven bits for it.
@@ -32,27 +32,22 @@ impl Open {
 
     /// Bytes of the node and terminals in it, itself included. `piece` is any piece that goes through it.
     fn close(mut self, piece: &[u8]) -> (Vec<u8>, u32) {
+        let total = self.terminals + u32::from(self.terminal);
         let mut flags = if self.terminal { TERMINAL } else { 0 };
-        let mut total = self.terminals + u32::from(self.terminal);
-        let mut node = Vec::new();
         // A long label is a chain: the innermost node has the end of it and the children.
         for label in piece[self.start..self.end].chunks(LABEL).rev() {
-            node.clear();
-            let head = label.len() as u8 | flags;
-            if self.list.is_empty() {
-                node.push(head);
-            } else {
+            let mut node = vec![label.len() as u8 | flags];
+            if !self.list.is_empty() {
                 self.list[self.last] |= LAST;
-                node.push(head | CHILDREN);
+                node[0] |= CHILDREN;
                 put_varint(&mut node, self.list.len() as u32);
                 put_varint(&mut node, self.terminals);
             }
             node.extend_from_slice(label);
             node.append(&mut self.list);
-            (self.list, self.last, self.terminals, flags) = (node.clone(), 0, total, 0);
+            (self.list, self.last, self.terminals, flags) = (node, 0, total, 0);
         }
-        total = total.max(self.terminals);
-        (node, total)
+        (self.list, total)
     }
 }
 
@@ -63,7 +58,10 @@ impl Open {
 /// # Errors
 /// `Invalid` for a piece that is empty, too long, spelled by two ids, or has an id that is not below `vocab`.
 pub(in crate::tokenizer) fn pieces(list: &[(u32, Vec<u8>)], vocab: u32) -> Result<Vec<u8>, TokenizerError> {
-    let invalid = |id: u32, what: String| TokenizerError::Invalid { key: "model.vocab".into(), detail: format!("id {id} {what}") };
+    let invalid = |id: u32, what: String| TokenizerError::Invalid {
+        key: "model.vocab".into(),
+        detail: format!("id {id} {what}"),
+    };
     let mut sorted: Vec<(&[u8], u32)> = list.iter().map(|(id, bytes)| (bytes.as_slice(), *id)).collect();
     sorted.sort_unstable();
     let mut used = vec![false; vocab as usize];
@@ -139,9 +137,14 @@ pub(in crate::tokenizer) enum Sums {
 /// # Errors
 /// `Invalid` for a score that is not a number between 2^-126 and 2^64 in magnitude, or 0.
 pub(in crate::tokenizer) fn scores(list: &[f64], unknown: f64, sums: Sums) -> Result<Vec<u8>, TokenizerError> {
-    let fits = |score: f64| score == 0.0 || (score.abs() >= f64::from(f32::MIN_POSITIVE) && score.abs() < 18_446_744_073_709_551_616.0);
+    let fits = |score: f64| {
+        score == 0.0 || (score.abs() >= f64::from(f32::MIN_POSITIVE) && score.abs() < 18_446_744_073_709_551_616.0)
+    };
     if let Some((id, score)) = list.iter().enumerate().find(|(_, score)| !fits(**score)) {
-        return Err(TokenizerError::Invalid { key: "model.vocab".into(), detail: format!("id {id} has the score {score}") });
+        return Err(TokenizerError::Invalid {
+            key: "model.vocab".into(),
+            detail: format!("id {id} has the score {score}"),
+        });
     }
     if !fits(unknown) {
         let detail = format!("unknown characters have the score {unknown}");
@@ -149,7 +152,7 @@ pub(in crate::tokenizer) fn scores(list: &[f64], unknown: f64, sums: Sums) -> Re
     }
     let magnitudes = || list.iter().map(|score| score.abs().to_bits()).filter(|&bits| bits != 0);
     let shift = magnitudes().map(u64::trailing_zeros).min().unwrap_or(0).min(52);
-    let base = magnitudes().min().unwrap_or(1 << 52) >> shift;
+    let base = magnitudes().min().unwrap_or(1.0f64.to_bits()) >> shift;
     let signed = list.iter().any(|&score| score > 0.0);
     let field = |score: f64| match score.abs().to_bits() >> shift {
         0 => 0,
