@@ -68,6 +68,7 @@ uint32_t tok_place(const tok_permutation *of, uint32_t value);
 typedef struct {
     uint32_t at;    /* offset in the segment of the unit that is being given */
     uint32_t step;  /* characters of that unit given already; 0 without a normalizer */
+    uint32_t state; /* the normalizer's own; 0 at the start of a segment */
     uint32_t front; /* 1 as long as the front character is still to come */
 } tok_cursor;
 
@@ -77,6 +78,7 @@ typedef struct {
     const uint8_t *text;
     uint32_t n;
     uint32_t offset; /* of the segment in the whole text */
+    uint32_t raw;    /* 1: the characters of the text itself, whatever the normalizer */
     tok_cursor stop;
     /* where the last character beyond ASCII was found in the classes: first <= c < end */
     uint32_t seen_first, seen_end, seen_class;
@@ -114,6 +116,17 @@ uint32_t tok_model_flags(const bitnet_tokenizer *t);            /* section 9, or
 /* 1 if byte fallback is on and every byte of the character has an id. */
 uint32_t tok_falls_back(const bitnet_tokenizer *t, uint32_t character);
 
+/* Where the bytes of a token go. `underline`: U+2581 becomes a space; `waiting`: bytes of it seen. */
+typedef struct {
+    uint8_t *out;
+    uint32_t cap;
+    uint32_t n;
+    uint32_t underline;
+    uint32_t waiting;
+} tok_sink;
+/* The next byte; BITNET_E_CAPACITY if it does not fit (bitnet_tok_decode.c). */
+bitnet_status tok_emit(tok_sink *sink, uint32_t byte);
+
 /* ---- models: the word from `at` to s->stop ----------------------------------------------- */
 
 /* bitnet_tok_bpe.c */
@@ -126,11 +139,12 @@ uint32_t tok_char_of(const bitnet_tokenizer *t, uint32_t id); /* section 3, or T
 /* bitnet_tok_pieces.c. The opening checks sections 9 (limit, prefix), 10, 11 in s->section and
  * gives the words of scratch the model needs. Section 9 itself is checked before. */
 bitnet_status tok_pieces_open(bitnet_tokenizer *t, uint32_t *words);
-bitnet_status tok_unigram(const bitnet_tokenizer *t, tok_stream *s, tok_cursor at, tok_out *out);
+/* `first`: the first word of a piece; sums are carried over the words of one. */
+bitnet_status tok_unigram(const bitnet_tokenizer *t, tok_stream *s, tok_cursor at, uint32_t first, tok_out *out);
 bitnet_status tok_wordpiece(const bitnet_tokenizer *t, tok_stream *s, tok_cursor at, tok_out *out);
-/* Bytes of the piece `id` (below vocab_size) as they are in the trie. BITNET_E_TOKEN if it has
- * none, BITNET_E_CAPACITY beyond `cap` bytes. */
-bitnet_status tok_piece_bytes(const bitnet_tokenizer *t, uint32_t id, uint8_t *out, uint32_t cap, uint32_t *n);
+/* Gives tok_emit the bytes of the piece `id` (below vocab_size) as they are in the trie;
+ * BITNET_E_TOKEN if it has none, or what tok_emit says. */
+bitnet_status tok_piece_bytes(const bitnet_tokenizer *t, uint32_t id, tok_sink *sink);
 
 /* ---- normalizer (bitnet_tok_normal.c) ---------------------------------------------------- */
 
