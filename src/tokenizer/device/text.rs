@@ -1,7 +1,8 @@
 //! Text as characters: what every stage sees, walked with cursors so that nothing has to be stored.
 
-use super::normal;
-use super::{Fault, Tokenizer};
+use super::classes::{self, is_white};
+use super::layout::{LSTRIP, MATCH, NORMALIZED, RSTRIP, WHOLE};
+use super::{normal, Fault, Tokenizer};
 
 /// A character that is none: the byte b, not part of a well-formed sequence, is `STRAY + b`.
 pub const STRAY: u32 = 0x11_0000;
@@ -19,6 +20,9 @@ pub struct Cursor {
     /// Whether the virtual character in front is still to come.
     pub front: bool,
 }
+
+/// Where something ends; None is the end of the stream.
+pub type End = Option<Cursor>;
 
 /// Text between two raw literals.
 #[derive(Debug, Clone, Copy, Default)]
@@ -43,7 +47,7 @@ pub struct Stream<'a, 'w> {
     pub seen: super::classes::Range,
 }
 
-impl Stream<'_, '_> {
+impl<'a> Stream<'a, '_> {
     /// The next character, or None at the end of the segment. A stray byte is [`STRAY`] + byte.
     pub fn next(&mut self, cursor: &mut Cursor) -> Option<u32> {
         if cursor.front {
@@ -59,17 +63,133 @@ impl Stream<'_, '_> {
     }
 
     /// The next character before `end`.
-    pub fn next_before(&mut self, cursor: &mut Cursor, end: Cursor) -> Option<u32> {
-        if *cursor == end {
+    pub fn next_before(&mut self, cursor: &mut Cursor, end: End) -> Option<u32> {
+        if end == Some(*cursor) {
             return None;
         }
         self.next(cursor)
     }
 
     /// The character at a cursor, which stays.
-    pub fn peek(&mut self, cursor: Cursor, end: Cursor) -> Option<u32> {
+    pub fn peek(&mut self, cursor: Cursor, end: End) -> Option<u32> {
         self.next_before(&mut { cursor }, end)
     }
+
+    /// Class of a character.
+    pub fn class(&mut self, code: u32) -> u8 {
+        if code >= STRAY {
+            return classes::OTHER;
+        }
+        if code < self.seen.first || code >= self.seen.end {
+            let found = classes::find(self.t.layout.classes.of(self.t.blob), code);
+            if code < 0x80 {
+                // A few steps, and a space keeps the range in use.
+                return found.class;
+            }
+            self.seen = found;
+        }
+        self.seen.class
+    }
+
+    /// The cursor behind `bytes`, if the characters before `end` start with them.
+    fn behind(&mut self, mut at: Cursor, end: End, bytes: &[u8]) -> Option<Cursor> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            rest = rest.strip_prefix(Utf8::of(self.next_before(&mut at, end)?).bytes())?;
+        }
+        Some(at)
+    }
+
+    /// The first literal in the table with these flags at `at`: its flags and id, and the place behind it.
+    fn literal_at(&mut self, at: Cursor, end: End, which: Which) -> Option<(Literal<'a>, Cursor)> {
+        let first = Utf8::of(self.peek(at, end)?).bytes;
+        let t = self.t;
+        if !t.layout.literals.starts(which, first[0]) {
+            return None;
+        }
+        for literal in t.literals().filter(|l| which.takes(l.flags) && l.bytes.first() == first.first()) {
+            if let Some(behind) = self.behind(at, end, literal.bytes) {
+                if which != Which::Whole || self.peek(behind, end).is_none() {
+                    return Some((literal, behind));
+                }
+            }
+        }
+        None
+    }
+
+    /// The next literal to take out of the stream, leftmost and of those the longest, with the white space it swallows.
+    pub fn find(&mut self, from: Cursor, which: Which) -> Option<Found> {
+        let (mut at, mut white) = (from, None);
+        loop {
+            if let Some((literal, mut to)) = self.literal_at(at, None, which) {
+                let (id, flags) = (literal.id, literal.flags);
+                let from = if flags & LSTRIP != 0 { white.unwrap_or(at) } else { at };
+                let mut next = to;
+                while flags & RSTRIP != 0 && self.next(&mut next).is_some_and(is_white) {
+                    to = next;
+                }
+                return Some(Found { id, from, to });
+            }
+            let before = at;
+            white = match is_white(self.next(&mut at)?) {
+                true => white.or(Some(before)),
+                false => None,
+            };
+        }
+    }
+
+    /// The id of a word that is taken as it is.
+    pub fn whole(&mut self, word: Word) -> Option<u32> {
+        self.literal_at(word.from, word.to, Which::Whole).map(|(literal, _)| literal.id)
+    }
+}
+
+/// Which literals are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// Those found in the text as it is.
+    Raw = 0,
+    /// Those found in normalized text.
+    Normalized = 1,
+    /// Words that are not merged.
+    Whole = 2,
+}
+
+impl Which {
+    /// All three.
+    pub const ALL: [Which; 3] = [Which::Raw, Which::Normalized, Which::Whole];
+
+    /// Whether a literal with these flags is one.
+    pub fn takes(self, flags: u8) -> bool {
+        match self {
+            Which::Raw => flags & (MATCH | NORMALIZED) == MATCH,
+            Which::Normalized => flags & (MATCH | NORMALIZED) == MATCH | NORMALIZED,
+            Which::Whole => flags & WHOLE != 0,
+        }
+    }
+}
+
+/// A literal in a stream.
+pub struct Found {
+    /// Its id.
+    pub id: u32,
+    /// Where it starts.
+    pub from: Cursor,
+    /// Where it ends.
+    pub to: Cursor,
+}
+
+/// A token with a text of its own.
+#[derive(Debug, Clone, Copy)]
+pub struct Literal<'a> {
+    /// Id.
+    pub id: u32,
+    /// Flags.
+    pub flags: u8,
+    /// What is looked for.
+    pub bytes: &'a [u8],
+    /// What is decoded.
+    pub shown: &'a [u8],
 }
 
 /// First character of some bytes and its length; None if there are no bytes. What is well-formed is table 3-7 of the Unicode standard.
@@ -127,8 +247,8 @@ impl Utf8 {
 pub struct Word {
     /// Its first character.
     pub from: Cursor,
-    /// One past its last.
-    pub to: Cursor,
+    /// Its end.
+    pub to: End,
 }
 
 /// Where ids go.
