@@ -88,14 +88,12 @@ static uint32_t tok_is_list(const bitnet_tokenizer *t, uint32_t at, uint32_t end
 }
 
 /* Terminals in depth-first order to ids. */
-static tok_permutation tok_order(const bitnet_tokenizer *t)
+static void tok_order(const bitnet_tokenizer *t, tok_permutation *order)
 {
-    tok_permutation order;
-    order.count = t->vocab_size;
-    order.width = t->id_bits;
-    order.fields = t->section[TOK_S_PIECES] + TOK_PIECES_HEAD;
-    order.jumps = order.fields + tok_packed(order.count, order.width);
-    return order;
+    order->count = t->vocab_size;
+    order->width = t->id_bits;
+    order->fields = t->section[TOK_S_PIECES] + TOK_PIECES_HEAD;
+    order->jumps = order->fields + tok_packed(order->count, order->width);
 }
 
 static bitnet_status tok_trie_open(bitnet_tokenizer *t)
@@ -180,23 +178,6 @@ static uint32_t tok_step(const bitnet_tokenizer *t, tok_walk *walk, uint32_t byt
     return 0;
 }
 
-/* Goes down by the bytes of a character; a stray byte is in no piece. */
-static uint32_t tok_step_character(const bitnet_tokenizer *t, tok_walk *walk, uint32_t character)
-{
-    uint8_t bytes[4];
-    const uint32_t n = tok_spell(character, bytes);
-    uint32_t k;
-    if (character >= TOK_CODE_POINTS) {
-        return 0;
-    }
-    for (k = 0; k < n; k++) {
-        if (tok_step(t, walk, bytes[k]) == 0u) {
-            return 0;
-        }
-    }
-    return 1;
-}
-
 /* Id of the piece that ends here, or TOK_NONE. */
 static uint32_t tok_found(const bitnet_tokenizer *t, const tok_walk *walk)
 {
@@ -216,7 +197,8 @@ typedef struct {
 
 static void tok_spelling_start(const bitnet_tokenizer *t, uint32_t id, tok_spelling *of)
 {
-    const tok_permutation order = tok_order(t);
+    tok_permutation order;
+    tok_order(t, &order);
     of->place = tok_place(&order, id);
     of->at = of->place == TOK_NONE ? t->node_bytes : 0u;
     of->label = 0;
@@ -285,6 +267,37 @@ static uint32_t tok_limit(const bitnet_tokenizer *t)
 
 #if BITNET_TOK_WORDPIECE
 
+/* Goes down by the bytes of a character; a stray byte is in no piece. */
+static uint32_t tok_step_character(const bitnet_tokenizer *t, tok_walk *walk, uint32_t character)
+{
+    uint8_t bytes[4];
+    const uint32_t n = tok_spell(character, bytes);
+    uint32_t k;
+    if (character >= TOK_CODE_POINTS) {
+        return 0;
+    }
+    for (k = 0; k < n; k++) {
+        if (tok_step(t, walk, bytes[k]) == 0u) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* Goes down by the prefix of pieces that continue a word. */
+static uint32_t tok_step_prefix(const bitnet_tokenizer *t, tok_walk *walk)
+{
+    const uint8_t *prefix = t->section[TOK_S_MODEL] + 12;
+    uint32_t left;
+    for (left = t->section[TOK_S_MODEL][9]; left > 0u; left--) {
+        if (tok_step(t, walk, *prefix) == 0u) {
+            return 0;
+        }
+        prefix++;
+    }
+    return 1;
+}
+
 static bitnet_status tok_put_unknown(const bitnet_tokenizer *t, tok_out *out)
 {
     const uint32_t id = tok_unknown(t);
@@ -294,14 +307,11 @@ static bitnet_status tok_put_unknown(const bitnet_tokenizer *t, tok_out *out)
 bitnet_status tok_wordpiece(const bitnet_tokenizer *t, tok_stream *s, tok_cursor at, tok_out *out)
 {
     uint32_t *word = s->model; /* characters; from the start on replaced by ids */
-    const uint8_t *prefix = t->section[TOK_S_MODEL] + 12;
-    const uint32_t prefix_bytes = t->section[TOK_S_MODEL][9];
     uint32_t count = 0;
     uint32_t start = 0;
     uint32_t ids = 0;
-    uint32_t k;
-    tok_walk from;
     uint32_t character;
+    uint32_t k;
     for (character = tok_next(t, s, &at); character != TOK_END; character = tok_next(t, s, &at)) {
         if (count >= tok_limit(t)) {
             return tok_put_unknown(t, out);
@@ -309,12 +319,14 @@ bitnet_status tok_wordpiece(const bitnet_tokenizer *t, tok_stream *s, tok_cursor
         word[count] = character;
         count++;
     }
-    tok_root(t, &from);
     while (start < count) {
-        tok_walk walk = from;
+        tok_walk walk;
         uint32_t best = TOK_NONE;
         uint32_t end = start;
-        for (k = start; k < count && tok_step_character(t, &walk, word[k]) != 0u; k++) {
+        uint32_t on;
+        tok_root(t, &walk);
+        on = start == 0u ? 1u : tok_step_prefix(t, &walk);
+        for (k = start; on != 0u && k < count && tok_step_character(t, &walk, word[k]) != 0u; k++) {
             const uint32_t id = tok_found(t, &walk);
             if (id != TOK_NONE) {
                 best = id;
@@ -323,11 +335,6 @@ bitnet_status tok_wordpiece(const bitnet_tokenizer *t, tok_stream *s, tok_cursor
         }
         if (best == TOK_NONE) {
             return tok_put_unknown(t, out);
-        }
-        for (k = 0; ids == 0u && end < count && k < prefix_bytes; k++) {
-            if (tok_step(t, &from, prefix[k]) == 0u) {
-                return tok_put_unknown(t, out);
-            }
         }
         word[ids] = best;
         ids++;
