@@ -7,9 +7,9 @@ mod interpreter;
 #[cfg(feature = "wasm")]
 use interpreter::interpret;
 
-use super::parse::{parse, parse_lines};
+use super::parse::{parse, parse_lines, Said};
 use super::process::{find, run};
-use super::{Failure, PromptTrace, Ran, Subject, RUN_LIMIT};
+use super::{Failure, Ran, Subject, RUN_LIMIT};
 use crate::error::{Error, Result};
 use crate::export::wasm::{self, MODULE};
 use crate::fsio::read_capped;
@@ -123,7 +123,7 @@ fn folder(s: &Subject) -> Result<Folder, Failure> {
     Ok(Folder { dir, detail: "a module built for this", _temporary: Some(temporary) })
 }
 
-fn in_node(s: &Subject, folder: &Folder) -> Result<Vec<PromptTrace>, Failure> {
+fn in_node(s: &Subject, folder: &Folder) -> Result<Said, Failure> {
     if find("node").is_none() {
         return Err(Failure::missing("node not found".into(), "nodejs"));
     }
