@@ -127,5 +127,8 @@
 #ifndef BITNET_TOK_UNDERLINES /* words 2 and 3 */
 #define BITNET_TOK_UNDERLINES 1
 #endif
+#ifndef BITNET_TOK_CHAT /* conversations: bitnet_tok_chat.h */
+#define BITNET_TOK_CHAT 1
+#endif
 
 #endif
