@@ -6,7 +6,7 @@ usage: train_tokenizers.py [FOLDER] [NAME ...]     default: fixtures/tokenizers,
 The same bytes every time with the versions below (pip install tokenizers==0.23.3 sentencepiece==0.2.3 tiktoken==0.14.0). corpus.txt was written
 for this project: its sensor phrases, sentences of its documents, and a line of each of many scripts.
 """
-import base64, collections, io, json, os, re, sys, unicodedata
+import base64, collections, io, json, os, struct, sys, tempfile, unicodedata
 from pathlib import Path
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -187,7 +187,6 @@ def fields(data):
 
 
 def piece(field):
-    import struct
     parts = dict(fields(field[1]))
     return parts[1].decode(), struct.unpack("<f", parts[2])[0] if 2 in parts else 0.0, parts.get(3, 1)
 
@@ -226,12 +225,11 @@ def json_llama_metaspace(f):
 
 
 def spm_bpe_nmt_nfkc(f):
-    path = rules(f, MOST)
+    path = rules(MOST)
     f.bytes("tokenizer.model", sentence_piece("bpe", 620, normalization_rule_tsv=str(path))[0])
-    path.unlink()
 
 
-def rules(f, blocks):
+def rules(blocks):
     """A file of normalization rules: NFKC of blocks of code points, composed or not, the controls and the white space."""
     normalize = unicodedata.ucd_3_2_0.normalize  # the one version that every Python has
     found = {}
@@ -244,7 +242,7 @@ def rules(f, blocks):
             found[parts] = want
     found.update({c: " " for c in map(chr, [9, 10, 11, 12, 13, 0x85, 0x2028, 0x2029, 0x200b, 0xfeff])})
     found.update({chr(c): "" for c in [*range(1, 9), *range(14, 32), 0x7f, 0xad]})
-    path = f.folder / "rules.tsv"
+    path = Path("rules.tsv")  # a model keeps the name
     path.write_text("".join(f"{' '.join('%X' % ord(c) for c in k)}\t{' '.join('%X' % ord(c) for c in v)}\n" for k, v in sorted(found.items())))
     return path
 
@@ -255,9 +253,8 @@ MOST = [(0xa0, 0xac40), (0xf900, 0x30000)]
 
 
 def spm_unigram_nfkc(f):
-    path = rules(f, SOME)
+    path = rules(SOME)
     f.bytes("tokenizer.model", sentence_piece("unigram", 600, normalization_rule_tsv=str(path))[0])
-    path.unlink()
 
 
 def spm_unigram_bytes(f):
@@ -267,10 +264,9 @@ def spm_unigram_bytes(f):
 
 def spm_symbols(f):
     """User-defined symbols, kept whole and never normalized; no dummy prefix."""
-    path = rules(f, SOME)
+    path = rules(SOME)
     f.bytes("tokenizer.model", sentence_piece("bpe", 620, normalization_rule_tsv=str(path), add_dummy_prefix=False, byte_fallback=True,
                                               user_defined_symbols=["<sep>", "<|im_start|>", "\uff21\uff42", "the p", "\n\n"])[0])
-    path.unlink()
 
 
 # ---- unigram and WordPiece in JSON --------------------------------------------------------
@@ -288,9 +284,8 @@ def unigram(pieces, unknown, **other):
 
 
 def json_unigram_t5(f):
-    path = rules(f, SOME)
+    path = rules(SOME)
     model, pieces = sentence_piece("unigram", 560, normalization_rule_tsv=str(path), pad_id=0, eos_id=1, unk_id=2, bos_id=-1)
-    path.unlink()
     top = len(pieces)
     tokens = [added(0, "<pad>"), added(1, "</s>"), added(2, "<unk>"), added(top, "<extra_id_0>"), added(top + 1, "<extra_id_1>", lstrip=True)]
     pieces += [("<extra_id_0>", 0.0, 4), ("<extra_id_1>", 0.0, 4)]
@@ -391,12 +386,16 @@ def main():
         if importlib.metadata.version(name) != want:
             print(f"note: {name} {importlib.metadata.version(name)}; the fixtures were made with {want}", file=sys.stderr)
     target = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "fixtures/tokenizers"
-    for name in sys.argv[2:] or FAMILIES:
-        if name not in FAMILIES:
-            sys.exit(f"{name}: not one of {' '.join(FAMILIES)}")
-        folder = Folder(target / name)
-        FAMILIES[name](folder)
-        folder.golden()
+    target = target.absolute()
+    with tempfile.TemporaryDirectory() as scratch:
+        os.chdir(scratch)
+        for name in sys.argv[2:] or FAMILIES:
+            if name not in FAMILIES:
+                sys.exit(f"{name}: not one of {' '.join(FAMILIES)}")
+            folder = Folder(target / name)
+            FAMILIES[name](folder)
+            folder.golden()
+        os.chdir("/")
 
 
 if __name__ == "__main__":
