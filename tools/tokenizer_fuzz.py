@@ -69,8 +69,17 @@ class Strings:
         r.shuffle(out)
         return "".join(out)
 
+    def long(self, r):
+        """Longer than any window a tokenizer may look at; often one word for the pattern."""
+        parts = r.choices(self.lines, k=r.randint(1, 4)) + [self.characters(r, 3) * r.randint(1, 80)]
+        r.shuffle(parts)
+        text = r.choice(("", " ")).join(parts)
+        return text if r.random() < 0.5 else "".join(c for c in text if c.isalpha() or c in self.marks[:20])
+
     def one(self, r):
         kind = r.random()
+        if kind < 0.01:
+            return self.long(r)
         if kind < 0.45:
             return self.characters(r, 5)
         if kind < 0.55:
