@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::classes::{self, Class};
-use super::device::DeviceTokenizer;
+use super::owned::DeviceTokenizer;
 use super::json::{self, invalid, unsupported, Source};
 use super::layout::{
     write, LiteralSpec, Tables, DECODE_STACK, LITERAL_MATCH, LITERAL_SPECIAL, LITERAL_WHOLE, MAX_MERGES, MAX_VOCAB,

@@ -16,15 +16,16 @@
 
 mod classes;
 mod compile;
-mod device;
+pub mod device;
 pub mod host;
 mod json;
 mod layout;
+mod owned;
 pub mod trim;
 mod words;
 
 pub use compile::compile;
-pub use device::{fuzz_device_blob, DeviceTokenizer};
+pub use owned::{fuzz_device_blob, DeviceTokenizer};
 pub use layout::{MAGIC, MAX_MERGES, MAX_VOCAB, VERSION};
 
 use crate::error::{Error, Result};
