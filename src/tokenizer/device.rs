@@ -61,6 +61,19 @@ impl DeviceTokenizer {
         self.layout.max_token_bytes
     }
 
+    pub fn work_words(&self) -> usize {
+        0
+    }
+
+    pub fn growth(&self) -> usize {
+        32
+    }
+
+    pub fn decode(&self, ids: &[u32]) -> String {
+        let bytes: Vec<u8> = ids.iter().filter_map(|id| self.decode_token(*id)).flatten().collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
     /// Ids the post-processor puts before a text; `encode` does not add them.
     pub fn prefix_ids(&self) -> &[u32] {
         &self.layout.prefix

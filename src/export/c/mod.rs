@@ -77,6 +77,7 @@ const FILES: &[(&str, &str)] = &files![
     "ports/bitnet_main.c",
     "ports/bitnet_service.c",
     "ports/bitnet_service.h",
+    "ports/bitnet_texts.c",
     "ports/examples/stream.c",
     "ports/examples/stream.h",
     "ports/examples/tasks.c",
@@ -172,6 +173,15 @@ pub fn write_runtime_for(dir: &Path, program: &Program, target: &Target) -> Resu
     let arena = plan::arena_parts(program, program.attention.window).iter().map(|p| p.bytes).sum();
     let mut sizes = Sizes::of(program, arena, plan::in_fast_memory(arena, target), &[]);
     sizes.parts += &lora_switch(false);
+    write_sources(dir, &sizes, target)?;
+    put(dir, "embed.mk", "EMBED ?= incbin\n")
+}
+
+/// The runtime of a target with its tokenizer alone in mind: `words` of memory for it, every part compiled, and no model yet.
+pub fn write_runtime_for_texts(dir: &Path, target: &Target, words: usize) -> Result<()> {
+    let parts = String::new();
+    let sizes =
+        Sizes { arena: 16, arena_in_fast: false, vocab: 1, results: words, parts, state: 96, prompts: &[], rules: None };
     write_sources(dir, &sizes, target)?;
     put(dir, "embed.mk", "EMBED ?= incbin\n")
 }
