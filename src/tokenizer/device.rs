@@ -65,8 +65,8 @@ impl DeviceTokenizer {
         0
     }
 
-    pub fn growth(&self) -> usize {
-        32
+    pub fn max_ids(&self, n: usize) -> usize {
+        2 * n + 16
     }
 
     pub fn decode(&self, ids: &[u32]) -> String {

@@ -28,30 +28,24 @@ const RUNTIME: u64 = 160 << 10;
 /// What the program is told about a tokenizer.
 struct Facts {
     blob: Vec<u8>,
-    work: usize,
-    token: usize,
-    /// Most ids of one byte, in sixteenths.
-    growth: usize,
+    tokenizer: DeviceTokenizer,
 }
 
 impl Facts {
     fn of(tokenizer: &DeviceTokenizer, blob: &[u8]) -> Facts {
-        Facts {
-            blob: blob.to_vec(),
-            work: tokenizer.work_words(),
-            token: tokenizer.max_token_bytes(),
-            growth: tokenizer.growth(),
-        }
+        Facts { blob: blob.to_vec(), tokenizer: tokenizer.clone() }
     }
 
     /// Ids that are enough for a text of so many bytes, with those of the template.
     fn ids(&self, bytes: usize) -> usize {
-        (bytes.saturating_mul(self.growth) / 16).saturating_add(512)
+        let template = self.tokenizer.prefix_ids().len() + self.tokenizer.suffix_ids().len();
+        self.tokenizer.max_ids(bytes).saturating_add(template)
     }
 
     /// Words of memory for texts up to `bytes` long.
     fn words(&self, bytes: usize) -> usize {
-        self.work.saturating_add(self.ids(bytes)).saturating_add(3 * (self.token + 4) / 4 + 1)
+        let room = 3 * (self.tokenizer.max_token_bytes() + 4) / 4 + 1;
+        self.tokenizer.work_words().saturating_add(self.ids(bytes)).saturating_add(room)
     }
 
     /// What lies where the model would.
@@ -62,7 +56,8 @@ impl Facts {
         let word = |n: usize| u32::try_from(n).map_err(|_| Error::usage("these texts are too large for a device"));
         let longest = texts.iter().map(|t| t.len()).max().unwrap_or(0);
         let mut out = b"BNTX".to_vec();
-        let head = [self.blob.len(), self.work, self.ids(longest), self.token, texts.len(), 0, 0];
+        let (work, token) = (self.tokenizer.work_words(), self.tokenizer.max_token_bytes());
+        let head = [self.blob.len(), work, self.ids(longest), token, texts.len(), 0, 0];
         for n in head {
             out.extend(word(n)?.to_le_bytes());
         }
@@ -381,7 +376,13 @@ mod tests {
 
     #[test]
     fn an_output_that_ends_early_is_no_answer() {
-        for (text, count) in [("I 0 1\nD 61\n", 1), ("I 0 1\nD 61\nOK\n", 2), ("I 0 x\nOK\n", 1), ("D 61\nOK\n", 0), ("I 0 1\nD 6\nOK\n", 1)] {
+        for (text, count) in [
+            ("I 0 1\nD 61\n", 1),
+            ("I 0 1\nD 61\nOK\n", 2),
+            ("I 0 x\nOK\n", 1),
+            ("D 61\nOK\n", 0),
+            ("I 0 1\nD 6\nOK\n", 1),
+        ] {
             assert!(parse(&said(text), count).is_err(), "{text:?}");
         }
     }

@@ -108,14 +108,16 @@ impl Check {
             },
         });
         if texts.batches().is_empty() {
-            return Err(Error::usage("there is nothing to check").hint("leave `--only-given` out, or give `--corpus` or `--cases`"));
+            return Err(Error::usage("there is nothing to check")
+                .hint("leave `--only-given` out, or give `--corpus` or `--cases`"));
         }
         // The definition in this process goes first: it also stands for the reference where that takes no text.
         let (devices, not_run) = self.devices(&rust, &blob, printer)?;
         let mut all: Vec<&dyn Device> = vec![&rust];
         all.extend(devices.iter().map(|d| d.as_ref()));
         let threads = self.threads.map_or_else(parallel::threads, usize::from);
-        let check = check::Check { reference: host.as_ref(), tokens: &rust, devices: all, texts, threads, most: self.show };
+        let check =
+            check::Check { reference: host.as_ref(), tokens: &rust, devices: all, texts, threads, most: self.show };
         let start = Instant::now();
         let bar = printer.progress_in_texts();
         let mut report = check.run(&bar)?;
@@ -203,7 +205,9 @@ fn cut(line: &str, out: &mut Vec<String>) {
 fn write_out(data: &[u8]) -> Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(data).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Error::io("write the report", Path::new("<stdout>"), &e)),
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Error::io("write the report", Path::new("<stdout>"), &e))
+        }
         _ => Ok(()),
     }
 }

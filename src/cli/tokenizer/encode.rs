@@ -66,12 +66,20 @@ impl Encode {
                     let e = Error::input(format!("the text is not UTF-8: {e}")).at_offset(e.valid_up_to() as u64);
                     e.hint("`--engine device` takes any bytes")
                 })?;
-                if self.no_template { host.encode_more(text)? } else { host.encode(text)? }
+                if self.no_template {
+                    host.encode_more(text)?
+                } else {
+                    host.encode(text)?
+                }
             }
             Engine::Device => {
                 let device = source.device()?;
                 let ids = device.encode(&text);
-                if self.no_template { ids } else { [device.prefix_ids(), &ids, device.suffix_ids()].concat() }
+                if self.no_template {
+                    ids
+                } else {
+                    [device.prefix_ids(), &ids, device.suffix_ids()].concat()
+                }
             }
         };
         // What has no compiled form is encoded all the same, only without spellings.

@@ -91,8 +91,20 @@ impl Pack {
 
 /// Kinds of sections by number, docs/format/tokenizer.md.
 const NAMES: [&str; 14] = [
-    "header", "template", "bytes", "characters", "merges", "literals", "classes", "normalizer", "pre-tokenizer", "model", "pieces",
-    "scores", "decoder", "chat",
+    "header",
+    "template",
+    "bytes",
+    "characters",
+    "merges",
+    "literals",
+    "classes",
+    "normalizer",
+    "pre-tokenizer",
+    "model",
+    "pieces",
+    "scores",
+    "decoder",
+    "chat",
 ];
 
 /// The directory of a blob, which was checked before.

@@ -43,9 +43,9 @@ impl Source {
             return Ok(Source { path: path.into(), json: None, compiled: Some(blob), bytes: None });
         }
         if path.extension().is_some_and(|e| e == "gguf") {
-            let json = import::open(path, &Silent)?.tokenizer_json.ok_or_else(|| {
-                Error::unsupported("this file has no tokenizer that can be read").at_file(path)
-            })?;
+            let json = import::open(path, &Silent)?
+                .tokenizer_json
+                .ok_or_else(|| Error::unsupported("this file has no tokenizer that can be read").at_file(path))?;
             return Ok(Source { path: path.into(), bytes: Some(json.len() as u64), json: Some(json), compiled: None });
         }
         let json = tokenizer::load(path)?;

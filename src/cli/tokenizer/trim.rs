@@ -68,7 +68,9 @@ impl Trim {
     pub fn run(&self, printer: &Printer) -> Result<u8> {
         let source = Source::open(&self.model)?;
         let Some(json) = &source.json else {
-            return Err(Error::usage("a compiled tokenizer cannot be trimmed, only what it was made from").at_file(&self.model));
+            return Err(
+                Error::usage("a compiled tokenizer cannot be trimmed, only what it was made from").at_file(&self.model)
+            );
         };
         let mut texts = Vec::new();
         for file in &self.corpus {
@@ -84,7 +86,8 @@ impl Trim {
         bar.done();
         let before = HostTokenizer::from_json(json)?;
         let after = HostTokenizer::from_json(&trimmed.tokenizer_json)?;
-        let tokens = |t: &HostTokenizer| texts.iter().try_fold(0, |n, text| Ok::<_, Error>(n + t.encode_more(text)?.len()));
+        let tokens =
+            |t: &HostTokenizer| texts.iter().try_fold(0, |n, text| Ok::<_, Error>(n + t.encode_more(text)?.len()));
         let corpus_tokens = [tokens(&before)?, tokens(&after)?];
         let corpus_bytes = texts.iter().map(String::len).sum::<usize>();
         let size = |json: &[u8]| compile(json).ok().map(|b| b.len());
@@ -124,7 +127,9 @@ impl Trim {
         };
         let all = with(None)?;
         let Some(limit) = self.max_rom else { return Ok(all) };
-        let size = |t: &Trimmed| compile(&t.tokenizer_json).map(|b| b.len() as u64).map_err(|e| Error::from(e).at_file(&self.model));
+        let size = |t: &Trimmed| {
+            compile(&t.tokenizer_json).map(|b| b.len() as u64).map_err(|e| Error::from(e).at_file(&self.model))
+        };
         let needs = size(&all)?;
         if needs <= limit {
             return Ok(all);

@@ -180,8 +180,16 @@ pub fn write_runtime_for(dir: &Path, program: &Program, target: &Target) -> Resu
 /// The runtime of a target with its tokenizer alone in mind: `words` of memory for it, every part compiled, and no model yet.
 pub fn write_runtime_for_texts(dir: &Path, target: &Target, words: usize) -> Result<()> {
     let parts = String::new();
-    let sizes =
-        Sizes { arena: 16, arena_in_fast: false, vocab: 1, results: words, parts, state: 96, prompts: &[], rules: None };
+    let sizes = Sizes {
+        arena: 16,
+        arena_in_fast: false,
+        vocab: 1,
+        results: words,
+        parts,
+        state: 96,
+        prompts: &[],
+        rules: None,
+    };
     write_sources(dir, &sizes, target)?;
     put(dir, "embed.mk", "EMBED ?= incbin\n")
 }

@@ -58,8 +58,7 @@ pub struct Material {
 
 type Generator = fn(&mut Random, &Material, &mut String);
 
-const GENERATORS: [Generator; 10] =
-    [bytes, scalars, scripts, tokens, spellings, mutated, spaces, pieces, marks, added];
+const GENERATORS: [Generator; 10] = [bytes, scalars, scripts, tokens, spellings, mutated, spaces, pieces, marks, added];
 
 /// Text `number` of a seed.
 pub fn text(seed: u64, number: u64, material: &Material) -> String {

@@ -204,7 +204,13 @@ pub fn text(out: &mut dyn Write, r: &Report) -> io::Result<()> {
     let against = if r.reference { "the reference" } else { "each other" };
     match r.differing {
         0 => writeln!(out, "equal to {against} on {} texts", grouped(r.texts())),
-        n => writeln!(out, "{} of {} texts differ, the first {} are told", grouped(n), grouped(r.texts()), r.differences.len()),
+        n => writeln!(
+            out,
+            "{} of {} texts differ, the first {} are told",
+            grouped(n),
+            grouped(r.texts()),
+            r.differences.len()
+        ),
     }
 }
 
@@ -282,7 +288,11 @@ pub fn junit(r: &Report, name: &str) -> String {
 }
 
 fn case(s: &mut String, r: &Report, device: &str, group: &str, differing: u64, texts: u64) {
-    let head = format!("    <testcase classname=\"{}\" name=\"{} ({texts} texts)\"", xml(&format!("tokenizer.{device}")), xml(group));
+    let head = format!(
+        "    <testcase classname=\"{}\" name=\"{} ({texts} texts)\"",
+        xml(&format!("tokenizer.{device}")),
+        xml(group)
+    );
     if differing == 0 {
         *s += &format!("{head}/>\n");
         return;
@@ -300,7 +310,10 @@ mod tests {
 
     #[test]
     fn nothing_breaks_the_xml() {
-        assert_eq!(xml("a<b>&\"'\u{0}\u{1b}\u{85}\n\u{fffe}"), "a&lt;b&gt;&amp;&quot;&apos;\u{fffd}\u{fffd}&#133;&#10;\u{fffd}");
+        assert_eq!(
+            xml("a<b>&\"'\u{0}\u{1b}\u{85}\n\u{fffe}"),
+            "a&lt;b&gt;&amp;&quot;&apos;\u{fffd}\u{fffd}&#133;&#10;\u{fffd}"
+        );
     }
 
     #[test]

@@ -73,12 +73,16 @@ fn what_differs_is_found_shortened_and_told() {
     let told = String::from_utf8(told).unwrap();
     assert!(told.contains("1 of 4 texts differ") && told.contains("shortest   `zq`"), "{told}");
     let xml = junit(&report, "a <model>");
-    assert!(xml.contains("failures=\"1\"") && xml.contains("a &lt;model&gt;") && xml.contains("1 of 2 texts differ"), "{xml}");
+    assert!(
+        xml.contains("failures=\"1\"") && xml.contains("a &lt;model&gt;") && xml.contains("1 of 2 texts differ"),
+        "{xml}"
+    );
 }
 
 #[test]
 fn a_refusal_and_another_spelling_are_differences() {
-    let sources = || Sources { corpus: vec!["a\u{0}b".into(), "a\tb".into()], builtin: Builtin::Nothing, ..Sources::default() };
+    let sources =
+        || Sources { corpus: vec!["a\u{0}b".into(), "a\tb".into()], builtin: Builtin::Nothing, ..Sources::default() };
     let report = run(1, true, sources);
     let what: Vec<&str> = report.differences.iter().map(|d| d.what).collect();
     assert_eq!(what, ["no answer", "decoded text"]);
