@@ -18,15 +18,16 @@
 pub mod check;
 mod classes;
 mod compile;
-mod device;
+pub mod device;
 pub mod host;
 mod json;
 mod layout;
+mod owned;
 pub mod trim;
 mod words;
 
 pub use compile::compile;
-pub use device::{fuzz_device_blob, DeviceTokenizer};
+pub use owned::{fuzz_device_blob, DeviceTokenizer};
 pub use layout::{MAGIC, MAX_MERGES, MAX_VOCAB, VERSION};
 
 /// A source as the bytes of a `tokenizer.json`.
