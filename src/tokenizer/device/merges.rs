@@ -11,8 +11,8 @@ const HEAD: u32 = 20;
 const RANKS: u8 = 1;
 /// Longest token in atoms.
 const MAX_LONGEST: u32 = 4095;
-/// Largest stream, so that bit offsets fit everywhere.
-const MAX_BITS: u32 = 1 << 31;
+/// Bits of a stream are fewer.
+const MAX_BITS: u32 = 1 << 24;
 
 /// Section 4, checked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -93,7 +93,7 @@ impl Merges {
         }
         if !(1..=MAX_LONGEST).contains(&longest)
             || flags > RANKS
-            || stream_bits > MAX_BITS
+            || stream_bits >= MAX_BITS
             || offset_bits != width_of(stream_bits)
         {
             return Err(bad(12, "bad header of the merges"));
