@@ -1,7 +1,8 @@
 /* Inside of the device tokenizer: what its parts share. docs/format/tokenizer.md describes the
  * blob and the words used here.
  *
- *   bitnet_tokenizer.c  opening, literals, segments, encode
+ *   bitnet_tok_blob.c   reading and checking the blob
+ *   bitnet_tokenizer.c  literals, segments, text to ids
  *   bitnet_tok_words.c  characters, classes, splitters, words
  *   bitnet_tok_bpe.c    byte-pair encoding
  *   bitnet_tok_pieces.c unigram, WordPiece and their trie
@@ -35,7 +36,7 @@ enum {
 };
 enum { TOK_FALLBACK = 1, TOK_FUSE = 2 }; /* flags of section 9 */
 
-/* ---- reading the blob (bitnet_tokenizer.c) ----------------------------------------------- */
+/* ---- reading the blob (bitnet_tok_blob.c) ------------------------------------------------- */
 
 /* A little-endian number of 1 to 4 bytes. */
 uint32_t tok_le(const uint8_t *p, uint32_t bytes);
@@ -49,6 +50,17 @@ uint32_t tok_bits(const uint8_t *table, uint32_t bit, uint32_t width);
 uint32_t tok_field(const uint8_t *table, uint32_t index, uint32_t width);
 /* One varint at `at` of a table of `bytes`. Returns the offset after it, 0 if it is cut short. */
 uint32_t tok_varint(const uint8_t *table, uint32_t bytes, uint32_t at, uint32_t *value);
+
+typedef struct {
+    uint32_t id;
+    uint32_t flags;
+    uint32_t length;
+    const uint8_t *bytes;    /* looked for */
+    uint32_t spelled;
+    const uint8_t *spelling; /* decoded: the same or others */
+} tok_literal;
+/* The first literal (`*p` NULL) or the next one; 0 behind the last. */
+uint32_t tok_next_literal(const bitnet_tokenizer *t, const uint8_t **p, tok_literal *literal);
 
 /* A permutation P with its jumps: sections 4 and 10. */
 typedef struct {
