@@ -107,7 +107,7 @@ impl Model {
         let mut from = 0;
         for &to in cuts.iter().chain([&text.len()]) {
             let cursor = |at: usize| Cursor { at: at as u32, ..Cursor::default() };
-            let word = Word { from: cursor(from), to: cursor(to) };
+            let word = Word { from: cursor(from), to: (to < text.len()).then(|| cursor(to)) };
             if is_unigram {
                 unigram::word(&mut stream, word, from == 0, &mut work, &mut out)?;
             } else {

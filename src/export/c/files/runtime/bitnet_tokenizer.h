@@ -38,6 +38,7 @@ typedef struct {
     /* pieces (models 2, 3) */
     uint32_t longest_piece;   /* bytes */
     const uint8_t *nodes;     /* the trie behind P and jumps */
+    uint32_t node_bytes;
 } bitnet_tokenizer;
 
 /* Words of scratch that encoding needs, 0 if `blob` is no tokenizer this code reads. Reads the
