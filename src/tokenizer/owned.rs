@@ -65,19 +65,6 @@ impl DeviceTokenizer {
         (bytes as u64 * u64::from(self.layout.growth)).div_ceil(16) as usize + 16
     }
 
-    pub fn work_words(&self) -> usize {
-        0
-    }
-
-    pub fn max_ids(&self, n: usize) -> usize {
-        2 * n + 16
-    }
-
-    pub fn decode(&self, ids: &[u32]) -> String {
-        let bytes: Vec<u8> = ids.iter().filter_map(|id| self.decode_token(*id)).flatten().collect();
-        String::from_utf8_lossy(&bytes).into_owned()
-    }
-
     /// Ids the post-processor puts before a text; `encode` does not add them.
     pub fn prefix_ids(&self) -> &[u32] {
         &self.prefix
@@ -117,6 +104,18 @@ impl DeviceTokenizer {
                 Err(_) => return Vec::new(),
             }
         }
+    }
+
+    /// As [`DeviceTokenizer::encode`], with no more memory than the blob says that a device needs.
+    ///
+    /// # Errors
+    /// `Blob` if that is not enough: the blob is damaged, or what wrote it is wrong.
+    pub fn encode_as_stated(&self, text: &[u8]) -> Result<Vec<u32>, TokenizerError> {
+        let mut ids = vec![0; self.max_ids(text.len())];
+        let mut work = vec![0; self.work_words()];
+        let count = self.view().encode(text, &mut ids, &mut work)?;
+        ids.truncate(count);
+        Ok(ids)
     }
 
     /// Bytes of one token, or `None` if `id` has none.

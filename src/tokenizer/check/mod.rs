@@ -71,10 +71,9 @@ impl Device for DeviceTokenizer {
 
     fn answers(&self, texts: &[&[u8]]) -> Result<Vec<Answered>> {
         let answer = |text: &&[u8]| {
-            let ids = [self.prefix_ids(), &self.encode(text), self.suffix_ids()].concat();
-            let shown: Vec<u32> = ids.iter().copied().filter(|id| !self.is_special(*id)).collect();
-            let bytes: Vec<u8> = shown.iter().filter_map(|id| self.decode_token(*id)).flatten().collect();
-            Ok(Answer { decoded: String::from_utf8_lossy(&bytes).into_owned().into_bytes(), ids })
+            let ids = self.encode_as_stated(text).map_err(|e| e.to_string())?;
+            let ids = [self.prefix_ids(), &ids, self.suffix_ids()].concat();
+            Ok(Answer { decoded: self.decode(&ids).into_bytes(), ids })
         };
         Ok(texts.iter().map(answer).collect())
     }
