@@ -219,6 +219,7 @@ static bitnet_status tok_check_literals(bitnet_tokenizer *t)
 {
     const uint8_t *p = t->section[TOK_S_LITERALS];
     uint32_t left = t->section_bytes[TOK_S_LITERALS];
+    uint32_t last = 0xffffu;
     uint32_t count;
     if (p == NULL) {
         return BITNET_OK;
@@ -238,7 +239,7 @@ static bitnet_status tok_check_literals(bitnet_tokenizer *t)
         left -= 6u;
         flags = p[3];
         length = tok_le(p + 4, 2);
-        if (tok_le(p, 3) >= t->vocab_size || flags > 127u || length == 0u || length > left ||
+        if (tok_le(p, 3) >= t->vocab_size || flags > 127u || length == 0u || length > left || length > last ||
             ((flags & TOK_MATCH) == 0u && (flags & (TOK_LSTRIP | TOK_RSTRIP | TOK_NORMALIZED)) != 0u) ||
             ((flags & TOK_MATCH) != 0u && tok_is_text(p + 6, length) == 0u)) {
             return BITNET_E_FORMAT;
@@ -248,6 +249,7 @@ static bitnet_status tok_check_literals(bitnet_tokenizer *t)
             t->literal_flags |= (flags & TOK_NORMALIZED) != 0u ? 0u : TOK_MATCH;
         }
         t->literal_flags |= (uint8_t)(flags & (TOK_WHOLE | TOK_NORMALIZED));
+        last = length;
         left -= length;
         p += 6u + length;
         if ((flags & TOK_SPELLING) != 0u) {
@@ -291,7 +293,7 @@ static bitnet_status tok_check_small(bitnet_tokenizer *t)
 #endif
     }
     p = t->section[TOK_S_DECODER];
-    if (p != NULL && (t->section_bytes[TOK_S_DECODER] != 4u || p[0] > 15u || tok_le(p + 1, 3) != 0u)) {
+    if (p != NULL && (t->section_bytes[TOK_S_DECODER] != 4u || p[0] > 31u || tok_le(p + 1, 3) != 0u)) {
         return BITNET_E_FORMAT;
     }
     p = t->section[TOK_S_MODEL];
@@ -321,7 +323,7 @@ static bitnet_status tok_check_kinds(const bitnet_tokenizer *t)
         may = any;
     } else if (t->model == TOK_WORDPIECE) {
         must = 0x600u; /* 9 10 */
-        may = any;
+        may = any & ~4u;
     }
     for (k = 1; k < BITNET_TOK_SECTIONS; k++) {
         have |= t->section[k] != NULL ? 1u << k : 0u;

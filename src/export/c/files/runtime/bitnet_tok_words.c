@@ -500,7 +500,7 @@ bitnet_status tok_piece(const bitnet_tokenizer *t, tok_stream *s, tok_cursor at,
         tok_part(t, s, &at);
         part = at;
         if (t->front_mode != 0u && c != t->front &&
-            (t->front_mode == 1u || (s->offset == 0u && start.at == 0u && start.step == 0u))) {
+            (t->front_mode == 1u || (s->first != 0u && start.at == 0u && start.step == 0u))) {
             start.front = 1;
         }
         s->stop = part;

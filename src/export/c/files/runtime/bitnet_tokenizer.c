@@ -28,10 +28,12 @@ static void tok_start(tok_stream *s, tok_cursor *at)
     at->at = 0;
     at->step = 0;
     at->state = 0;
+    at->kept = 0;
     at->front = 0;
     s->stop.at = TOK_END;
     s->stop.step = 0;
     s->stop.state = 0;
+    s->stop.kept = 0;
     s->stop.front = 0;
     s->seen_first = 0;
     s->seen_end = 0;
@@ -177,7 +179,8 @@ bitnet_status tokenize_c(const bitnet_tokenizer *t, const uint8_t *utf8, uint32_
     out.n = 0;
     text.text = utf8;
     text.n = n;
-    text.offset = 0;
+    text.first = 1;
+    text.last = 1;
     text.raw = 1;
     text.normal = t->work;
     text.model = t->work + t->normal_words;
@@ -194,10 +197,13 @@ bitnet_status tokenize_c(const bitnet_tokenizer *t, const uint8_t *utf8, uint32_
         } else {
             to = text.stop;
         }
-        segment.offset = from.at;
+        segment.first = from.at == 0u ? 1u : 0u;
+        segment.last = 1u - found;
         segment.text = utf8 == NULL ? utf8 : utf8 + from.at;
         segment.n = (to.at < n ? to.at : n) - from.at;
-        if (segment.n > 0u) {
+        /* A normalizer may have a front character for the start of the text even where a
+         * literal is there. */
+        if (segment.n > 0u || (segment.first != 0u && n > 0u)) {
             status = tok_segment(t, &segment, &out);
         }
         if (status == BITNET_OK && found != 0u) {
