@@ -54,7 +54,7 @@ fn start(s: &Subject, t: &Target, folder: &Folder) -> Result<Ran, Failure> {
     Err(problems.into_iter().next().unwrap_or(Failure::not_run("its target file names no emulator".into())))
 }
 
-fn usable(e: &Emulator) -> Result<(), Failure> {
+pub fn usable(e: &Emulator) -> Result<(), Failure> {
     let program = e.command.first().map_or("", String::as_str);
     tools::need(&[(program, &e.packages)])?;
     tools::probe(&e.name, &e.probe, e.oldest.as_deref(), &e.packages)

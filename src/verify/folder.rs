@@ -65,6 +65,14 @@ impl Folder {
         Ok(Folder { dir, build, adapter: Vec::new(), _temporary: t })
     }
 
+    /// Sources of a program that runs the tokenizer of a target alone; what it reads is put beside them later, as `model.bin`.
+    pub fn of_texts(target: &Target, words: usize) -> Result<Folder> {
+        let t = temporary()?;
+        c::write_runtime_for_texts(t.path(), target, words)?;
+        let (dir, build) = (t.path().to_path_buf(), t.path().join("build"));
+        Ok(Folder { dir, build, adapter: Vec::new(), _temporary: t })
+    }
+
     /// The Rust crate around a packed file; `exported` if the artifact is one.
     pub fn of_crate(model: &Path, program: &Program, exported: Option<&Path>) -> Result<Folder> {
         let t = temporary()?;

@@ -17,12 +17,14 @@ mod prompts;
 mod runner;
 mod rust;
 mod table;
+mod texts;
 mod tools;
 mod wasm;
 
 pub use host::{forced, traces, traces_of, Extent};
 pub use runner::{own_target, runners, Runner, Selection};
 pub use table::table;
+pub use texts::{text_devices, Found as FoundDevice, C_HOST};
 
 use crate::error::{Error, Result};
 use crate::fsio::read_capped;

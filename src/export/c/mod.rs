@@ -86,6 +86,7 @@ const FILES: &[(&str, &str)] = &files![
     "ports/bitnet_main.c",
     "ports/bitnet_service.c",
     "ports/bitnet_service.h",
+    "ports/bitnet_texts.c",
     "ports/examples/stream.c",
     "ports/examples/stream.h",
     "ports/examples/tasks.c",
@@ -208,6 +209,24 @@ pub fn write_runtime_for(dir: &Path, program: &Program, blob: Option<&[u8]>, tar
 pub(super) fn tokenizer_scratch(blob: &[u8]) -> u64 {
     let sizes = tokenizer::Sizes::of(Some(blob));
     4 * u64::from(sizes.work) + 3 * (u64::from(sizes.token) + 4) + 1
+}
+
+/// The runtime of a target with its tokenizer alone in mind: `words` of memory for it, every part compiled, and no model yet.
+pub fn write_runtime_for_texts(dir: &Path, target: &Target, words: usize) -> Result<()> {
+    let parts = String::new();
+    let sizes = Sizes {
+        arena: 16,
+        arena_in_fast: false,
+        vocab: 1,
+        results: words,
+        parts,
+        tokenizer: tokenizer::Sizes::ANY,
+        state: 96,
+        prompts: &[],
+        rules: None,
+    };
+    write_sources(dir, &sizes, target)?;
+    put(dir, "embed.mk", "EMBED ?= incbin\n")
 }
 
 fn write_sources(dir: &Path, sizes: &Sizes, target: &Target) -> Result<()> {
