@@ -9,6 +9,7 @@ pub mod decode;
 pub mod layout;
 pub mod merges;
 pub mod normal;
+pub mod normal_map;
 pub mod parts;
 pub mod pieces;
 pub mod text;
