@@ -157,6 +157,11 @@ impl Prepared<'_> {
         &self.lowered.program
     }
 
+    /// The device form of the tokenizer, if the file has one.
+    pub fn tokenizer(&self) -> Option<&[u8]> {
+        self.request.tokenizer.as_deref()
+    }
+
     /// Whether a C folder can load adapters.
     pub fn adapters(&self) -> bool {
         self.request.adapters
