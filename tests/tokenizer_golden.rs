@@ -46,7 +46,8 @@ impl Family {
     fn cases(&self) -> Vec<Case> {
         let file: Value = serde_json::from_slice(&std::fs::read(&self.golden).unwrap()).unwrap();
         let text = |c: &Value, key: &str| c[key].as_str().expect("a text").to_owned();
-        let ids = |c: &Value| c["ids"].as_array().expect("a list").iter().map(|id| id.as_u64().unwrap() as u32).collect();
+        let ids =
+            |c: &Value| c["ids"].as_array().expect("a list").iter().map(|id| id.as_u64().unwrap() as u32).collect();
         let list = file["cases"].as_array().expect("a list of cases");
         list.iter().map(|c| Case { text: text(c, "text"), ids: ids(c), decoded: text(c, "decoded") }).collect()
     }
@@ -67,15 +68,20 @@ impl Family {
                 let text = self.device.decode(&c.ids);
                 self.same("Rust, decoded", &c.text, &text, &c.decoded);
             }
-            script.words(b'G', &[c.text.len() as u32]).raw(c.text.as_bytes());
-            script.words(b'Y', &[c.ids.len() as u32]).words_only(&c.ids);
+            script.promised(c.text.as_bytes());
+            script.words(b'Y', &[c.ids.len() as u32]).numbers(&c.ids);
         }
         if let Some(mut answers) = script.run(&format!("golden-{}", self.name)) {
             assert_eq!(answers.number(), OK, "{}: the C code opens the blob", self.name);
             for c in &cases {
                 self.same("C", &c.text, &answers.ids(), &(OK, c.ids.clone()));
                 let (status, text) = answers.bytes();
-                self.same("C, decoded", &c.text, &(status, String::from_utf8_lossy(&text).into_owned()), &(OK, c.decoded.clone()));
+                self.same(
+                    "C, decoded",
+                    &c.text,
+                    &(status, String::from_utf8_lossy(&text).into_owned()),
+                    &(OK, c.decoded.clone()),
+                );
             }
         }
         if let Some(said) = self.python(&["golden", self.golden.to_str().unwrap()], "") {
@@ -98,8 +104,8 @@ impl Family {
                 self.same("Rust", start(text.as_bytes()), &start(&ids), &start(&host));
                 self.same("Rust, all", start(text.as_bytes()), &(ids == host), &true);
             }
-            script.words(b'G', &[text.len() as u32]).raw(text);
-            script.words(b'Y', &[ids.len() as u32]).words_only(&ids);
+            script.promised(text);
+            script.words(b'Y', &[ids.len() as u32]).numbers(&ids);
             lines.extend(text.iter().map(|b| format!("{b:02x}")).chain(["\n".to_owned()]));
             wants.push(ids);
         }
@@ -188,11 +194,15 @@ fn python_is_here() -> bool {
 fn every_family_of_the_fixtures() {
     let all = folders(&fixture("tokenizers"));
     assert!(all.len() >= 20, "{} families", all.len());
-    report(all.values().map(|folder| {
-        let mut family = Family::load(folder);
-        family.golden();
-        family
-    }).collect());
+    report(
+        all.values()
+            .map(|folder| {
+                let mut family = Family::load(folder);
+                family.golden();
+                family
+            })
+            .collect(),
+    );
 }
 
 #[test]
@@ -201,11 +211,16 @@ fn real_tokenizers() {
     let Some(folder) = std::env::var_os("BITNET_TOKENIZERS").map(PathBuf::from).or(beside) else {
         return not_run("real tokenizers", "a folder in BITNET_TOKENIZERS");
     };
-    report(folders(&folder).values().map(|folder| {
-        let mut family = Family::load(folder);
-        family.golden();
-        family
-    }).collect());
+    report(
+        folders(&folder)
+            .values()
+            .map(|folder| {
+                let mut family = Family::load(folder);
+                family.golden();
+                family
+            })
+            .collect(),
+    );
 }
 
 /// Texts that are longer than any window, and bytes that are not UTF-8.
@@ -214,20 +229,48 @@ fn long_texts_and_broken_ones() {
     let corpus = std::fs::read_to_string(fixture("tokenizers/corpus.txt")).unwrap();
     let part: String = corpus.chars().rev().take(5000).collect::<Vec<_>>().into_iter().rev().collect();
     let letters: String = corpus.chars().filter(|c| c.is_alphabetic()).take(3000).collect();
-    let mut texts: Vec<Vec<u8>> = [part, letters, "a".repeat(3000), " ".repeat(2000), "\u{2581}".repeat(700), "the pump".repeat(200)]
-        .into_iter()
-        .chain(["e\u{301}\u{323}", "\u{1112}\u{1161}\u{11ab}", "\u{ac00}\u{11a8}", "#.", "\u{4e16}", "\u{fb03}\u{ff21}", "<|im", "\n "].map(|s| s.repeat(400)))
-        .chain([format!("a{}b", "\u{301}\u{323}\u{327}\u{315}".repeat(300)), format!("{}x", "<s>".repeat(50))])
-        .map(String::into_bytes)
-        .collect();
+    let mut texts: Vec<Vec<u8>> =
+        [part, letters, "a".repeat(3000), " ".repeat(2000), "\u{2581}".repeat(700), "the pump".repeat(200)]
+            .into_iter()
+            .chain(
+                [
+                    "e\u{301}\u{323}",
+                    "\u{1112}\u{1161}\u{11ab}",
+                    "\u{ac00}\u{11a8}",
+                    "#.",
+                    "\u{4e16}",
+                    "\u{fb03}\u{ff21}",
+                    "<|im",
+                    "\n ",
+                ]
+                .map(|s| s.repeat(400)),
+            )
+            .chain([format!("a{}b", "\u{301}\u{323}\u{327}\u{315}".repeat(300)), format!("{}x", "<s>".repeat(50))])
+            .map(String::into_bytes)
+            .collect();
     let broken: [&[u8]; 12] = [
-        b"\xff", b"a\x80b", b"\xe2\x96", b"\xe2\x96\x81\xe2\x96a", b" \xc3 \xc3\xa9", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xc0\x80",
-        b"e\xcc\x81\xcc", b"\xf0\x9f\x98\xf0\x9f\x98\x80", b"<s>\xfe<s>\xfe", b"the\xffpump\xfe 12\x803",
+        b"\xff",
+        b"a\x80b",
+        b"\xe2\x96",
+        b"\xe2\x96\x81\xe2\x96a",
+        b" \xc3 \xc3\xa9",
+        b"\xed\xa0\x80",
+        b"\xf4\x90\x80\x80",
+        b"\xc0\x80",
+        b"e\xcc\x81\xcc",
+        b"\xf0\x9f\x98\xf0\x9f\x98\x80",
+        b"<s>\xfe<s>\xfe",
+        b"the\xffpump\xfe 12\x803",
     ];
     texts.extend(broken.map(<[u8]>::to_vec));
-    report(folders(&fixture("tokenizers")).values().map(|folder| {
-        let mut family = Family::load(folder);
-        family.agree(&texts);
-        family
-    }).collect());
+    report(
+        folders(&fixture("tokenizers"))
+            .values()
+            .map(|folder| {
+                let mut family = Family::load(folder);
+                family.agree(&texts);
+                family
+            })
+            .collect(),
+    );
 }
