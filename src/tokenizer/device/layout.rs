@@ -241,7 +241,7 @@ impl Layout {
                 unigram::Scores::read(blob, section, self.vocab).map(|scores| self.scores = scores)
             }
             12 => {
-                ensure(section.len == 4 && le(blob, section.at, 4) < 16, section.at, "decoder")?;
+                ensure(section.len == 4 && le(blob, section.at, 4) < 32, section.at, "decoder")?;
                 self.decoder = byte(blob, section.at);
                 Ok(())
             }
