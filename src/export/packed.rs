@@ -148,11 +148,6 @@ fn lower_to_fit(request: &Request) -> Result<Lowered> {
 }
 
 impl Prepared<'_> {
-    /// The device form of the tokenizer, if the file has one.
-    pub fn tokenizer(&self) -> Option<&[u8]> {
-        self.request.tokenizer.as_deref()
-    }
-
     pub fn program(&self) -> &Program {
         &self.lowered.program
     }

@@ -202,6 +202,13 @@ impl<'a> Chat<'a> {
     }
 }
 
+impl<'a> super::Tokenizer<'a> {
+    /// How conversations are written; None: the blob has no form for them, or it is damaged.
+    pub fn chat(&self) -> Option<Chat<'a>> {
+        Chat::read(self.layout.chat.of(self.blob))
+    }
+}
+
 impl Turn {
     /// After the ids of an answer's end were run, the text begins anew with that token, which is not run again.
     fn put(&mut self, parts: &[&[u8]], out: &mut [u8]) -> Result<(), ChatFault> {
