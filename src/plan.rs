@@ -63,6 +63,8 @@ pub struct Extras {
     /// Total lengths of the golden prompts; empty: no trace.
     pub golden_totals: Vec<usize>,
     pub tokenizer: Option<u64>,
+    /// Scratch that text to ids takes, and room for a token, in bytes.
+    pub tokenizer_scratch: u64,
     pub tokenizer_json: Option<u64>,
     pub manifest: Option<u64>,
 }
@@ -193,6 +195,7 @@ pub fn plan(p: &Program, extras: &Extras, target: &Target, heading: &Heading) ->
             let mut ram = arena;
             let result = if p.embedding().is_some() { "embedding" } else { "logits" };
             ram.push(part(result, format!("i32[{}]", p.result_len()), 4 * p.result_len() as u64));
+            ram.push(part("tokenizer", "scratch, room for a token", extras.tokenizer_scratch));
             ram.push(part("stack", "", b.stack));
             ram.push(part("application", "buffers of the example main", b.application_ram));
             let (first, second) = (target.bytes(Role::Fast), target.bytes(Role::Ram));

@@ -283,7 +283,7 @@ fn a_runtime_with_only_what_a_model_needs_computes_it() {
         random_model(*seed, &file);
         let artifact = Artifact::open(&file).expect("a valid model");
         let chip = bitnet_convert::target::find("cortex-m7").expect("the target");
-        write_runtime_for(folder, &artifact.program, &chip).expect("the sources");
+        write_runtime_for(folder, &artifact.program, None, &chip).expect("the sources");
         let report = verify_all(folder);
         for row in &report.rows {
             assert!(matches!(row.outcome, Outcome::Equal | Outcome::NotRun { .. }), "seed {seed}: {row:?}");

@@ -110,6 +110,7 @@ pub fn prepare(request: Request<'_>) -> Result<Prepared<'_>> {
     let extras = Extras {
         golden_totals: golden_prompts.iter().map(|g| g.len() + continuation).collect(),
         tokenizer: request.tokenizer.as_ref().map(|t| t.len() as u64),
+        tokenizer_scratch: request.tokenizer.as_deref().map_or(0, super::c::tokenizer_scratch),
         tokenizer_json: model.tokenizer_json.as_ref().filter(|_| full).map(|t| t.len() as u64),
         manifest: full.then(|| manifest.to_bytes().len() as u64),
     };
@@ -142,6 +143,11 @@ fn lower_to_fit(request: &Request) -> Result<Lowered> {
 impl Prepared<'_> {
     pub fn program(&self) -> &Program {
         &self.lowered.program
+    }
+
+    /// The device form of the tokenizer, if the file has one.
+    pub fn tokenizer(&self) -> Option<&[u8]> {
+        self.request.tokenizer.as_deref()
     }
 
     /// Whether a C folder can load adapters.

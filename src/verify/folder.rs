@@ -4,6 +4,7 @@ use super::process::{run, Output};
 use super::Failure;
 use crate::error::{Error, Result};
 use crate::export::{c, rust};
+use crate::format::packed::{Kind, Packed};
 use crate::program::Program;
 use crate::target::Target;
 use std::fs;
@@ -42,7 +43,8 @@ impl Folder {
         let dir = match exported {
             Some(own) => own.to_path_buf(),
             None => {
-                c::write_runtime_for(t.path(), program, target)?;
+                let packed = Packed::open(model)?;
+                c::write_runtime_for(t.path(), program, packed.section(Kind::Tokenizer), target)?;
                 place(model, t.path())?;
                 t.path().to_path_buf()
             }
@@ -71,7 +73,8 @@ impl Folder {
         let dir = match exported {
             Some(own) => own.to_path_buf(),
             None => {
-                rust::write_for(t.path(), program)?;
+                let packed = Packed::open(model)?;
+                rust::write_for(t.path(), program, packed.section(Kind::Tokenizer))?;
                 place(model, t.path())?;
                 t.path().to_path_buf()
             }

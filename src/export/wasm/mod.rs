@@ -47,7 +47,7 @@ pub fn write(prepared: &mut Prepared, target: &Target, out: &Path, progress: &dy
     refuse(&prepared.plan)?;
     let dir = AtomicDir::create(out, MARKER)?;
     let written = prepared.write(&dir.path().join(MARKER), progress)?;
-    write_sources(dir.path(), prepared.program(), target, &tools)?;
+    write_sources(dir.path(), prepared.program(), prepared.tokenizer(), target, &tools)?;
     progress.stage("compiling the module", 0);
     let module = build(dir.path(), &tools)?;
     progress.done();
@@ -66,9 +66,15 @@ pub fn write(prepared: &mut Prepared, target: &Target, out: &Path, progress: &dy
 ///
 /// # Errors
 /// `Io` from the folder.
-pub fn write_sources(dir: &Path, program: &Program, target: &Target, tools: &Tools) -> Result<()> {
+pub fn write_sources(
+    dir: &Path,
+    program: &Program,
+    blob: Option<&[u8]>,
+    target: &Target,
+    tools: &Tools,
+) -> Result<()> {
     let arena = arena_parts(program, program.attention.window).iter().map(|p| p.bytes).sum();
-    c::write_common(dir, program, arena)?;
+    c::write_common(dir, program, blob, arena)?;
     for (name, text) in FILES {
         c::put(dir, name, text)?;
     }

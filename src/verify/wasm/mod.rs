@@ -12,6 +12,7 @@ use super::process::{find, run};
 use super::{Failure, PromptTrace, Ran, Subject, RUN_LIMIT};
 use crate::error::{Error, Result};
 use crate::export::wasm::{self, MODULE};
+use crate::format::packed::Kind;
 use crate::fsio::read_capped;
 use crate::target;
 use std::path::PathBuf;
@@ -118,7 +119,7 @@ fn folder(s: &Subject) -> Result<Folder, Failure> {
     let placed = std::fs::hard_link(&s.model, &beside).or_else(|_| std::fs::copy(&s.model, &beside).map(drop));
     placed.map_err(|e| broke(Error::io("copy the model", &s.model, &e)))?;
     let target = target::find("wasm32").map_err(broke)?;
-    wasm::write_sources(&dir, &s.artifact.program, &target, &tools).map_err(broke)?;
+    wasm::write_sources(&dir, &s.artifact.program, s.artifact.packed.section(Kind::Tokenizer), &target, &tools).map_err(broke)?;
     wasm::build(&dir, &tools).map_err(broke)?;
     Ok(Folder { dir, detail: "a module built for this", _temporary: Some(temporary) })
 }

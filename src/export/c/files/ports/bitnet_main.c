@@ -24,6 +24,10 @@
 #include "bitnet_service.h"
 #include "port.h"
 
+#ifndef BITNET_TOKENIZER_TOKEN /* bytes of the longest token: model.h, or a host's program for any model */
+#define BITNET_TOKENIZER_TOKEN 1360u
+#endif
+
 static bitnet_ctx ctx;
 
 /* ---- output -------------------------------------------------------------------- */
@@ -294,6 +298,7 @@ static int info(uint32_t model_bytes, uint32_t arena_bytes)
     put_item("layers", ctx.layers);
     put_item("golden_prompts", bitnet_golden_count(&ctx));
     put_item("tokenizer_bytes", ctx.tokenizer_bytes);
+    put_item("tokenizer_work", bitnet_tokenizer_work(&ctx) * 4u);
     return 0;
 }
 
@@ -411,12 +416,15 @@ static int run_sampled(const char *args, uint32_t *ids, uint32_t capacity, int32
 
 static int answer(const char *text, uint32_t length, uint32_t more, uint32_t *ids, uint32_t capacity, int32_t *logits)
 {
+    static uint8_t piece[BITNET_TOK_ROOM(BITNET_TOKENIZER_TOKEN) + 1u];
     bitnet_tokenizer tok;
+    bitnet_tok_decoder decoder;
     uint32_t n = 0u;
     uint32_t before = 0u;
     uint32_t after = 0u;
     uint32_t i;
-    bitnet_status st = bitnet_tokenizer_of(&ctx, &tok);
+    const uint32_t words = bitnet_tokenizer_work(&ctx);
+    bitnet_status st = bitnet_tokenizer_of(&ctx, &tok, port_work(words), words);
     if (st != BITNET_OK) {
         return fail("tokenizer", st);
     }
@@ -436,24 +444,25 @@ static int answer(const char *text, uint32_t length, uint32_t more, uint32_t *id
         return embed_text(ids, before + n + after, logits);
     }
 #endif
+    bitnet_tok_decode_start(&decoder);
     st = bitnet_run(&ctx, ids, before + n + after, logits);
     for (i = 0u; i < more && st == BITNET_OK; i++) {
-        static uint8_t piece[1025];
-        uint32_t bytes = 0u;
         uint32_t id = argmax(logits, bitnet_vocab(&ctx));
         if (bitnet_is_eos(&ctx, id) != 0u) {
             break;
         }
-        st = vocab_decode(&tok, id, piece, (uint32_t)sizeof piece - 1u, &bytes);
-        if (st == BITNET_OK) {
-            piece[bytes] = 0u;
-            if (bitnet_tok_is_special(&tok, id) == 0u) {
-                port_write((const char *)piece);
-            }
-            if (i + 1u < more) {
-                st = bitnet_run(&ctx, &id, 1u, logits);
-            }
+        if (bitnet_tok_is_special(&tok, id) == 0u) {
+            st = bitnet_tok_decode(&tok, &decoder, id, piece, (uint32_t)sizeof piece - 1u, &n);
+            piece[n] = 0u;
+            port_write((const char *)piece);
         }
+        if (st == BITNET_OK && i + 1u < more) {
+            st = bitnet_run(&ctx, &id, 1u, logits);
+        }
+    }
+    if (bitnet_tok_decode_end(&decoder, piece, (uint32_t)sizeof piece - 1u, &n) == BITNET_OK) {
+        piece[n] = 0u;
+        port_write((const char *)piece);
     }
     port_write("\n");
     return st == BITNET_OK ? 0 : fail("run", st);
