@@ -51,7 +51,11 @@ fn equal(family: &str, report: &Report) {
     for row in &report.rows {
         assert_eq!(row.outcome, Outcome::Equal, "{family} on {}: {:?}", row.runner, row.notes);
         let texts = if row.runner.starts_with("host-") && row.runner != "host-scalar" { 0 } else { row.texts };
-        assert!(texts == 0 || texts == GOLDEN_TEXTS.len() + MORE_TEXTS.len() + prompts, "{family} on {}: {texts}", row.runner);
+        assert!(
+            texts == 0 || texts == GOLDEN_TEXTS.len() + MORE_TEXTS.len() + prompts,
+            "{family} on {}: {texts}",
+            row.runner
+        );
     }
     assert!(report.rows.iter().any(|r| r.texts > 0), "{family}: no texts were compared");
 }

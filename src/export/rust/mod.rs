@@ -175,7 +175,9 @@ fn tokenizer_parts(tokenizer: Option<&Layout>) -> String {
         ("WORDPIECE", "Model 3.", is(&[Kind::WordPiece])),
         ("NORMAL", "Section 7.", tokenizer.is_some_and(|t| t.normal.present)),
     ];
-    let mut s = String::from("//! Parts of the tokenizer that this model needs (generated); with the feature `every-part` all of them.\n\n");
+    let mut s = String::from(
+        "//! Parts of the tokenizer that this model needs (generated); with the feature `every-part` all of them.\n\n",
+    );
     s += "const ALL: bool = cfg!(feature = \"every-part\");\n";
     for (name, what, needed) in parts {
         // Writing to a String cannot fail.

@@ -119,7 +119,8 @@ fn folder(s: &Subject) -> Result<Folder, Failure> {
     let placed = std::fs::hard_link(&s.model, &beside).or_else(|_| std::fs::copy(&s.model, &beside).map(drop));
     placed.map_err(|e| broke(Error::io("copy the model", &s.model, &e)))?;
     let target = target::find("wasm32").map_err(broke)?;
-    wasm::write_sources(&dir, &s.artifact.program, s.artifact.packed.section(Kind::Tokenizer), &target, &tools).map_err(broke)?;
+    wasm::write_sources(&dir, &s.artifact.program, s.artifact.packed.section(Kind::Tokenizer), &target, &tools)
+        .map_err(broke)?;
     wasm::build(&dir, &tools).map_err(broke)?;
     Ok(Folder { dir, detail: "a module built for this", _temporary: Some(temporary) })
 }
