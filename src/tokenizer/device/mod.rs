@@ -9,6 +9,7 @@ pub mod decode;
 pub mod layout;
 pub mod merges;
 pub mod normal;
+pub mod normal_map;
 pub mod parts;
 pub mod pieces;
 pub mod text;
@@ -108,7 +109,7 @@ impl<'a> Tokenizer<'a> {
 
     /// The next literal of the text as it is.
     fn next_raw(&self, text: &'a [u8], from: usize) -> Option<Found> {
-        let segment = Segment { text, first: true };
+        let segment = Segment { text, first: true, last: true };
         let mut stream = Stream { t: *self, segment, raw: true, scratch: &mut [], seen: Range::default() };
         stream.find(Cursor { at: from as u32, ..Cursor::default() }, Which::Raw)
     }
@@ -121,7 +122,7 @@ impl<'a> Tokenizer<'a> {
         scratch: &mut Scratch<'_>,
         out: &mut Out<'_>,
     ) -> Result<(), Fault> {
-        let segment = Segment { first: range.start == 0, text: text.get(range).unwrap_or(&[]) };
+        let segment = Segment { first: range.start == 0, last: range.end == text.len(), text: text.get(range).unwrap_or(&[]) };
         let mut stream = Stream { t: *self, segment, raw: false, scratch: scratch.normal, seen: Range::default() };
         let mut from = Cursor::default();
         let cut = self.layout.literals.any(Which::Normalized);

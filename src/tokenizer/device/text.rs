@@ -17,6 +17,8 @@ pub struct Cursor {
     pub step: u32,
     /// What the normalizer has to remember between two characters.
     pub state: u32,
+    /// More of that; follows from the three before.
+    pub kept: u32,
     /// Whether the virtual character in front is still to come.
     pub front: bool,
 }
@@ -31,6 +33,8 @@ pub struct Segment<'a> {
     pub text: &'a [u8],
     /// Whether it starts at offset 0 of the text.
     pub first: bool,
+    /// Whether it ends where the text ends.
+    pub last: bool,
 }
 
 /// Characters of a segment as the normalizer gives them.
