@@ -63,6 +63,8 @@ pub struct Extras {
     /// Total lengths of the golden prompts; empty: no trace.
     pub golden_totals: Vec<usize>,
     pub tokenizer: Option<u64>,
+    /// Scratch that text to ids takes, and room for a token, in bytes.
+    pub tokenizer_scratch: u64,
     pub tokenizer_json: Option<u64>,
     pub manifest: Option<u64>,
 }
@@ -162,6 +164,11 @@ pub fn arena_parts(p: &Program, window: usize) -> Vec<Part> {
     ]
 }
 
+/// Length of the arena of the C runtime for a window of `window` slots.
+pub fn arena_bytes(p: &Program, window: usize) -> u64 {
+    arena_parts(p, window).iter().map(|part| part.bytes).sum()
+}
+
 /// Facts for the head of a plan.
 pub struct Heading<'a> {
     pub model: &'a str,
@@ -193,6 +200,7 @@ pub fn plan(p: &Program, extras: &Extras, target: &Target, heading: &Heading) ->
             let mut ram = arena;
             let result = if p.embedding().is_some() { "embedding" } else { "logits" };
             ram.push(part(result, format!("i32[{}]", p.result_len()), 4 * p.result_len() as u64));
+            ram.push(part("tokenizer", "scratch, room for a token", extras.tokenizer_scratch));
             ram.push(part("stack", "", b.stack));
             ram.push(part("application", "buffers of the example main", b.application_ram));
             let (first, second) = (target.bytes(Role::Fast), target.bytes(Role::Ram));
@@ -258,7 +266,7 @@ fn smaller_window(plan: &Plan, p: &Program, ram: &Usage) -> Option<String> {
         smaller.attention.v_bits = bits;
         let mut window = p.attention.window;
         while window > p.attention.sinks.max(8) {
-            let arena: u64 = arena_parts(&smaller, window).iter().map(|p| p.bytes).sum();
+            let arena = arena_bytes(&smaller, window);
             if arena + rest <= limit {
                 return Some(format!(
                     "`--kv-window {window} --kv-bits {bits}` brings it to {} bytes",

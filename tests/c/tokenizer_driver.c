@@ -106,7 +106,7 @@ static void decode(const bitnet_tokenizer *t, uint32_t n, int special)
         }
     }
     if (status == BITNET_OK) {
-        status = bitnet_tok_decode_end(&state, text + at, 3, &count);
+        status = bitnet_tok_decode_end(&state, text + at, 9, &count);
         at += count;
     }
     put_bytes(status, at, text);
@@ -116,7 +116,7 @@ static void decode(const bitnet_tokenizer *t, uint32_t n, int special)
 int main(void)
 {
     bitnet_tokenizer t = {0};
-    bitnet_tok_decoder state = {{0}, 0, 0, 0};
+    bitnet_tok_decoder state = {{0}, 0, 0, 0, 0};
     uint8_t *blob = NULL;
     uint32_t *work = NULL;
     uint32_t bytes = 0;

@@ -3,8 +3,9 @@
 //! The runtime is fixed; everything about a model is in `model.bin`, which is a packed file, so the firmware, `inspect` and `verify` read the same bytes.
 
 pub mod machine;
+mod tokenizer;
 
-use super::packed::{Prepared, Written};
+use super::packed::{Prepared, Written, GOLDEN_TEXTS, MORE_TEXTS};
 use super::rules::{self, Rules};
 use crate::error::{Error, Result};
 use crate::format::session;
@@ -70,6 +71,14 @@ const FILES: &[(&str, &str)] = &files![
     "runtime/bitnet_status.h",
     "runtime/bitnet_stream.c",
     "runtime/bitnet_tables.c",
+    "runtime/bitnet_tok.h",
+    "runtime/bitnet_tok_blob.c",
+    "runtime/bitnet_tok_bpe.c",
+    "runtime/bitnet_tok_chat.c",
+    "runtime/bitnet_tok_chat.h",
+    "runtime/bitnet_tok_decode.c",
+    "runtime/bitnet_tok_pieces.c",
+    "runtime/bitnet_tok_words.c",
     "runtime/bitnet_tokenizer.c",
     "runtime/bitnet_tokenizer.h",
     "runtime/bitnet_weight.c",
@@ -77,6 +86,7 @@ const FILES: &[(&str, &str)] = &files![
     "ports/bitnet_main.c",
     "ports/bitnet_service.c",
     "ports/bitnet_service.h",
+    "ports/bitnet_texts.c",
     "ports/examples/stream.c",
     "ports/examples/stream.h",
     "ports/examples/tasks.c",
@@ -105,6 +115,7 @@ struct Sizes<'a> {
     results: usize,
     /// Switches for what the model does without; empty: everything is compiled.
     parts: String,
+    tokenizer: tokenizer::Sizes,
     /// Bytes of a session whose window is full.
     state: u64,
     prompts: &'a [String],
@@ -112,10 +123,17 @@ struct Sizes<'a> {
 }
 
 impl<'a> Sizes<'a> {
-    fn of(program: &Program, arena: u64, arena_in_fast: bool, prompts: &'a [String]) -> Self {
+    fn of(
+        program: &Program,
+        blob: Option<&[u8]>,
+        arena: u64,
+        arena_in_fast: bool,
+        prompts: &'a [String],
+    ) -> Self {
         let (vocab, results) = (program.vocab, program.result_len());
-        let parts = switches(&parts::needs(program));
-        Sizes { arena, arena_in_fast, vocab, results, parts, state: state_bytes(program), prompts, rules: None }
+        let parts = switches(&parts::needs(program)) + &tokenizer::switches(blob);
+        let (state, tokenizer) = (state_bytes(program), tokenizer::Sizes::of(blob));
+        Sizes { arena, arena_in_fast, vocab, results, parts, tokenizer, state, prompts, rules: None }
     }
 }
 
@@ -144,7 +162,8 @@ pub fn write(
     let model = dir.path().join("model.bin");
     let written = prepared.write(&model, progress)?;
     let plan = &prepared.plan;
-    let sizes = Sizes::of(prepared.program(), plan.arena_bytes, plan.arena_in_fast_ram, prompts);
+    let sizes =
+        Sizes::of(prepared.program(), prepared.tokenizer(), plan.arena_bytes, plan.arena_in_fast_ram, prompts);
     let parts = sizes.parts.clone() + &lora_switch(prepared.adapters());
     let sizes = Sizes { rules, parts, ..sizes };
     write_sources(dir.path(), &sizes, target)?;
@@ -161,17 +180,51 @@ pub fn write(
 /// The runtime without a model, to be run on the host with any packed file.
 pub fn write_runtime(dir: &Path) -> Result<()> {
     let parts = String::new();
-    let sizes =
-        Sizes { arena: 16, arena_in_fast: true, vocab: 1, results: 1, parts, state: 96, prompts: &[], rules: None };
+    let sizes = Sizes {
+        arena: 16,
+        arena_in_fast: true,
+        vocab: 1,
+        results: 1,
+        parts,
+        tokenizer: tokenizer::Sizes::ANY,
+        state: 96,
+        prompts: &[],
+        rules: None,
+    };
     write_sources(dir, &sizes, &target::find("host")?)?;
     put(dir, "embed.mk", "EMBED ?= incbin\n")
 }
 
-/// The runtime of a target for a packed file that lies in `dir` as `model.bin` already, with the parts that its program needs and no prompts.
-pub fn write_runtime_for(dir: &Path, program: &Program, target: &Target) -> Result<()> {
-    let arena = plan::arena_parts(program, program.attention.window).iter().map(|p| p.bytes).sum();
-    let mut sizes = Sizes::of(program, arena, plan::in_fast_memory(arena, target), &[]);
+/// The runtime of a target for a packed file that lies in `dir` as `model.bin` already, with the parts that its program and its tokenizer (`blob`)
+/// need and no prompts.
+pub fn write_runtime_for(dir: &Path, program: &Program, blob: Option<&[u8]>, target: &Target) -> Result<()> {
+    let arena = plan::arena_bytes(program, program.attention.window);
+    let mut sizes = Sizes::of(program, blob, arena, plan::in_fast_memory(arena, target), &[]);
     sizes.parts += &lora_switch(false);
+    write_sources(dir, &sizes, target)?;
+    put(dir, "embed.mk", "EMBED ?= incbin\n")
+}
+
+/// Bytes of memory that the example main has for a tokenizer: scratch, and the room to decode a token (`BITNET_TOK_ROOM`).
+pub(super) fn tokenizer_scratch(blob: &[u8]) -> u64 {
+    let sizes = tokenizer::Sizes::of(Some(blob));
+    4 * u64::from(sizes.work) + 3 * (u64::from(sizes.token) + 4) + 1
+}
+
+/// The runtime of a target with its tokenizer alone in mind: `words` of memory for it, every part compiled, and no model yet.
+pub fn write_runtime_for_texts(dir: &Path, target: &Target, words: usize) -> Result<()> {
+    let parts = String::new();
+    let sizes = Sizes {
+        arena: 16,
+        arena_in_fast: false,
+        vocab: 1,
+        results: words,
+        parts,
+        tokenizer: tokenizer::Sizes::ANY,
+        state: 96,
+        prompts: &[],
+        rules: None,
+    };
     write_sources(dir, &sizes, target)?;
     put(dir, "embed.mk", "EMBED ?= incbin\n")
 }
@@ -198,14 +251,14 @@ fn write_sources(dir: &Path, sizes: &Sizes, target: &Target) -> Result<()> {
 }
 
 /// Runtime and example main for a program, with the headers that say what it needs: what the folder of any machine starts with.
-pub(in crate::export) fn write_common(dir: &Path, program: &Program, arena: u64) -> Result<()> {
+pub(in crate::export) fn write_common(dir: &Path, program: &Program, blob: Option<&[u8]>, arena: u64) -> Result<()> {
     const PORTS: [&str; 4] =
         ["ports/bitnet_main.c", "ports/bitnet_service.c", "ports/bitnet_service.h", "ports/port.h"];
     let common = |name: &str| name.starts_with("runtime/") || PORTS.contains(&name);
     for (name, text) in FILES.iter().filter(|(name, _)| common(name)) {
         put(dir, name, text)?;
     }
-    let mut sizes = Sizes::of(program, arena, false, &[]);
+    let mut sizes = Sizes::of(program, blob, arena, false, &[]);
     sizes.parts += &lora_switch(false);
     put(dir, "model.h", &model_header(&sizes))?;
     put(dir, "ports/bitnet_rules.h", &rules::header(None))?;
@@ -243,13 +296,17 @@ fn model_header(s: &Sizes) -> String {
          #define BITNET_VOCAB {}u\n\
          #define BITNET_RESULTS {}u /* logits, or values of the embedding */\n\
          #define BITNET_STATE_BYTES {}u /* most that bitnet_state_save writes */\n\
-         #define BITNET_PROMPT_IDS {MAX_PROMPT}u /* longest prompt of the example main, in bytes of text */\n\n\
+         #define BITNET_PROMPT_IDS {MAX_PROMPT}u /* longest prompt of the example main, in bytes of text */\n\
+         #define BITNET_TOKENIZER_WORK {}u /* words of scratch that encoding takes */\n\
+         #define BITNET_TOKENIZER_TOKEN {}u /* bytes of the longest token */\n\n\
          /* what of the runtime this model needs, see runtime/bitnet_features.h */\n{}\n#endif\n",
         s.arena,
         u8::from(s.arena_in_fast),
         s.vocab,
         s.results,
         s.state,
+        s.tokenizer.work,
+        s.tokenizer.token,
         s.parts
     )
 }
@@ -273,14 +330,19 @@ fn c_string(text: &str) -> String {
 fn prompts_header(prompts: &[String]) -> String {
     let list: Vec<String> = prompts.iter().map(|p| format!("    {}", c_string(p))).collect();
     let list = if list.is_empty() { "    \"\"".to_string() } else { list.join(",\n") };
+    let texts: Vec<String> = GOLDEN_TEXTS.iter().chain(&MORE_TEXTS).map(|t| format!("    {}", c_string(t))).collect();
+    let texts = texts.join(",\n");
     format!(
         "/* bitnet_prompts.h - prompts that the example main answers when no command is given (generated). */\n\
          #ifndef BITNET_PROMPTS_H\n#define BITNET_PROMPTS_H\n#include <stdint.h>\n\
          static const uint32_t bitnet_prompt_count = {}u;\n\
          static const uint32_t bitnet_prompt_tokens = 32u; /* most tokens of an answer */\n\
-         static const char *const bitnet_prompts[{}] = {{\n{list}\n}};\n#endif\n",
+         static const char *const bitnet_prompts[{}] = {{\n{list}\n}};\n\n\
+         #if defined(BITNET_TRACE)\n/* what the command trace encodes */\n\
+         static const char *const bitnet_texts[{}] = {{\n{texts}\n}};\n#endif\n#endif\n",
         prompts.len(),
-        prompts.len().max(1)
+        prompts.len().max(1),
+        GOLDEN_TEXTS.len() + MORE_TEXTS.len()
     )
 }
 
@@ -383,10 +445,10 @@ mod tests {
         let header = include_str!("files/runtime/bitnet_features.h");
         let mut theirs: Vec<&str> = header.lines().filter_map(|l| l.strip_prefix("#ifndef BITNET_")).collect();
         theirs = theirs.iter().filter_map(|l| l.split(' ').next()).filter(|n| *n != "FEATURES_H").collect();
-        let text = switches(&Default::default()) + &lora_switch(false);
+        let text = switches(&Default::default()) + &super::tokenizer::switches(None) + &lora_switch(false);
         let mut ours: Vec<&str> =
             text.lines().filter_map(|l| l.strip_prefix("#define BITNET_")?.split(' ').next()).collect();
-        assert_eq!(ours.len(), PARTS.len() + 2);
+        assert_eq!(ours.len(), PARTS.len() + super::tokenizer::PARTS.len() + 2);
         theirs.sort_unstable();
         ours.sort_unstable();
         assert_eq!(theirs, ours);

@@ -4,6 +4,7 @@
 
 pub mod bits;
 pub mod bpe;
+pub mod chat;
 pub mod classes;
 pub mod decode;
 pub mod layout;
@@ -122,7 +123,8 @@ impl<'a> Tokenizer<'a> {
         scratch: &mut Scratch<'_>,
         out: &mut Out<'_>,
     ) -> Result<(), Fault> {
-        let segment = Segment { first: range.start == 0, last: range.end == text.len(), text: text.get(range).unwrap_or(&[]) };
+        let (first, last) = (range.start == 0, range.end == text.len());
+        let segment = Segment { text: text.get(range).unwrap_or(&[]), first, last };
         let mut stream = Stream { t: *self, segment, raw: false, scratch: scratch.normal, seen: Range::default() };
         let mut from = Cursor::default();
         let cut = self.layout.literals.any(Which::Normalized);
@@ -143,11 +145,10 @@ impl<'a> Tokenizer<'a> {
         work: &mut [u32],
         out: &mut Out<'_>,
     ) -> Result<(), Fault> {
-        let mut first = true;
         while let Some(code) = s.peek(from, end) {
             let (to, kept) = words::part(s, from, end);
             if kept {
-                let mut at = from;
+                let (mut at, mut first) = (from, true);
                 let in_front = match self.layout.cuts.front {
                     0 => false,
                     1 => true,

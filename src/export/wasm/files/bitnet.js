@@ -6,6 +6,9 @@
 //
 // Works in browsers, workers, Node and Deno; bitnet.d.ts has the types. The integers are those of every other machine.
 
+/** The two texts that can be decoded at a time. */
+const DECODED = 0;
+const GENERATED = 1;
 const INFO = ["vocabulary", "resultLength", "embeds", "window", "maxPositions", "position", "tokenizer", "modelBytes", "saturated"];
 const NO_RESULT = 15; // BITNET_E_RESULT
 const SELFTEST = 11; // BITNET_E_SELFTEST
@@ -75,7 +78,8 @@ class Model {
     const e = this.#e;
     const bytes = new TextEncoder().encode(text);
     const before = (bytes.length + 3) & ~3;
-    const capacity = 2 * bytes.length + 64; // enough for the fast way, see bitnet_tokenizer.h
+    const capacity = e.id_room(bytes.length) >>> 0;
+    if (capacity === 0) throw new RangeError(`a text of ${bytes.length} bytes is too long`);
     const at = this.#room(before + 4 * capacity);
     new Uint8Array(e.memory.buffer, at, bytes.length).set(bytes);
     const n = this.#count("encode", e.encode(at, bytes.length, at + before, capacity));
@@ -84,10 +88,10 @@ class Model {
 
   /** Text of token ids; special tokens are left out. */
   decode(ids) {
-    const decoder = new TextDecoder();
     let text = "";
-    for (const id of checked(ids)) text += decoder.decode(this.#piece(id), { stream: true });
-    return text + decoder.decode();
+    this.#e.text(DECODED);
+    for (const id of checked(ids)) text += this.#piece(DECODED, id);
+    return text + this.#rest(DECODED);
   }
 
   /** Continues the conversation by these ids: the logits (times 65,536) after the last of them. */
@@ -120,8 +124,8 @@ class Model {
       this.#ok("reset", e.reset());
       this.#ok("generate", e.sampling(thousandths, topK, seed >>> 0));
       this.#feed(promptIds);
-      const decoder = new TextDecoder();
       const ids = [];
+      e.text(GENERATED);
       let text = "";
       let finished = false;
       let drawn = Date.now();
@@ -133,7 +137,7 @@ class Model {
           break;
         }
         ids.push(id);
-        const piece = this.tokenizer ? decoder.decode(this.#piece(id), { stream: true }) : "";
+        const piece = this.tokenizer ? this.#piece(GENERATED, id) : "";
         text += piece;
         onToken?.(piece, id);
         if (ids.length < maxTokens) this.#feed([id]);
@@ -142,7 +146,7 @@ class Model {
           drawn = Date.now();
         }
       }
-      const rest = decoder.decode();
+      const rest = this.tokenizer ? this.#rest(GENERATED) : "";
       if (rest !== "") onToken?.(rest, ids[ids.length - 1]);
       return { text: text + rest, ids: Uint32Array.from(ids), promptIds: Uint32Array.from(promptIds), finished };
     } finally {
@@ -221,13 +225,23 @@ class Model {
     return new Int32Array(this.#e.memory.buffer, this.#e.results() >>> 0, this.resultLength).slice();
   }
 
-  /** Bytes of a token, to be used before the next call. An id that only the model's table has stands for no text. */
-  #piece(id) {
+  /** What a token adds to a text, in whole characters. An id that only the model's table has stands for no text. */
+  #piece(which, id) {
     const room = this.#e.piece_room() >>> 0;
     const at = this.#room(room);
-    const n = this.#e.piece(id, at, room);
-    const bytes = n === -NO_TOKEN && id < this.vocabulary ? 0 : this.#count("decode", n);
-    return new Uint8Array(this.#e.memory.buffer, at, bytes);
+    const n = this.#e.piece(which, id, at, room);
+    return this.#text(at, n === -NO_TOKEN && id < this.vocabulary ? 0 : this.#count("decode", n));
+  }
+
+  /** What is left of a character that never became whole. */
+  #rest(which) {
+    const room = this.#e.piece_room() >>> 0;
+    const at = this.#room(room);
+    return this.#text(at, this.#count("decode", this.#e.rest(which, at, room)));
+  }
+
+  #text(at, bytes) {
+    return new TextDecoder("utf-8", { ignoreBOM: true }).decode(new Uint8Array(this.#e.memory.buffer, at, bytes));
   }
 }
 

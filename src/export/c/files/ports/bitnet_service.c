@@ -110,6 +110,8 @@ int bitnet_service_command(bitnet_ctx *ctx, const char *args)
     service.logits = port_results(BITNET_RESULTS);
     service.logit_capacity = BITNET_RESULTS;
     service.ids = port_ids(&service.id_capacity);
+    service.work_words = BITNET_TOKENIZER_WORK;
+    service.work = port_work(service.work_words);
     service.most_tokens = 32u;
     service.guard = port_stack_low();
     service.canned = "not available";

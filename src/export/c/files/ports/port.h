@@ -13,6 +13,7 @@ int32_t *port_results(uint32_t elements);  /* for one set of logits or one embed
 uint32_t *port_stack_low(void);            /* the stack's lowest words; NULL: not known */
 uint32_t port_simd(void);                  /* for bitnet_set_simd */
 uint32_t *port_ids(uint32_t *elements);    /* for token ids of a prompt */
+uint32_t *port_work(uint32_t words);       /* scratch of the tokenizer; NULL: not that many */
 
 /* only of a port that is built with BITNET_PORT_ADAPTER */
 const void *port_adapter(uint32_t *bytes);   /* an adapter to run with; NULL: none */

@@ -22,6 +22,8 @@ static void *arena;
 static uint32_t arena_size;
 static int32_t *results;
 static uint32_t *ids;
+static uint32_t *work;
+static uint32_t work_words;
 static char *args;
 static uint32_t args_size;
 
@@ -121,6 +123,17 @@ uint32_t *port_ids(uint32_t *elements)
     }
     *elements = ids == NULL ? 0u : ID_CAPACITY;
     return ids;
+}
+
+/* exactly as many as were asked for */
+uint32_t *port_work(uint32_t words)
+{
+    if (words > work_words && words <= 1u << 24) {
+        free(work);
+        work = malloc((size_t)words * 4u);
+        work_words = work == NULL ? 0u : words;
+    }
+    return words <= work_words ? work : NULL;
 }
 
 /* the whole file */

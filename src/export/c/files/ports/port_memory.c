@@ -26,6 +26,8 @@ static uint64_t arena[(BITNET_ARENA_BYTES + 7u) / 8u] FAST_MEMORY __attribute__(
 static int32_t results[BITNET_RESULTS] OTHER_MEMORY __attribute__((aligned(8)));
 static uint32_t ids[BITNET_PROMPT_IDS] OTHER_MEMORY __attribute__((aligned(8)));
 
+static uint32_t work[BITNET_TOKENIZER_WORK] OTHER_MEMORY __attribute__((aligned(8)));
+
 #if defined(BITNET_PORT_ADAPTER)
 extern const uint8_t bitnet_adapter_data[];
 extern const uint32_t bitnet_adapter_bytes;
@@ -56,6 +58,8 @@ void *port_arena(uint32_t *bytes)
 }
 
 int32_t *port_results(uint32_t elements) { return elements <= BITNET_RESULTS ? results : (int32_t *)0; }
+
+uint32_t *port_work(uint32_t words) { return words <= BITNET_TOKENIZER_WORK ? work : (uint32_t *)0; }
 
 #if defined(__linux__)
 uint32_t *port_stack_low(void) { return (uint32_t *)0; } /* the system guards it */

@@ -25,9 +25,11 @@ extern uint8_t __heap_base; /* from the linker: the first byte behind our data *
 static uint64_t arena[(BITNET_ARENA_BYTES + 7u) / 8u] __attribute__((aligned(64)));
 static int32_t results[BITNET_RESULTS];
 static uint32_t prompt_ids[BITNET_PROMPT_IDS];
+static uint32_t work[BITNET_TOKENIZER_WORK];
 
 static bitnet_ctx ctx;
 static bitnet_tokenizer tokenizer;
+static bitnet_tok_decoder decoders[2]; /* of decode, and of a text that is being generated */
 static bitnet_sampling sampling;
 static uint32_t generator;
 
@@ -71,7 +73,7 @@ int32_t EXPORT(open)(void)
         st = bitnet_result_length(&ctx) <= BITNET_RESULTS ? BITNET_OK : BITNET_E_CAPACITY;
     }
     if (st == BITNET_OK && ctx.tokenizer_bytes > 0u) {
-        st = bitnet_tokenizer_of(&ctx, &tokenizer);
+        st = bitnet_tokenizer_of(&ctx, &tokenizer, work, BITNET_TOKENIZER_WORK);
     }
     return (int32_t)st;
 }
@@ -192,9 +194,21 @@ int32_t EXPORT(encode)(const uint8_t *text, uint32_t bytes, uint32_t *ids, uint3
     return st == BITNET_OK ? (int32_t)n : refused(st);
 }
 
-/* the bytes of one token; none for a special one */
-int32_t EXPORT(piece)(uint32_t id, uint8_t *out, uint32_t capacity);
-int32_t EXPORT(piece)(uint32_t id, uint8_t *out, uint32_t capacity)
+/* ids that a text of this many bytes becomes at most, the template's with it; 0: more than there can be */
+uint32_t EXPORT(id_room)(uint32_t bytes);
+uint32_t EXPORT(id_room)(uint32_t bytes)
+{
+    uint64_t n = (((uint64_t)bytes * tokenizer.growth) >> 4) + 17u + 510u;
+    return n > 0x10000000u ? 0u : (uint32_t)n;
+}
+
+/* the start of a text of ids */
+void EXPORT(text)(uint32_t which);
+void EXPORT(text)(uint32_t which) { bitnet_tok_decode_start(&decoders[which & 1u]); }
+
+/* what an id adds to it, in whole characters; nothing for a special one */
+int32_t EXPORT(piece)(uint32_t which, uint32_t id, uint8_t *out, uint32_t capacity);
+int32_t EXPORT(piece)(uint32_t which, uint32_t id, uint8_t *out, uint32_t capacity)
 {
     uint32_t n = 0u;
     bitnet_status st = ctx.tokenizer_bytes == 0u ? BITNET_E_STATE : BITNET_OK;
@@ -202,14 +216,23 @@ int32_t EXPORT(piece)(uint32_t id, uint8_t *out, uint32_t capacity)
         return 0;
     }
     if (st == BITNET_OK) {
-        st = vocab_decode(&tokenizer, id, out, capacity, &n);
+        st = bitnet_tok_decode(&tokenizer, &decoders[which & 1u], id, out, capacity, &n);
     }
     return st == BITNET_OK ? (int32_t)n : refused(st);
 }
 
-/* room that piece needs at most */
+/* what is still held at its end */
+int32_t EXPORT(rest)(uint32_t which, uint8_t *out, uint32_t capacity);
+int32_t EXPORT(rest)(uint32_t which, uint8_t *out, uint32_t capacity)
+{
+    uint32_t n = 0u;
+    bitnet_status st = bitnet_tok_decode_end(&decoders[which & 1u], out, capacity, &n);
+    return st == BITNET_OK ? (int32_t)n : refused(st);
+}
+
+/* room that piece and rest need at most */
 uint32_t EXPORT(piece_room)(void);
-uint32_t EXPORT(piece_room)(void) { return tokenizer.max_token_bytes; }
+uint32_t EXPORT(piece_room)(void) { return BITNET_TOK_ROOM(tokenizer.max_token_bytes); }
 
 /* ---- commands of bitnet_main.c ------------------------------------------------------- */
 
@@ -287,3 +310,5 @@ uint32_t *port_ids(uint32_t *elements)
     *elements = BITNET_PROMPT_IDS;
     return prompt_ids;
 }
+
+uint32_t *port_work(uint32_t words) { return words <= BITNET_TOKENIZER_WORK ? work : (uint32_t *)0; }

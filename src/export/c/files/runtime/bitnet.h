@@ -233,8 +233,12 @@ uint32_t bitnet_golden_count(const bitnet_ctx *ctx);
 bitnet_status bitnet_golden(const bitnet_ctx *ctx, uint32_t index, const uint32_t **ids, uint32_t *prompt_len,
                             uint32_t *total_len);
 
-/* Opens the model's device tokenizer; BITNET_E_STATE if it has none. */
-bitnet_status bitnet_tokenizer_of(const bitnet_ctx *ctx, bitnet_tokenizer *out);
+/* Opens the model's device tokenizer with scratch for encoding (bitnet_tok_open); BITNET_E_STATE
+ * if it has none. */
+bitnet_status bitnet_tokenizer_of(const bitnet_ctx *ctx, bitnet_tokenizer *out, uint32_t *work, uint32_t work_words);
+
+/* Words of scratch that this takes: BITNET_TOKENIZER_WORK of an exported folder; 0 without a tokenizer. */
+uint32_t bitnet_tokenizer_work(const bitnet_ctx *ctx);
 
 /* What this core has beyond the baseline of its architecture; nothing, until told.  Never changes a result.  Only AArch64
  * knows a bit: BITNET_SIMD_DOT, the dot product instructions (HWCAP_ASIMDDP of getauxval). */

@@ -93,7 +93,9 @@ static bitnet_status ask(bitnet_service *s, const uint8_t *text, uint32_t n, uin
 {
     bitnet_ctx *c = s->ctx;
     bitnet_tokenizer tok;
+    bitnet_tok_decoder decoder;
     uint32_t count = 0u;
+    uint32_t bytes = 0u;
     uint32_t i;
     bitnet_status st;
     if (s->status != BITNET_OK) {
@@ -104,7 +106,7 @@ static bitnet_status ask(bitnet_service *s, const uint8_t *text, uint32_t n, uin
         st = failed(s, BITNET_CAUSE_SELFTEST, BITNET_E_SELFTEST);
     }
     if (st == BITNET_OK) {
-        st = failed(s, BITNET_CAUSE_TOKENS, bitnet_tokenizer_of(c, &tok));
+        st = failed(s, BITNET_CAUSE_TOKENS, bitnet_tokenizer_of(c, &tok, s->work, s->work_words));
     }
     if (st == BITNET_OK) {
         st = failed(s, BITNET_CAUSE_TOKENS, to_ids(s, &tok, text, n, &count));
@@ -116,21 +118,26 @@ static bitnet_status ask(bitnet_service *s, const uint8_t *text, uint32_t n, uin
         note(s, s->ids, count);
         st = failed(s, BITNET_CAUSE_RUN, bitnet_run(c, s->ids, count, s->logits));
     }
+    bitnet_tok_decode_start(&decoder);
     for (i = 0u; i < s->most_tokens && st == BITNET_OK; i++) {
         uint32_t id = argmax(s->logits, bitnet_vocab(c));
-        uint32_t bytes = 0u;
         if (bitnet_is_eos(c, id) != 0u) {
             break;
         }
         note(s, &id, 1u);
         if (bitnet_tok_is_special(&tok, id) == 0u) {
-            st = vocab_decode(&tok, id, out + *length, cap - *length, &bytes);
+            st = bitnet_tok_decode(&tok, &decoder, id, out + *length, cap - *length, &bytes);
             st = failed(s, st == BITNET_E_CAPACITY ? BITNET_CAUSE_LENGTH : BITNET_CAUSE_TEXT, st);
             *length += bytes;
         }
         if (st == BITNET_OK && i + 1u < s->most_tokens) {
             st = failed(s, BITNET_CAUSE_RUN, bitnet_run(c, &id, 1u, s->logits));
         }
+    }
+    if (st == BITNET_OK) {
+        st = bitnet_tok_decode_end(&decoder, out + *length, cap - *length, &bytes);
+        st = failed(s, st == BITNET_E_CAPACITY ? BITNET_CAUSE_LENGTH : BITNET_CAUSE_TEXT, st);
+        *length += bytes;
     }
     /* what ran over a broken stack is not to be trusted */
     return st == BITNET_OK ? failed(s, BITNET_CAUSE_STACK, bitnet_check_guard(c)) : st;

@@ -76,6 +76,8 @@ typedef struct {
     uint32_t logit_capacity;
     uint32_t *ids;            /* scratch: as many as a text has bytes, and some for the template */
     uint32_t id_capacity;
+    uint32_t *work;           /* scratch of the tokenizer, as bitnet_tokenizer_of wants it */
+    uint32_t work_words;
     uint32_t most_tokens;     /* of an answer */
     const uint32_t *guard;    /* below the stack, see bitnet_guard_place; NULL: none */
     uint8_t *last;            /* DEGRADE keeps the last good answer here; NULL: it does not */

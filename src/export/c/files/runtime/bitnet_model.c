@@ -380,7 +380,7 @@ static uint32_t ready(const bitnet_ctx *c)
     return (uint32_t)(c != (const bitnet_ctx *)0 && (c->state == BITNET_READY || c->state == BITNET_STEPPING));
 }
 
-bitnet_status bitnet_tokenizer_of(const bitnet_ctx *ctx, bitnet_tokenizer *out)
+bitnet_status bitnet_tokenizer_of(const bitnet_ctx *ctx, bitnet_tokenizer *out, uint32_t *work, uint32_t work_words)
 {
     if (ctx == (const bitnet_ctx *)0 || out == (bitnet_tokenizer *)0) {
         return BITNET_E_NULL;
@@ -388,7 +388,12 @@ bitnet_status bitnet_tokenizer_of(const bitnet_ctx *ctx, bitnet_tokenizer *out)
     if (ctx->state != BITNET_READY || ctx->tokenizer == (const uint8_t *)0) {
         return BITNET_E_STATE;
     }
-    return bitnet_tok_open(out, ctx->tokenizer, ctx->tokenizer_bytes);
+    return bitnet_tok_open(out, ctx->tokenizer, ctx->tokenizer_bytes, work, work_words);
+}
+
+uint32_t bitnet_tokenizer_work(const bitnet_ctx *ctx)
+{
+    return ready(ctx) == 0u ? 0u : bitnet_tok_work(ctx->tokenizer, ctx->tokenizer_bytes);
 }
 
 bitnet_status bitnet_golden(const bitnet_ctx *ctx, uint32_t index, const uint32_t **ids, uint32_t *prompt_len,

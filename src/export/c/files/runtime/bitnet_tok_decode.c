@@ -3,7 +3,7 @@
 
 #define TOK_STACK 32u
 
-enum { TOK_D_UNDERLINE = 1, TOK_D_STRIP = 2, TOK_D_JOIN = 4, TOK_D_CLEAN = 8 };
+enum { TOK_D_UNDERLINE = 1, TOK_D_STRIP = 2, TOK_D_JOIN = 4, TOK_D_CLEAN = 8, TOK_D_STRIP_ALL = 16 };
 
 static uint32_t tok_decoder_flags(const bitnet_tokenizer *t)
 {
@@ -27,6 +27,9 @@ static bitnet_status tok_write(tok_sink *sink, uint32_t byte)
 static bitnet_status tok_flush(tok_sink *sink)
 {
     bitnet_status status = BITNET_OK;
+    if (BITNET_TOK_UNDERLINES == 0) {
+        return status;
+    }
     if (sink->waiting > 0u) {
         status = tok_write(sink, 0xe2u);
     }
@@ -39,6 +42,7 @@ static bitnet_status tok_flush(tok_sink *sink)
 
 bitnet_status tok_emit(tok_sink *sink, uint32_t byte)
 {
+#if BITNET_TOK_UNDERLINES
     bitnet_status status;
     if (sink->underline != 0u) {
         if (sink->waiting == 1u && byte == 0x96u) {
@@ -47,6 +51,7 @@ bitnet_status tok_emit(tok_sink *sink, uint32_t byte)
         }
         if (sink->waiting == 2u && byte == 0x81u) {
             sink->waiting = 0;
+            sink->space |= sink->n == 0u ? 1u : 0u;
             return tok_write(sink, 0x20u);
         }
         status = tok_flush(sink);
@@ -58,6 +63,7 @@ bitnet_status tok_emit(tok_sink *sink, uint32_t byte)
             return BITNET_OK;
         }
     }
+#endif
     return tok_write(sink, byte);
 }
 
@@ -188,10 +194,9 @@ uint32_t bitnet_tok_is_special(const bitnet_tokenizer *t, uint32_t id)
     return 0;
 }
 
-bitnet_status vocab_decode(const bitnet_tokenizer *t, uint32_t id, uint8_t *out, uint32_t cap, uint32_t *out_n)
+static bitnet_status tok_decode(const bitnet_tokenizer *t, uint32_t id, uint8_t *out, uint32_t cap, uint32_t *out_n,
+                                tok_sink *sink)
 {
-    tok_sink sink;
-    bitnet_status status;
     if (t == NULL || out_n == NULL || (out == NULL && cap > 0u)) {
         return BITNET_E_NULL;
     }
@@ -199,12 +204,19 @@ bitnet_status vocab_decode(const bitnet_tokenizer *t, uint32_t id, uint8_t *out,
     if (t->blob == NULL) {
         return BITNET_E_STATE;
     }
-    sink.out = out;
-    sink.cap = cap;
-    sink.n = 0;
-    sink.underline = tok_decoder_flags(t) & TOK_D_UNDERLINE;
-    sink.waiting = 0;
-    status = tok_token(t, id, &sink);
+    sink->out = out;
+    sink->cap = cap;
+    sink->n = 0;
+    sink->underline = tok_decoder_flags(t) & TOK_D_UNDERLINE;
+    sink->waiting = 0;
+    sink->space = 0;
+    return tok_token(t, id, sink);
+}
+
+bitnet_status vocab_decode(const bitnet_tokenizer *t, uint32_t id, uint8_t *out, uint32_t cap, uint32_t *out_n)
+{
+    tok_sink sink;
+    const bitnet_status status = tok_decode(t, id, out, cap, out_n, &sink);
     if (status == BITNET_OK) {
         *out_n = sink.n;
     }
@@ -219,6 +231,7 @@ void bitnet_tok_decode_start(bitnet_tok_decoder *state)
         state->count = 0;
         state->started = 0;
         state->text = 0;
+        state->each = 0;
     }
 }
 
@@ -313,13 +326,22 @@ static uint32_t tok_continues(const bitnet_tok_decoder *state, uint32_t byte)
     return byte >= low && byte <= high ? 1u : 0u;
 }
 
-static bitnet_status tok_broken(tok_sink *sink)
+/* U+FFFD for the start of a sequence that is held: one, or one for each of its bytes. */
+static bitnet_status tok_broken(bitnet_tok_decoder *state, tok_sink *sink)
 {
-    bitnet_status status = tok_write(sink, 0xefu);
-    if (status == BITNET_OK) {
-        status = tok_write(sink, 0xbfu);
+    uint32_t left = state->each != 0u ? state->count : 1u;
+    bitnet_status status = BITNET_OK;
+    state->count = 0;
+    for (; left > 0u && status == BITNET_OK; left--) {
+        status = tok_write(sink, 0xefu);
+        if (status == BITNET_OK) {
+            status = tok_write(sink, 0xbfu);
+        }
+        if (status == BITNET_OK) {
+            status = tok_write(sink, 0xbdu);
+        }
     }
-    return status == BITNET_OK ? tok_write(sink, 0xbdu) : status;
+    return status;
 }
 
 /* One byte of the text: what is whole goes out, what cannot become a character is U+FFFD. */
@@ -328,17 +350,16 @@ static bitnet_status tok_byte(bitnet_tok_decoder *state, tok_sink *sink, uint32_
     bitnet_status status = BITNET_OK;
     uint32_t k;
     if (state->count > 0u && tok_continues(state, byte) == 0u) {
-        state->count = 0;
-        status = tok_broken(sink);
+        status = tok_broken(state, sink);
     }
     if (status != BITNET_OK) {
         return status;
     }
-    if (state->count == 0u && tok_sequence(byte) == 0u) {
-        return tok_broken(sink);
-    }
     state->held[state->count] = (uint8_t)byte;
     state->count++;
+    if (tok_sequence(state->held[0]) == 0u) {
+        return tok_broken(state, sink);
+    }
     if (state->count == tok_sequence(state->held[0])) {
         for (k = 0; k < state->count && status == BITNET_OK; k++) {
             status = tok_write(sink, state->held[k]);
@@ -355,15 +376,13 @@ bitnet_status bitnet_tok_decode(const bitnet_tokenizer *t, bitnet_tok_decoder *s
     tok_sink sink;
     bitnet_status status;
     uint32_t from;
+    uint32_t to;
+    uint32_t flags;
     uint32_t k;
-    if (t == NULL || state == NULL || out_n == NULL || (out == NULL && cap > 0u)) {
+    if (state == NULL) {
         return BITNET_E_NULL;
     }
-    status = vocab_decode(t, id, out, cap, out_n);
-    sink.out = out;
-    sink.cap = cap;
-    sink.n = *out_n;
-    *out_n = 0;
+    status = tok_decode(t, id, out, cap, out_n, &sink);
 #if BITNET_TOK_WORDPIECE
     if (status == BITNET_OK && (tok_decoder_flags(t) & TOK_D_JOIN) != 0u) {
         status = tok_join(t, state, &sink);
@@ -372,23 +391,28 @@ bitnet_status bitnet_tok_decode(const bitnet_tokenizer *t, bitnet_tok_decoder *s
     if (status != BITNET_OK) {
         return status;
     }
-    /* The token goes to the end of the room and from there through the state to its start. */
+    flags = tok_decoder_flags(t);
     next = *state;
+    next.each = t->model != TOK_BYTES_BPE ? 1u : 0u;
+    k = BITNET_TOK_UNDERLINES != 0 && sink.space != 0u && (flags & TOK_D_STRIP) != 0u &&
+                ((flags & TOK_D_STRIP_ALL) != 0u ? next.text : next.started) == 0u
+            ? 1u
+            : 0u;
     next.started = 1;
-    from = cap - sink.n;
-    for (k = sink.n; k > 0u; k--) {
-        out[from + k - 1u] = out[k - 1u];
+    if (sink.n > k) {
+        next.text = 1;
+    }
+    /* The token goes to the end of the room and from there through the state to its start. */
+    from = cap - (sink.n - k);
+    to = cap;
+    for (; sink.n > k; sink.n--) {
+        to--;
+        out[to] = out[sink.n - 1u];
     }
     sink.n = 0;
     for (; from < cap && status == BITNET_OK; from++) {
-        const uint32_t byte = out[from];
-        if (next.text == 0u && byte == 0x20u && (tok_decoder_flags(t) & TOK_D_STRIP) != 0u) {
-            next.text = 1;
-            continue;
-        }
-        next.text = 1;
         sink.cap = from + 1u; /* behind it is what is still to be read */
-        status = tok_byte(&next, &sink, byte);
+        status = tok_byte(&next, &sink, out[from]);
     }
     if (status == BITNET_OK) {
         *state = next;
@@ -409,7 +433,7 @@ bitnet_status bitnet_tok_decode_end(bitnet_tok_decoder *state, uint8_t *out, uin
     sink.cap = cap;
     sink.n = 0;
     if (state->count > 0u) {
-        status = tok_broken(&sink);
+        status = tok_broken(state, &sink);
     }
     if (status == BITNET_OK) {
         bitnet_tok_decode_start(state);

@@ -38,6 +38,7 @@ typedef struct {
     /* pieces (models 2, 3) */
     uint32_t longest_piece;   /* bytes */
     const uint8_t *nodes;     /* the trie behind P and jumps */
+    uint32_t node_bytes;
 } bitnet_tokenizer;
 
 /* Words of scratch that encoding needs, 0 if `blob` is no tokenizer this code reads. Reads the
@@ -79,6 +80,7 @@ typedef struct {
     uint8_t count;   /* of them */
     uint8_t started; /* a token was decoded */
     uint8_t text;    /* a byte of text was decoded */
+    uint8_t each;    /* each bad byte is an U+FFFD, not each bad sequence */
 } bitnet_tok_decoder;
 
 /* Room for the bytes of one call: what was held, each bad byte as U+FFFD. */
@@ -93,7 +95,7 @@ void bitnet_tok_decode_start(bitnet_tok_decoder *state);
 bitnet_status bitnet_tok_decode(const bitnet_tokenizer *t, bitnet_tok_decoder *state, uint32_t id,
                                 uint8_t *out, uint32_t cap, uint32_t *out_n);
 
-/* The end of the text: U+FFFD if the start of a sequence is still held. 3 bytes are enough. */
+/* The end of the text: U+FFFD if the start of a sequence is still held. 9 bytes are enough. */
 bitnet_status bitnet_tok_decode_end(bitnet_tok_decoder *state, uint8_t *out, uint32_t cap, uint32_t *out_n);
 
 #endif

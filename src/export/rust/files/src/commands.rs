@@ -3,7 +3,7 @@
 //! ```text
 //! (nothing)          self-test, then the prompts of the export
 //! selftest           compare the golden trace of the model
-//! trace [n]          every golden prompt (its first n tokens), a checksum for each operation run
+//! trace [n]          every golden prompt (its first n tokens), a checksum for each operation run; texts as ids, the prompts as text
 //! count n            run n tokens, each with logits, without output, for counting instructions
 //! info               sizes
 //! ids 1,2,3 [n]      run ids, continue greedily for n tokens (1), print their ids
@@ -22,6 +22,7 @@ use crate::math::Crc;
 use crate::model::Model;
 use crate::sample::{argmax, Sampler};
 use crate::status::{Result, Status};
+use crate::tokenizer::Decoder;
 
 /// Longest prompt, in ids.
 pub const MAX_IDS: usize = 512;
@@ -37,6 +38,8 @@ pub struct Bench<'a> {
     pub results: &'a mut [i32],
     /// Room for the ids of a prompt; [`MAX_IDS`] are usual.
     pub ids: &'a mut [u32],
+    /// Scratch of the tokenizer: [`generated::TOKENIZER_WORK`] words.
+    pub work: &'a mut [u32],
 }
 
 /// Runs a command; the exit code: 0, or 10 + a status.
@@ -99,6 +102,13 @@ impl Out<'_> {
         (self.0)(&digits);
     }
 
+    /// Two digits each.
+    fn bytes(&mut self, bytes: &[u8]) {
+        for b in bytes {
+            (self.0)(&[b >> 4, b & 15].map(|d| b"0123456789abcdef"[usize::from(d)]));
+        }
+    }
+
     fn item(&mut self, name: &str, v: usize) {
         self.text(name);
         self.text(" ");
@@ -155,19 +165,22 @@ fn start(command: &str, bytes: &[u8], bench: Bench, o: &mut Out) -> Outcome {
     let size = at("init", model.arena(&config))?;
     let mut ctx = at("init", Ctx::new(&model, config, bench.memory))?;
     let results = at("results", bench.results.get_mut(..model.result_len()).ok_or(Status::Capacity))?;
-    let ids = bench.ids;
+    let (ids, work) = (bench.ids, bench.work);
     let (name, args) = rest.split_once(' ').unwrap_or((rest, ""));
     match name {
         "" => {
             selftest(&mut ctx, results, o)?;
             for text in generated::PROMPTS {
                 o.line(&["> ", text]);
-                answer(&mut ctx, text, PROMPT_TOKENS, ids, results, o)?;
+                answer(&mut ctx, text, PROMPT_TOKENS, (ids, work), results, o)?;
             }
             Ok(())
         }
         "selftest" => selftest(&mut ctx, results, o),
-        "trace" => trace(&mut ctx, number(args).0.map_or(usize::MAX, |n| n as usize), ids, results, o),
+        "trace" => {
+            let most = number(args).0.map_or(usize::MAX, |n| n as usize);
+            trace(&mut ctx, most, (ids, work), results, o)
+        }
         "count" => count(&mut ctx, number(args).0.unwrap_or(1) as usize, ids, results),
         "info" => {
             o.item("model_bytes", bytes.len());
@@ -210,7 +223,7 @@ fn start(command: &str, bytes: &[u8], bench: Bench, o: &mut Out) -> Outcome {
             Ok(())
         }
         "encode" => {
-            let n = at("tokenizer", tokens(&model, args, ids))?;
+            let n = at("tokenizer", tokens(&model, args, ids, work))?;
             list(&ids[..n], o);
             Ok(())
         }
@@ -221,7 +234,7 @@ fn start(command: &str, bytes: &[u8], bench: Bench, o: &mut Out) -> Outcome {
                 Some(c) => (&args[..c], number(&args[c + 1..]).0.unwrap_or(PROMPT_TOKENS)),
                 None => (args, PROMPT_TOKENS),
             };
-            answer(&mut ctx, text, n, ids, results, o)
+            answer(&mut ctx, text, n, (ids, work), results, o)
         }
         _ => {
             o.line(&["unknown command: ", name]);
@@ -292,7 +305,8 @@ impl Lines<'_, '_> {
     }
 }
 
-fn trace(ctx: &mut Ctx, most: usize, ids: &mut [u32], results: &mut [i32], o: &mut Out) -> Outcome {
+fn trace(ctx: &mut Ctx, most: usize, room: Room, results: &mut [i32], o: &mut Out) -> Outcome {
+    let (ids, work) = room;
     let model = *ctx.model();
     for prompt in 0..model.golden_count() {
         let Some(g) = model.golden(prompt) else { break };
@@ -326,7 +340,41 @@ fn trace(ctx: &mut Ctx, most: usize, ids: &mut [u32], results: &mut [i32], o: &m
         }
     }
     ctx.reset();
+    if !matches!(model.tokenizer(), Err(Status::State)) {
+        spell(&model, ids, work, o)?;
+    }
     o.line(&["OK"]);
+    Ok(())
+}
+
+/// The texts of the export as ids, and the golden prompts as text.
+fn spell(model: &Model, ids: &mut [u32], work: &mut [u32], o: &mut Out) -> Outcome {
+    for (i, text) in generated::TEXTS.iter().enumerate() {
+        let n = at("texts", tokens(model, text, ids, work))?;
+        o.text("I ");
+        o.number(i as u32);
+        o.text(" ");
+        list(ids.get(..n).unwrap_or_default(), o);
+    }
+    let t = at("texts", model.tokenizer())?;
+    for prompt in 0..model.golden_count() {
+        let Some(g) = model.golden(prompt) else { break };
+        o.text("D ");
+        o.number(prompt as u32);
+        o.text(" ");
+        let (mut decoder, mut piece) = (Decoder::new(), [0; MAX_PIECE]);
+        for id in (0..g.total).map(|i| g.id(i)).filter(|id| !t.is_special(*id)) {
+            match decoder.push(&t, id, &mut piece) {
+                Ok(n) => o.bytes(&piece[..n]),
+                // A vocabulary may be padded.
+                Err(Status::Token) => {}
+                Err(status) => return Err(("texts", status)),
+            }
+        }
+        let n = at("texts", decoder.end(&t, &mut piece))?;
+        o.bytes(&piece[..n]);
+        o.text("\n");
+    }
     Ok(())
 }
 
@@ -368,19 +416,23 @@ fn continue_with(
     Ok(())
 }
 
+/// For the ids of a text, and the scratch that making them takes.
+type Room<'r> = (&'r mut [u32], &'r mut [u32]);
+
 /// Ids of a text with what the model wants around it.
-fn tokens(model: &Model, text: &str, ids: &mut [u32]) -> Result<usize> {
+fn tokens(model: &Model, text: &str, ids: &mut [u32], work: &mut [u32]) -> Result<usize> {
     let t = model.tokenizer()?;
     let mut n = t.template(false, ids)?;
-    n += t.encode(text.as_bytes(), &mut ids[n..])?;
+    n += t.encode(text.as_bytes(), &mut ids[n..], work)?;
     n += t.template(true, &mut ids[n..])?;
     Ok(n)
 }
 
-fn answer(ctx: &mut Ctx, text: &str, most: u32, ids: &mut [u32], results: &mut [i32], o: &mut Out) -> Outcome {
+fn answer(ctx: &mut Ctx, text: &str, most: u32, room: Room, results: &mut [i32], o: &mut Out) -> Outcome {
+    let (ids, work) = room;
     ctx.reset();
     let model = *ctx.model();
-    let n = at("tokenizer", tokens(&model, text, ids))?;
+    let n = at("tokenizer", tokens(&model, text, ids, work))?;
     if model.gives_embedding() {
         at("embed", ctx.embed(&ids[..n], results))?;
         o.number(n as u32);
@@ -397,21 +449,25 @@ fn answer(ctx: &mut Ctx, text: &str, most: u32, ids: &mut [u32], results: &mut [
         return Ok(());
     }
     let t = at("tokenizer", model.tokenizer())?;
+    let mut decoder = Decoder::new();
     at("run", ctx.run(&ids[..n], Some(&mut *results)))?;
     for i in 0..most {
         let id = argmax(results);
         if model.is_eos(id) {
             break;
         }
-        let mut piece = [0; MAX_PIECE];
-        let n = at("tokenizer", t.decode(id, &mut piece))?;
         if !t.is_special(id) {
+            let mut piece = [0; MAX_PIECE];
+            let n = at("tokenizer", decoder.push(&t, id, &mut piece))?;
             (o.0)(&piece[..n]);
         }
         if i + 1 < most {
             at("run", ctx.run(&[id], Some(&mut *results)))?;
         }
     }
+    let mut rest = [0; 9];
+    let n = at("tokenizer", decoder.end(&t, &mut rest))?;
+    (o.0)(&rest[..n]);
     o.text("\n");
     Ok(())
 }
