@@ -11,22 +11,28 @@
 //! | `layout` | the blob's byte layout: writer, and a reader that trusts nothing |
 //! | `classes` | Unicode letters, numbers and white space as one range table |
 //! | `words` | the pre-tokenizer patterns as hand-written matchers |
+//! | `chat` | chat templates, and the form in which a device writes conversations |
+//! | `check` | is the device form equal to the reference, on all texts that there are |
 //! | `trim` | a smaller vocabulary, as a `tokenizer.json` again |
 //! | `device` | text → ids and id → bytes over a checked blob |
 
-mod classes;
+pub mod chat;
+pub mod check;
 mod compile;
 pub mod device;
 pub mod host;
-mod json;
-mod layout;
 mod owned;
 pub mod trim;
-mod words;
 
 pub use compile::compile;
+pub use compile::{MAGIC, VERSION};
 pub use owned::{fuzz_device_blob, DeviceTokenizer};
-pub use layout::{MAGIC, MAX_MERGES, MAX_VOCAB, VERSION};
+
+/// A source as the bytes of a `tokenizer.json`.
+pub fn load(path: &std::path::Path) -> Result<Vec<u8>> {
+    let file = if path.is_dir() { path.join("tokenizer.json") } else { path.to_path_buf() };
+    crate::fsio::read_capped(&file, 1 << 28)
+}
 
 use crate::error::{Error, Result};
 use crate::format::packed::{Kind, Packed};
