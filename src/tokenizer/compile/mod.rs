@@ -19,6 +19,8 @@ pub(super) mod json;
 mod merges;
 pub(super) mod normalizer;
 pub(super) mod pieces;
+#[cfg(test)]
+mod pieces_tests;
 mod template;
 mod vocab;
 mod write;

@@ -124,7 +124,7 @@ fn close_to(open: &mut Vec<Open>, piece: &[u8], depth: usize) {
 pub(in crate::tokenizer) enum Sums {
     /// In binary64: the `tokenizers` library.
     Binary64,
-    /// SentencePiece: a sum is rounded to binary32 when it is kept.
+    /// In binary32: SentencePiece.
     Binary32,
 }
 

@@ -134,20 +134,21 @@ fn plain(list: &[(&str, f64)], unknown: f64, single: bool, text: &str) -> Vec<u3
     for (at, first) in text.char_indices() {
         let (here, ..) = best[at].unwrap();
         let mut alone = false;
-        let mut offer = |end: usize, sum: f64, id: usize| {
+        let mut offer = |end: usize, score: f64, id: usize| {
+            let sum = round(score + here);
             if best[end].is_none_or(|(other, ..)| sum > other) {
-                best[end] = Some((round(sum), at, id));
+                best[end] = Some((sum, at, id));
             }
         };
         for (k, last) in text[at..].char_indices() {
             let end = at + k + last.len_utf8();
             if let Some(&id) = ids.get(&text[at..end]) {
                 alone |= k == 0;
-                offer(end, list[id].1 + here, id);
+                offer(end, list[id].1, id);
             }
         }
         if !alone {
-            offer(at + first.len_utf8(), round(unknown + here), 0);
+            offer(at + first.len_utf8(), unknown, 0);
         }
     }
     let (mut end, mut out) = (text.len(), Vec::new());
@@ -208,7 +209,11 @@ fn best_sums_are_those_of_floating_point() {
         names.sort_unstable();
         names.dedup();
         let list: Vec<(&str, f64)> = std::iter::once(("", 0.0))
-            .chain(names.iter().map(|name| (name.as_str(), random.score(round % 4))))
+            .chain(
+                names
+                    .iter()
+                    .map(|name| (name.as_str(), random.score(if round % 8 < 4 { round % 4 } else { 1 + round % 2 }))),
+            )
             .collect();
         let single = round % 8 >= 4;
         let unknown = list.iter().map(|(_, score)| *score).fold(0.0, f64::min) - 10.0;
@@ -235,15 +240,17 @@ fn rounding_decides_between_equal_paths() {
 
 #[test]
 fn a_sum_goes_on_where_only_the_reader_cuts() {
-    let list = [("", 0.0), ("▁", -1.3), ("▁a", -1.9), ("a", -1.1), ("aa", -2.1)];
-    let mut model = Model::unigram(&list, -12.3, Sums::Binary32);
-    let text = "▁aaaa".repeat(500);
-    let cuts: Vec<usize> = (1..500).map(|k| k * 7).collect();
+    let list = [("", 0.0), ("▁", -1.3), ("▁a", -1.9), ("a", -1.1), ("aa", -2.1)]
+        .map(|(s, score): (_, f32)| (s, f64::from(score)));
+    let mut model = Model::unigram(&list, -12.25, Sums::Binary32);
+    let word = "▁aaaaaa";
+    let text = word.repeat(500);
+    let cuts: Vec<usize> = (1..500).map(|k| k * word.len()).collect();
     model.layout.cuts = Cuts { words: 3, ..Cuts::default() };
-    let whole = plain(&list, -12.3, true, &text);
+    let whole = plain(&list, -12.25, true, &text);
     assert_eq!(model.words(text.as_bytes(), &cuts, text.len()).unwrap(), whole);
     model.layout.cuts = Cuts { words: 2, ..Cuts::default() };
-    let apart = plain(&list, -12.3, true, "▁aaaa").repeat(500);
+    let apart = plain(&list, -12.25, true, word).repeat(500);
     assert_eq!(model.words(text.as_bytes(), &cuts, text.len()).unwrap(), apart);
     assert_ne!(whole, apart);
 }
@@ -283,14 +290,14 @@ fn a_word_needs_an_id_for_each_byte_at_most() {
 }
 
 #[test]
-fn a_megabyte_of_one_letter_takes_linear_time() {
-    let names: Vec<String> = (1..60).map(|n| "a".repeat(n)).collect();
+fn a_long_run_of_one_letter() {
+    let names: Vec<String> = (1..16).map(|n| "a".repeat(n)).collect();
     let list: Vec<(&str, f64)> =
         std::iter::once(("", 0.0)).chain(names.iter().map(|name| (name.as_str(), -3.7))).collect();
     let model = Model::unigram(&list, -13.7, Sums::Binary32);
-    let text = "a".repeat(1 << 20);
+    let text = "a".repeat(1 << 17);
     let ids = model.ids(&text);
-    assert_eq!(ids.iter().map(|&id| id as usize).sum::<usize>(), 1 << 20);
+    assert_eq!(ids.iter().map(|&id| id as usize).sum::<usize>(), 1 << 17);
 }
 
 /// Longest piece first, over strings.
@@ -346,7 +353,7 @@ fn damaged_sections_are_refused_or_harmless() {
     let trie_bytes =
         pieces(&(0..).zip(names.iter().map(|name| name.as_bytes().to_vec())).collect::<Vec<_>>(), vocab).unwrap().len();
     let mut opened = 0;
-    for _ in 0..20_000 {
+    for _ in 0..4000 {
         let mut model = Model { blob: whole.blob.clone(), layout: whole.layout };
         for _ in 0..=random.below(3) {
             let at = split + random.below((model.blob.len() - split) as u64) as usize;
@@ -371,7 +378,7 @@ fn damaged_sections_are_refused_or_harmless() {
             assert!(count <= 31 + trie.longest);
         }
     }
-    assert!(opened > 1000, "{opened}");
+    assert!(opened > 200, "{opened}");
 }
 
 #[test]

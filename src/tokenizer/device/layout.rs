@@ -199,13 +199,13 @@ impl Layout {
 
     /// Which sections this model must have, and may; which parts of this build.
     fn needs(&self, sections: &[Option<Span>; KINDS]) -> Result<(), Fault> {
-        let [_, _, bytes, characters, merges, _, _, normal, _, unknown, pieces, scores, _, _] =
+        let [_, _, _, characters, merges, _, _, normal, _, unknown, pieces, scores, _, _] =
             sections.map(|s| s.is_some());
         let (built, has, extra) = match self.model {
-            Model::Bytes => (parts::BPE, true, characters || pieces || scores),
-            Model::Characters => (parts::BPE, characters, pieces || scores),
-            Model::Unigram => (parts::UNIGRAM, pieces && scores, merges || characters),
-            Model::WordPiece => (parts::WORDPIECE, pieces && unknown, merges || characters || scores || bytes),
+            Model::Bytes => (parts::BPE, true, characters || unknown || pieces || scores),
+            Model::Characters => (parts::BPE, unknown && characters, pieces || scores),
+            Model::Unigram => (parts::UNIGRAM, unknown && pieces && scores, merges || characters),
+            Model::WordPiece => (parts::WORDPIECE, unknown && pieces, merges || characters || scores),
         };
         if !built || normal && !parts::NORMAL {
             return Err(Fault::Feature);
@@ -241,7 +241,7 @@ impl Layout {
                 unigram::Scores::read(blob, section, self.vocab).map(|scores| self.scores = scores)
             }
             12 => {
-                ensure(section.len == 4 && le(blob, section.at, 4) < 16, section.at, "decoder")?;
+                ensure(section.len == 4 && le(blob, section.at, 4) < 32, section.at, "decoder")?;
                 self.decoder = byte(blob, section.at);
                 Ok(())
             }
@@ -305,7 +305,8 @@ impl Layout {
             ensure(section.end() - at > 6, at, "literal cut short")?;
             let (id, flags, length) = (le(blob, at, 3), byte(blob, at + 3), le(blob, at + 4, 2));
             ensure(id < self.vocab, at, "literal beyond the vocabulary")?;
-            ensure(flags < 128, at, "reserved flag of a literal")?;
+            let alone = flags & MATCH == 0 && flags & (LSTRIP | RSTRIP | NORMALIZED) != 0;
+            ensure(flags < 128 && !alone, at, "reserved flag of a literal")?;
             ensure((1..=before).contains(&length), at, "literals are not longest first")?;
             let first = byte(blob, at + 6);
             let mut behind = at + 6 + length;
@@ -336,10 +337,14 @@ impl Layout {
         let (id, flags, prefix) = (le(blob, section.at, 4), byte(blob, section.at + 8), le(blob, section.at + 9, 1));
         ensure(section.len >= 12 && section.len == 12 + prefix, section.at, "model section of the wrong length")?;
         ensure(flags < 4 && le(blob, section.at + 10, 2) == 0, section.at, "reserved bits of the model section")?;
+        let limit = le(blob, section.at + 4, 4);
+        let pieces = self.model == Model::WordPiece;
+        ensure(limit <= wordpiece::LIMIT && (pieces || limit == 0), section.at, "limit of a word's characters")?;
+        ensure(pieces || prefix == 0, section.at, "prefix of pieces in a model without one")?;
         ensure(id < self.vocab || id == u32::MAX, section.at, "unknown id beyond the vocabulary")?;
         self.unknown = Unknown {
             id: (id != u32::MAX).then_some(id),
-            limit: le(blob, section.at + 4, 4),
+            limit,
             bytes: flags & 1 != 0,
             fuse: flags & 2 != 0,
             prefix: Span { at: section.at + 12, len: prefix },

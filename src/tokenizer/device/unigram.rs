@@ -11,7 +11,7 @@ use super::{Bad, Fault, Span, Tokenizer};
 /// Section 11, checked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Scores {
-    /// Whether a sum is rounded to binary32 when it is kept, as in SentencePiece.
+    /// Whether sums are binary32, as in SentencePiece. Of two binary32 numbers the sum in binary64, rounded again, is the same.
     single: bool,
     /// Whether there are scores above 0.
     signed: bool,
@@ -79,8 +79,9 @@ impl Scores {
         }
     }
 
-    /// What is kept of a sum.
-    fn kept(&self, sum: u64) -> u64 {
+    /// A sum as the reference rounds it.
+    fn sum(&self, a: u64, b: u64) -> u64 {
+        let sum = add(a, b);
         if self.single {
             to_single(sum)
         } else {
@@ -193,8 +194,8 @@ fn store(words: &mut [u32], at: usize, value: u64) {
     }
 }
 
-/// Ids of one word; `first` if it is the first of a piece of the text. `work` has at least [`work`] words, which nobody else writes between
-/// the words of a piece.
+/// Ids of one word; `first` if it is the first of a part of the text. `work` has at least [`work`] words, which nobody else writes between
+/// the words of a part.
 ///
 /// # Errors
 /// `Capacity`
@@ -274,23 +275,21 @@ fn forward(t: Tokenizer<'_>, ring: &mut Ring<'_>, ahead: u32, room: &mut [u32]) 
         end += mark >> 8 & 15;
         let Some(id) = pieces.found(t.blob, &walk) else { continue };
         alone |= end == length;
-        let sum = add(here, scores.get(t.blob, id));
-        offer(ring, end, sum, scores.kept(sum), id | end << 20, room);
+        offer(ring, end, scores.sum(here, scores.get(t.blob, id)), id | end << 20, room);
     }
     if !alone {
-        let sum = scores.kept(add(here, scores.unknown));
         let character = (0..length).fold(0, |code, k| code << 8 | ring.byte(k) & 0xff);
         let code = if ring.byte(0) >> 12 != 0 { STRAY + character } else { decoded(character, length) };
-        offer(ring, length, sum, sum, UNKNOWN | code, room);
+        offer(ring, length, scores.sum(here, scores.unknown), UNKNOWN | code, room);
     }
     length
 }
 
 /// Keeps a sum that is the first at its end, or larger than the one there.
-fn offer(ring: &mut Ring<'_>, end: u32, sum: u64, kept: u64, back: u32, room: &mut [u32]) {
+fn offer(ring: &mut Ring<'_>, end: u32, sum: u64, back: u32, room: &mut [u32]) {
     let best = ring.sum(end);
     if best == NONE || is_more(sum, best) {
-        ring.set_sum(end, kept);
+        ring.set_sum(end, sum);
         if let Some(place) = room.get_mut(end as usize - 1) {
             *place = back;
         }

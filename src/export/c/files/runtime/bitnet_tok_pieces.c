@@ -366,7 +366,7 @@ bitnet_status tok_wordpiece(const bitnet_tokenizer *t, tok_stream *s, tok_cursor
 /* Section 11, read once a word. */
 typedef struct {
     const uint8_t *fields;
-    uint32_t single; /* 1: a sum is rounded to binary32 when it is kept */
+    uint32_t single; /* 1: sums are binary32, as in SentencePiece */
     uint32_t sign;   /* 1: the lowest bit of a field says above 0 */
     uint32_t width, shift;
     uint64_t base, unknown;
@@ -508,9 +508,11 @@ static uint64_t tok_add(uint64_t a, uint64_t b)
     return sign | (tok_pair(power << 20, 0) + (sum & TOK_FRACTION) + up);
 }
 
-/* What is kept of a sum: all of it, or as much as binary32 holds. */
-static uint64_t tok_kept(const tok_scores *scores, uint64_t sum)
+/* A sum as the reference rounds it. Of two binary32 numbers the sum in binary64, rounded again,
+ * is the sum in binary32. */
+static uint64_t tok_sum(const tok_scores *scores, uint64_t a, uint64_t b)
 {
+    uint64_t sum = tok_add(a, b);
     const uint32_t rest = bn_lo(sum) & 0x1fffffffu;
     if (scores->single == 0u) {
         return sum;
@@ -580,12 +582,11 @@ static uint32_t tok_ring_put(const tok_ring *ring, uint32_t ahead, uint32_t char
 }
 
 /* Keeps a sum that is the first at its end, or larger than the one there. */
-static void tok_offer(const tok_ring *ring, uint32_t end, uint64_t sum, uint64_t kept, uint32_t back,
-                      uint32_t *room)
+static void tok_offer(const tok_ring *ring, uint32_t end, uint64_t sum, uint32_t back, uint32_t *room)
 {
     uint32_t *best = tok_slot(ring, end) + 1;
     if (tok_load(best) == TOK_NO_SUM || tok_is_more(sum, tok_load(best)) != 0u) {
-        tok_store(best, kept);
+        tok_store(best, sum);
         room[end - 1u] = back;
     }
 }
@@ -627,14 +628,13 @@ static uint32_t tok_forward(const bitnet_tokenizer *t, const tok_scores *scores,
         }
         id = tok_found(t, &walk);
         if (id != TOK_NONE) {
-            const uint64_t sum = tok_add(here, tok_score(scores, id));
-            tok_offer(ring, end, sum, tok_kept(scores, sum), id | end << 20, room);
+            tok_offer(ring, end, tok_sum(scores, here, tok_score(scores, id)), id | end << 20, room);
             alone |= end == length ? 1u : 0u;
         }
     }
     if (alone == 0u) {
-        const uint64_t sum = tok_kept(scores, tok_add(here, scores->unknown));
-        tok_offer(ring, length, sum, sum, TOK_BACK_UNKNOWN | tok_ring_character(ring, length), room);
+        tok_offer(ring, length, tok_sum(scores, here, scores->unknown),
+                  TOK_BACK_UNKNOWN | tok_ring_character(ring, length), room);
     }
     return length;
 }
