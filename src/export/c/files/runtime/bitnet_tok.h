@@ -91,7 +91,11 @@ typedef struct {
 #if BITNET_TOK_NORMAL
 void tok_copy(tok_cursor *to, const tok_cursor *from);
 #else
-#define tok_copy(to, from) (*(to) = *(from)) /* two words */
+static inline void tok_copy(tok_cursor *to, const tok_cursor *from)
+{
+    to->at = from->at;
+    to->front = from->front;
+}
 #endif
 
 /* A segment of the text. `stop`: where the characters end (at = TOK_END: with the segment); a

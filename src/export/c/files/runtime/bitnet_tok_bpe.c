@@ -113,16 +113,11 @@ static uint32_t tok_pair(const bitnet_tokenizer *t, uint32_t left, uint32_t righ
     uint32_t high = (t->merges + 31u) >> 5;
     uint32_t place;
     tok_entry e;
-    tok_entry middle;
-    e.left = TOK_NONE;
-    e.right = 0;
-    e.bit = 0;
     while (low < high) {
         const uint32_t index = low + ((high - low) >> 1);
-        tok_sample(t, index, &middle);
-        if (middle.left < left || (middle.left == left && middle.right <= right)) {
+        tok_sample(t, index, &e);
+        if (e.left < left || (e.left == left && e.right <= right)) {
             low = index + 1u;
-            e = middle;
         } else {
             high = index;
         }
@@ -130,6 +125,7 @@ static uint32_t tok_pair(const bitnet_tokenizer *t, uint32_t left, uint32_t righ
     if (low == 0u) {
         return TOK_NONE;
     }
+    tok_sample(t, low - 1u, &e);
     place = (low - 1u) << 5;
     high = place + 32u < t->merges ? place + 32u : t->merges;
     while (e.left < left || (e.left == left && e.right < right)) {
