@@ -333,9 +333,15 @@ fn unknown_characters() {
         encode(&blob, &layout, text, layout.work as usize).expect("ids")
     };
     let atom = |code: u32| v.atoms[&code];
-    assert_eq!(ids(&v, "aäb😀".as_bytes()), [v.naive(vec![atom(0x61), atom(0xe4)]), vec![first + 0x62, atom(0x1_f600)]].concat());
+    assert_eq!(
+        ids(&v, "aäb😀".as_bytes()),
+        [v.naive(vec![atom(0x61), atom(0xe4)]), vec![first + 0x62, atom(0x1_f600)]].concat()
+    );
     // A stray byte is one byte; the three of the character that was begun are strays each.
-    assert_eq!(ids(&v, b"\xff\xf0\x9f\x98a"), [0xff, 0xf0, 0x9f, 0x98].map(|b| first + b).into_iter().chain([atom(0x61)]).collect::<Vec<_>>());
+    assert_eq!(
+        ids(&v, b"\xff\xf0\x9f\x98a"),
+        [0xff, 0xf0, 0x9f, 0x98].map(|b| first + b).into_iter().chain([atom(0x61)]).collect::<Vec<_>>()
+    );
     let unknown = first + 256;
     v.bytes.remove(&0x62);
     assert_eq!(ids(&v, b"abba"), [atom(0x61), unknown, unknown, atom(0x61)]);
@@ -411,7 +417,8 @@ fn text_in_and_out_of_characters() {
     }
     let mut random = Random(4);
     for _ in 0..200_000 {
-        let bytes: Vec<u8> = (0..4).map(|_| (random.below(256) as u8) | if random.below(3) == 0 { 0 } else { 0x80 }).collect();
+        let bytes: Vec<u8> =
+            (0..4).map(|_| (random.below(256) as u8) | if random.below(3) == 0 { 0 } else { 0x80 }).collect();
         let (code, length) = text::character(&bytes).expect("a character");
         match std::str::from_utf8(&bytes[..length as usize]) {
             Ok(valid) => assert_eq!(Some(code), valid.chars().next().map(u32::from)),

@@ -118,14 +118,14 @@ impl DeviceTokenizer {
 
     /// Text of ids. Special tokens and ids without a meaning are left out.
     pub fn decode(&self, ids: &[u32]) -> String {
-        let mut buffer = vec![0; 3 * self.max_token_bytes() + 4];
+        let mut buffer = vec![0; 3 * self.max_token_bytes() + 10];
         let mut bytes = Vec::new();
         let mut decoder = Decoder::default();
         for id in ids.iter().filter(|id| !self.is_special(**id)) {
             let count = decoder.push(self.view(), *id, &mut buffer).unwrap_or(0);
             bytes.extend_from_slice(&buffer[..count]);
         }
-        let count = decoder.end(&mut buffer).unwrap_or(0);
+        let count = decoder.end(self.view(), &mut buffer).unwrap_or(0);
         bytes.extend_from_slice(&buffer[..count]);
         // Whole characters only come out, so that nothing is replaced here.
         String::from_utf8_lossy(&bytes).into_owned()

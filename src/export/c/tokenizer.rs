@@ -3,12 +3,14 @@
 use std::fmt::Write;
 
 /// Parts of the tokenizer, named as in `bitnet_features.h` and in its order.
-pub(super) const PARTS: [&str; 8] = [
+pub(super) const PARTS: [&str; 10] = [
     "TOK_BPE",
     "TOK_CHARS",
     "TOK_UNIGRAM",
     "TOK_WORDPIECE",
     "TOK_NORMAL",
+    "TOK_STRIPS",
+    "TOK_MODERN",
     "TOK_CASED",
     "TOK_BLANKS",
     "TOK_UNDERLINES",
@@ -55,6 +57,21 @@ fn section(blob: &[u8], kind: u8) -> &[u8] {
     &[]
 }
 
+/// All flags that some literal has.
+fn literal_flags(blob: &[u8]) -> u8 {
+    let literals = section(blob, 5);
+    let mut at = 4;
+    let mut all = 0;
+    while let Some(flags) = literals.get(at + 3) {
+        all |= flags;
+        at += 6 + number(literals, at + 4, 2) as usize;
+        if flags & 64 != 0 {
+            at += 2 + number(literals, at, 2) as usize;
+        }
+    }
+    all
+}
+
 /// Whether a blob needs one of [`PARTS`].
 fn needs(blob: &[u8], part: &str) -> bool {
     let model = blob.get(22);
@@ -64,10 +81,12 @@ fn needs(blob: &[u8], part: &str) -> bool {
         "TOK_CHARS" => model == Some(&1),
         "TOK_UNIGRAM" => model == Some(&2),
         "TOK_WORDPIECE" => model == Some(&3),
-        "TOK_NORMAL" => !section(blob, 7).is_empty(),
+        "TOK_NORMAL" => !section(blob, 7).is_empty() || literal_flags(blob) & 32 != 0,
+        "TOK_STRIPS" => literal_flags(blob) & 24 != 0,
+        "TOK_MODERN" => matches!(way(0), 3 | 4 | 7),
         "TOK_CASED" => way(0) == 7,
         "TOK_BLANKS" => matches!(way(0), 5 | 6),
-        _ => way(1) >= 2,
+        _ => way(1) >= 2 || section(blob, 12).first().is_some_and(|flags| flags & 19 != 0),
     }
 }
 
@@ -86,15 +105,16 @@ pub(super) fn switches(blob: Option<&[u8]>) -> String {
 mod tests {
     use super::*;
 
-    /// A WordPiece blob with sections 8 (splitter 6) and 12, and room for the sizes.
+    /// A blob with sections 5 (one literal that takes white space), 8 (splitter 6) and 12 (joins of WordPiece).
     fn blob(model: u8, words: u8) -> Vec<u8> {
         let mut blob = vec![0; HEADER];
         blob[16] = 200;
         blob[20] = 7;
         blob[22] = model;
-        blob[23] = 2;
-        blob.extend([8, 0, 0, 0, 4, 0, 0, 0, 12, 0, 0, 0, 4, 0, 0, 0]);
-        blob.extend([6, words, 0, 0, 1, 0, 0, 0]);
+        blob[23] = 3;
+        blob.extend([5, 0, 0, 0, 12, 0, 0, 0, 8, 0, 0, 0, 4, 0, 0, 0, 12, 0, 0, 0, 4, 0, 0, 0]);
+        blob.extend([1, 0, 0, 0, 1, 0, 0, 10, 2, 0, b'<', b'm']);
+        blob.extend([6, words, 0, 0, 4, 0, 0, 0]);
         blob
     }
 
@@ -104,8 +124,8 @@ mod tests {
             let text = switches(blob);
             text.lines().filter_map(|l| l.strip_suffix(" 1")?.strip_prefix("#define BITNET_TOK_").map(String::from)).collect()
         };
-        assert_eq!(on(Some(&blob(3, 0))), ["WORDPIECE", "BLANKS"]);
-        assert_eq!(on(Some(&blob(1, 3))), ["BPE", "CHARS", "BLANKS", "UNDERLINES"]);
+        assert_eq!(on(Some(&blob(3, 0))), ["WORDPIECE", "STRIPS", "BLANKS"]);
+        assert_eq!(on(Some(&blob(1, 3))), ["BPE", "CHARS", "STRIPS", "BLANKS", "UNDERLINES"]);
         assert!(on(None).is_empty());
         assert_eq!(Sizes::of(Some(&blob(3, 0))), Sizes { work: 200, token: 7 });
         assert_eq!(Sizes::of(None), Sizes { work: 1, token: 0 });

@@ -22,6 +22,7 @@ pub fn width_of(value: u32) -> u32 {
 }
 
 /// `width` bits (at most 32) from bit `bit`, the lowest bit first.
+#[inline]
 pub fn bits(bytes: &[u8], bit: u32, width: u32) -> u32 {
     let (at, shift) = ((bit >> 3) as usize, bit & 7);
     let low = match bytes.get(at..).and_then(|rest| rest.first_chunk()) {

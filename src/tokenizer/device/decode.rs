@@ -6,12 +6,14 @@ use super::{pieces, Fault, Tokenizer};
 
 /// U+2581 stands for a space.
 const SPACES: u8 = 1;
-/// One space at the start of the text is left out.
+/// A U+2581 at the start of the text is left out.
 const STRIP: u8 = 2;
 /// Tokens that do not continue a word have a space in front.
 const JOIN: u8 = 4;
 /// But not in front of what English does not put one.
 const CLEANUP: u8 = 8;
+/// With [`STRIP`]: also one of every further token as long as there is no text.
+const STRIP_ALL: u8 = 16;
 
 /// Halves of a token that may wait while it is spelled; a token that needs more is a literal.
 const PENDING: usize = 32;
@@ -23,9 +25,12 @@ const CLOSE: [&[u8]; 9] = [b".", b"?", b"!", b",", b"n't", b"'m", b"'s", b"'ve",
 /// Gets bytes.
 pub type Put<'p> = &'p mut dyn FnMut(u8) -> Result<(), Fault>;
 
-/// What [`Tokenizer::spell`] writes to: U+2581 becomes a space on the way.
+/// Gets bytes, and whether a byte is a space that was U+2581.
+type PutMapped<'p> = &'p mut dyn FnMut(u8, bool) -> Result<(), Fault>;
+
+/// What a token is spelled to: U+2581 becomes a space on the way.
 struct Mapped<'p, 'q> {
-    put: &'q mut (dyn FnMut(u8) -> Result<(), Fault> + 'p),
+    put: &'q mut (dyn FnMut(u8, bool) -> Result<(), Fault> + 'p),
     map: bool,
     /// Bytes of U+2581 that are held back.
     held: usize,
@@ -34,14 +39,14 @@ struct Mapped<'p, 'q> {
 }
 
 impl Mapped<'_, '_> {
-    fn give(&mut self, byte: u8) -> Result<(), Fault> {
+    fn give(&mut self, byte: u8, mapped: bool) -> Result<(), Fault> {
         self.room = self.room.checked_sub(1).ok_or(Fault::Token)?;
-        (self.put)(byte)
+        (self.put)(byte, mapped)
     }
 
     fn flush(&mut self) -> Result<(), Fault> {
         let held = core::mem::take(&mut self.held);
-        LOW_LINE.iter().take(held).try_for_each(|byte| self.give(*byte))
+        LOW_LINE.iter().take(held).try_for_each(|byte| self.give(*byte, false))
     }
 
     fn byte(&mut self, byte: u8) -> Result<(), Fault> {
@@ -49,7 +54,7 @@ impl Mapped<'_, '_> {
             self.held += 1;
             if self.held == LOW_LINE.len() {
                 self.held = 0;
-                return self.give(b' ');
+                return self.give(b' ', true);
             }
             return Ok(());
         }
@@ -57,7 +62,7 @@ impl Mapped<'_, '_> {
             self.flush()?;
             return self.byte(byte);
         }
-        self.give(byte)
+        self.give(byte, false)
     }
 }
 
@@ -86,6 +91,10 @@ impl<'a> Tokenizer<'a> {
     /// # Errors
     /// `Token` if the id has no bytes, or more than the longest token; what `put` says.
     pub fn spell(&self, id: u32, put: Put<'_>) -> Result<(), Fault> {
+        self.spell_mapped(id, &mut |byte, _| put(byte))
+    }
+
+    fn spell_mapped(&self, id: u32, put: PutMapped<'_>) -> Result<(), Fault> {
         let map = self.layout.decoder & SPACES != 0;
         let mut out = Mapped { put, map, held: 0, room: self.layout.longest };
         if id >= self.layout.vocab {
@@ -139,8 +148,8 @@ impl<'a> Tokenizer<'a> {
     }
 }
 
-/// Decodes ids as they come: text is given out as soon as it is certain, in whole characters. Bytes that are not UTF-8 come out as U+FFFD, one
-/// for each longest part that could have begun a character.
+/// Decodes ids as they come: text is given out as soon as it is certain, in whole characters. Bytes that are not UTF-8 come out as U+FFFD: in
+/// model 0 one for each longest part that could have begun a character, else one for each byte.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Decoder {
     /// Bytes of a character that is not whole.
@@ -170,8 +179,8 @@ impl Fill<'_> {
 const BROKEN: &[u8] = "\u{FFFD}".as_bytes();
 
 impl Decoder {
-    /// The text that this id completes: the number of bytes written to `out`. Three bytes for each of the longest token and four more always
-    /// do. Special tokens are decoded as any other; leaving them out is the caller's.
+    /// The text that this id completes: the number of bytes written to `out`. Three bytes for each of the longest token and ten more
+    /// always do. Special tokens are decoded as any other; leaving them out is the caller's.
     ///
     /// # Errors
     /// `Capacity`, `Token`; nothing has changed then.
@@ -185,38 +194,45 @@ impl Decoder {
             if !prefix.is_empty() && starts(t, id, prefix)? {
                 skip = prefix.len();
             } else if flags & CLEANUP == 0 || !closes(t, id)? {
-                next.byte(flags, b' ', &mut fill)?;
+                next.byte(t, b' ', &mut fill)?;
             }
         }
-        t.spell(id, &mut |byte| {
+        let mut strip = flags & STRIP != 0 && !self.text && (flags & STRIP_ALL != 0 || !self.started);
+        t.spell_mapped(id, &mut |byte, mapped| {
             if skip > 0 {
                 skip -= 1;
                 return Ok(());
             }
-            next.byte(flags, byte, &mut fill)
+            if core::mem::take(&mut strip) && mapped {
+                return Ok(());
+            }
+            next.byte(t, byte, &mut fill)
         })?;
         next.started = true;
         *self = next;
         Ok(fill.n)
     }
 
-    /// What is left at the end of the text: at most three bytes.
+    /// What is left at the end of the text: at most nine bytes. The decoder is at the start of another text then.
     ///
     /// # Errors
     /// `Capacity`
-    pub fn end(&mut self, out: &mut [u8]) -> Result<usize, Fault> {
+    pub fn end(&mut self, t: Tokenizer<'_>, out: &mut [u8]) -> Result<usize, Fault> {
         let mut fill = Fill { out, n: 0 };
-        if self.count > 0 {
-            fill.put(BROKEN)?;
-        }
+        self.broken(t, &mut fill)?;
         *self = Decoder::default();
         Ok(fill.n)
     }
 
-    fn byte(&mut self, flags: u8, byte: u8, fill: &mut Fill<'_>) -> Result<(), Fault> {
-        if !core::mem::replace(&mut self.text, true) && flags & STRIP != 0 && byte == b' ' {
-            return Ok(());
-        }
+    /// The held bytes are no character.
+    fn broken(&mut self, t: Tokenizer<'_>, fill: &mut Fill<'_>) -> Result<(), Fault> {
+        let held = core::mem::take(&mut self.count);
+        let count = if t.layout.model == Model::Bytes { held.min(1) } else { held };
+        (0..count).try_for_each(|_| fill.put(BROKEN))
+    }
+
+    fn byte(&mut self, t: Tokenizer<'_>, byte: u8, fill: &mut Fill<'_>) -> Result<(), Fault> {
+        self.text = true;
         let count = usize::from(self.count);
         if count > 0 {
             if continues(&self.held, count, byte) {
@@ -228,8 +244,7 @@ impl Decoder {
                 }
                 return Ok(());
             }
-            self.count = 0;
-            fill.put(BROKEN)?;
+            self.broken(t, fill)?;
         }
         match length(byte) {
             1 => fill.put(&[byte]),

@@ -241,7 +241,7 @@ impl Layout {
                 unigram::Scores::read(blob, section, self.vocab).map(|scores| self.scores = scores)
             }
             12 => {
-                ensure(section.len == 4 && le(blob, section.at, 4) < 16, section.at, "decoder")?;
+                ensure(section.len == 4 && le(blob, section.at, 4) < 32, section.at, "decoder")?;
                 self.decoder = byte(blob, section.at);
                 Ok(())
             }
@@ -338,7 +338,9 @@ impl Layout {
         ensure(section.len >= 12 && section.len == 12 + prefix, section.at, "model section of the wrong length")?;
         ensure(flags < 4 && le(blob, section.at + 10, 2) == 0, section.at, "reserved bits of the model section")?;
         let limit = le(blob, section.at + 4, 4);
-        ensure(limit <= wordpiece::LIMIT, section.at, "limit of a word's characters")?;
+        let pieces = self.model == Model::WordPiece;
+        ensure(limit <= wordpiece::LIMIT && (pieces || limit == 0), section.at, "limit of a word's characters")?;
+        ensure(pieces || prefix == 0, section.at, "prefix of pieces in a model without one")?;
         ensure(id < self.vocab || id == u32::MAX, section.at, "unknown id beyond the vocabulary")?;
         self.unknown = Unknown {
             id: (id != u32::MAX).then_some(id),

@@ -45,33 +45,37 @@ struct Entry {
 }
 
 impl Entry {
-    /// The merge after this one: whether left differs, and differences in groups of three bits.
+    /// The merge after this one: whether left differs, and one or two numbers.
+    #[inline(always)]
     fn next(self, stream: &[u8]) -> Option<Entry> {
-        let Entry { pair: (left, right), mut bit } = self;
-        let new = bits(stream, bit, 1);
-        bit += 1;
-        let first = number(stream, &mut bit)?;
-        let pair = match new {
-            0 => (left, right + 1 + first),
-            _ => (left + 1 + first, number(stream, &mut bit)?),
-        };
-        Some(Entry { pair, bit })
+        let Entry { pair: (left, right), bit } = self;
+        let code = bits(stream, bit, 1 + NUMBER);
+        let (first, length) = number(code >> 1)?;
+        let bit = bit + 1 + length;
+        if code & 1 == 0 {
+            return Some(Entry { pair: (left, right + 1 + first), bit });
+        }
+        let (second, length) = number(bits(stream, bit, NUMBER))?;
+        Some(Entry { pair: (left + 1 + first, second), bit: bit + length })
     }
 }
 
-/// Groups of four bits, three of them the number's, low ones first, the fourth set if more follow; at most seven groups.
-fn number(stream: &[u8], bit: &mut u32) -> Option<u32> {
-    let groups = bits(stream, *bit, 28);
-    let mut value = 0;
-    for k in 0..7 {
-        let group = groups >> (4 * k);
-        value |= (group & 7) << (3 * k);
-        if group & 8 == 0 {
-            *bit += 4 * (k + 1);
-            return Some(value);
-        }
+/// Bits of the longest number.
+const NUMBER: u32 = 28;
+
+/// A number and its length in bits: groups of four bits, three of them the number's, low ones first, the fourth set if more follow; at most
+/// seven groups.
+#[inline]
+fn number(groups: u32) -> Option<(u32, u32)> {
+    let last = !groups & 0x888_8888;
+    if last == 0 {
+        return None;
     }
-    None
+    // What is below the end of the last group, and then three of four bits, six of eight, twelve of sixteen moved together.
+    let x = groups & ((last & last.wrapping_neg()) - 1) & 0x777_7777;
+    let x = x & 0x707_0707 | (x & 0x7070_7070) >> 1;
+    let x = x & 0x3f_003f | (x & 0x3f00_3f00) >> 2;
+    Some((x & 0xfff | x >> 16 << 12, last.trailing_zeros() + 1))
 }
 
 impl Merges {
@@ -153,9 +157,12 @@ impl Merges {
     pub fn find(self, blob: &[u8], left: u32, right: u32) -> Option<u32> {
         // The last sample that is not behind the pair.
         let (mut low, mut high) = (0, self.count.div_ceil(STEP));
+        let samples = self.samples.of(blob);
         while low < high {
             let middle = (low + high) >> 1;
-            match self.sample(blob, middle).pair <= (left, right) {
+            let at = middle * (2 * self.id_bits + self.offset_bits);
+            let found = bits(samples, at, self.id_bits);
+            match found < left || found == left && bits(samples, at + self.id_bits, self.id_bits) <= right {
                 true => low = middle + 1,
                 false => high = middle,
             }
@@ -164,7 +171,7 @@ impl Merges {
         let stream = self.stream.of(blob);
         let mut entry = self.sample(blob, first);
         let mut place = first * STEP;
-        while entry.pair < (left, right) {
+        while entry.pair.0 < left || entry.pair.0 == left && entry.pair.1 < right {
             place += 1;
             if place % STEP == 0 || place >= self.count {
                 return None;

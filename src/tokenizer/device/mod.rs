@@ -9,6 +9,7 @@ pub mod decode;
 pub mod layout;
 pub mod merges;
 pub mod normal;
+pub mod normal_map;
 pub mod parts;
 pub mod pieces;
 pub mod text;
@@ -108,7 +109,7 @@ impl<'a> Tokenizer<'a> {
 
     /// The next literal of the text as it is.
     fn next_raw(&self, text: &'a [u8], from: usize) -> Option<Found> {
-        let segment = Segment { text, first: true };
+        let segment = Segment { text, first: true, last: true };
         let mut stream = Stream { t: *self, segment, raw: true, scratch: &mut [], seen: Range::default() };
         stream.find(Cursor { at: from as u32, ..Cursor::default() }, Which::Raw)
     }
@@ -121,7 +122,8 @@ impl<'a> Tokenizer<'a> {
         scratch: &mut Scratch<'_>,
         out: &mut Out<'_>,
     ) -> Result<(), Fault> {
-        let segment = Segment { first: range.start == 0, text: text.get(range).unwrap_or(&[]) };
+        let (first, last) = (range.start == 0, range.end == text.len());
+        let segment = Segment { text: text.get(range).unwrap_or(&[]), first, last };
         let mut stream = Stream { t: *self, segment, raw: false, scratch: scratch.normal, seen: Range::default() };
         let mut from = Cursor::default();
         let cut = self.layout.literals.any(Which::Normalized);
@@ -142,11 +144,10 @@ impl<'a> Tokenizer<'a> {
         work: &mut [u32],
         out: &mut Out<'_>,
     ) -> Result<(), Fault> {
-        let mut first = true;
         while let Some(code) = s.peek(from, end) {
             let (to, kept) = words::part(s, from, end);
             if kept {
-                let mut at = from;
+                let (mut at, mut first) = (from, true);
                 let in_front = match self.layout.cuts.front {
                     0 => false,
                     1 => true,

@@ -9,7 +9,7 @@ pub const STRAY: u32 = 0x11_0000;
 
 /// A place in a stream. Copies are free; two cursors of one stream are at the same place if and only if they are equal, which asks of
 /// whoever moves them that the fields depend on the characters given so far and on nothing else.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Cursor {
     /// Offset in the segment of the unit that is being given, in bytes.
     pub at: u32,
@@ -17,8 +17,16 @@ pub struct Cursor {
     pub step: u32,
     /// What the normalizer has to remember between two characters.
     pub state: u32,
+    /// What it need not find again: follows from the other three.
+    pub kept: u32,
     /// Whether the virtual character in front is still to come.
     pub front: bool,
+}
+
+impl PartialEq for Cursor {
+    fn eq(&self, other: &Cursor) -> bool {
+        (self.at, self.step, self.state, self.front) == (other.at, other.step, other.state, other.front)
+    }
 }
 
 /// Where something ends; None is the end of the stream.
@@ -31,6 +39,8 @@ pub struct Segment<'a> {
     pub text: &'a [u8],
     /// Whether it starts at offset 0 of the text.
     pub first: bool,
+    /// Whether it ends at the end of the text.
+    pub last: bool,
 }
 
 /// Characters of a segment as the normalizer gives them.

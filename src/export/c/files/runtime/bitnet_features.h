@@ -115,16 +115,22 @@
 #ifndef BITNET_TOK_WORDPIECE
 #define BITNET_TOK_WORDPIECE 1
 #endif
-#ifndef BITNET_TOK_NORMAL
+#ifndef BITNET_TOK_NORMAL /* a normalizer, or tokens that are looked for in normalized text */
 #define BITNET_TOK_NORMAL 1
 #endif
-#ifndef BITNET_TOK_CASED /* splitter 7 */
+#ifndef BITNET_TOK_STRIPS /* tokens that take white space beside them */
+#define BITNET_TOK_STRIPS 1
+#endif
+#ifndef BITNET_TOK_MODERN /* splitters 3, 4 and 7 */
+#define BITNET_TOK_MODERN 1
+#endif
+#ifndef BITNET_TOK_CASED /* splitter 7, with BITNET_TOK_MODERN */
 #define BITNET_TOK_CASED 1
 #endif
 #ifndef BITNET_TOK_BLANKS /* splitters 5 and 6 */
 #define BITNET_TOK_BLANKS 1
 #endif
-#ifndef BITNET_TOK_UNDERLINES /* words 2 and 3 */
+#ifndef BITNET_TOK_UNDERLINES /* U+2581: words 2 and 3, and what a decoder does with it */
 #define BITNET_TOK_UNDERLINES 1
 #endif
 

@@ -79,9 +79,11 @@ uint32_t tok_place(const tok_permutation *of, uint32_t value);
 
 typedef struct {
     uint32_t at;    /* offset in the segment of the unit that is being given */
-    uint32_t step;  /* characters of that unit given already; 0 without a normalizer */
+#if BITNET_TOK_NORMAL
+    uint32_t step;  /* characters of that unit given already */
     uint32_t state; /* the normalizer's own, 0 at the start of a segment */
     uint32_t kept;  /* the same; follows from the three above, so it is not compared */
+#endif
     uint32_t front; /* 1 as long as the front character is still to come */
 } tok_cursor;
 
@@ -92,10 +94,12 @@ typedef struct {
     uint32_t n;
     uint32_t first;  /* 1: the segment starts where the text starts */
     uint32_t last;   /* 1: it ends where the text ends */
-    uint32_t raw;    /* 1: the characters of the text itself, whatever the normalizer */
     tok_cursor stop;
     /* where the last character beyond ASCII was found in the classes: first <= c < end */
     uint32_t seen_first, seen_end, seen_class;
+#if BITNET_TOK_NORMAL
+    uint32_t raw;     /* 1: the characters of the text itself, whatever the normalizer */
+#endif
     uint32_t *normal; /* scratch of the normalizer: TOK_NORMAL_WORDS words, or NULL without one */
     uint32_t *model;  /* scratch of the model: t->work_words less those */
 } tok_stream;
@@ -155,7 +159,7 @@ uint32_t tok_char_of(const bitnet_tokenizer *t, uint32_t id); /* section 3, or T
 /* bitnet_tok_pieces.c. The opening checks sections 9 (limit, prefix), 10, 11 in s->section and
  * gives the words of scratch the model needs. Section 9 itself is checked before. */
 bitnet_status tok_pieces_open(bitnet_tokenizer *t, uint32_t *words);
-/* `first`: the first word of a piece; sums are carried over the words of one. */
+/* `first`: the first word of a part; sums may be carried over the words of one. */
 bitnet_status tok_unigram(const bitnet_tokenizer *t, tok_stream *s, tok_cursor at, uint32_t first, tok_out *out);
 bitnet_status tok_wordpiece(const bitnet_tokenizer *t, tok_stream *s, tok_cursor at, tok_out *out);
 /* Gives tok_emit the bytes of the piece `id` (below vocab_size) as they are in the trie;

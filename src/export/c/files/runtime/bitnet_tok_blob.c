@@ -4,6 +4,11 @@
 #define TOK_HEADER 32u
 #define TOK_VERSION 2u
 #define TOK_MAX_VOCAB 0x100000u
+#define TOK_SPLITTERS                                                                                       \
+    (0x07u | (BITNET_TOK_MODERN ? 0x18u : 0u) | (BITNET_TOK_MODERN && BITNET_TOK_CASED ? 0x80u : 0u) | \
+     (BITNET_TOK_BLANKS ? 0x60u : 0u)) /* bit k: splitter k was compiled */
+#define TOK_LITERALS                                                                                   \
+    (0x47u | (BITNET_TOK_STRIPS ? TOK_LSTRIP | TOK_RSTRIP : 0u) | (BITNET_TOK_NORMAL ? TOK_NORMALIZED : 0u))
 
 /* ---- reading the blob -------------------------------------------------------------------- */
 
@@ -244,6 +249,9 @@ static bitnet_status tok_check_literals(bitnet_tokenizer *t)
             ((flags & TOK_MATCH) != 0u && tok_is_text(p + 6, length) == 0u)) {
             return BITNET_E_FORMAT;
         }
+        if ((flags & ~TOK_LITERALS) != 0u) {
+            return BITNET_E_FEATURE;
+        }
         if ((flags & TOK_MATCH) != 0u) {
             t->starts[p[6] >> 5] |= 1u << (p[6] & 31u);
             t->literal_flags |= (flags & TOK_NORMALIZED) != 0u ? 0u : TOK_MATCH;
@@ -276,25 +284,16 @@ static bitnet_status tok_check_small(bitnet_tokenizer *t)
         t->words = p[1];
         t->front_mode = p[2];
         t->front = p[3] != 0u ? TOK_UNDERLINE : 0x20u;
-#if !BITNET_TOK_CASED
-        if (t->splitter == 7u) {
+        if ((TOK_SPLITTERS >> t->splitter & 1u) == 0u || (BITNET_TOK_UNDERLINES == 0 && t->words >= 2u)) {
             return BITNET_E_FEATURE;
         }
-#endif
-#if !BITNET_TOK_BLANKS
-        if (t->splitter == 5u || t->splitter == 6u) {
-            return BITNET_E_FEATURE;
-        }
-#endif
-#if !BITNET_TOK_UNDERLINES
-        if (t->words >= 2u) {
-            return BITNET_E_FEATURE;
-        }
-#endif
     }
     p = t->section[TOK_S_DECODER];
     if (p != NULL && (t->section_bytes[TOK_S_DECODER] != 4u || p[0] > 31u || tok_le(p + 1, 3) != 0u)) {
         return BITNET_E_FORMAT;
+    }
+    if (BITNET_TOK_UNDERLINES == 0 && p != NULL && (p[0] & 0x13u) != 0u) {
+        return BITNET_E_FEATURE;
     }
     p = t->section[TOK_S_MODEL];
     if (p != NULL) {
@@ -323,7 +322,7 @@ static bitnet_status tok_check_kinds(const bitnet_tokenizer *t)
         may = any;
     } else if (t->model == TOK_WORDPIECE) {
         must = 0x600u; /* 9 10 */
-        may = any & ~4u;
+        may = any;
     }
     for (k = 1; k < BITNET_TOK_SECTIONS; k++) {
         have |= t->section[k] != NULL ? 1u << k : 0u;
@@ -361,6 +360,7 @@ static bitnet_status tok_find_sections(bitnet_tokenizer *t, const uint8_t *blob,
 
 static bitnet_status tok_check_model(bitnet_tokenizer *t, uint32_t *words)
 {
+    (void)words; /* of a build without any model */
     if (t->model <= TOK_CHARS_BPE) {
 #if !BITNET_TOK_CHARS
         if (t->model == TOK_CHARS_BPE) {

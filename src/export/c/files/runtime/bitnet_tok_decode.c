@@ -27,6 +27,9 @@ static bitnet_status tok_write(tok_sink *sink, uint32_t byte)
 static bitnet_status tok_flush(tok_sink *sink)
 {
     bitnet_status status = BITNET_OK;
+    if (BITNET_TOK_UNDERLINES == 0) {
+        return status;
+    }
     if (sink->waiting > 0u) {
         status = tok_write(sink, 0xe2u);
     }
@@ -39,6 +42,7 @@ static bitnet_status tok_flush(tok_sink *sink)
 
 bitnet_status tok_emit(tok_sink *sink, uint32_t byte)
 {
+#if BITNET_TOK_UNDERLINES
     bitnet_status status;
     if (sink->underline != 0u) {
         if (sink->waiting == 1u && byte == 0x96u) {
@@ -59,6 +63,7 @@ bitnet_status tok_emit(tok_sink *sink, uint32_t byte)
             return BITNET_OK;
         }
     }
+#endif
     return tok_write(sink, byte);
 }
 
@@ -389,7 +394,7 @@ bitnet_status bitnet_tok_decode(const bitnet_tokenizer *t, bitnet_tok_decoder *s
     flags = tok_decoder_flags(t);
     next = *state;
     next.each = t->model != TOK_BYTES_BPE ? 1u : 0u;
-    k = sink.space != 0u && (flags & TOK_D_STRIP) != 0u &&
+    k = BITNET_TOK_UNDERLINES != 0 && sink.space != 0u && (flags & TOK_D_STRIP) != 0u &&
                 ((flags & TOK_D_STRIP_ALL) != 0u ? next.text : next.started) == 0u
             ? 1u
             : 0u;

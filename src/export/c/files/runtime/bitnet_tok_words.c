@@ -69,15 +69,15 @@ uint32_t tok_next(const bitnet_tokenizer *t, tok_stream *s, tok_cursor *at)
         at->front = 0;
         return t->front;
     }
+#if BITNET_TOK_NORMAL
     if (at->at == s->stop.at && at->step == s->stop.step && at->state == s->stop.state) {
         return TOK_END;
     }
-#if BITNET_TOK_NORMAL
     if (s->raw == 0u && t->section[TOK_S_NORMAL] != NULL) {
         return tok_normal_next(t, s, at);
     }
 #endif
-    if (at->at >= s->n) {
+    if (at->at >= s->n || at->at == s->stop.at) {
         return TOK_END;
     }
     return tok_utf8(s->text, s->n, &at->at);
@@ -277,7 +277,7 @@ static void tok_gpt2(const bitnet_tokenizer *t, tok_stream *s, tok_cursor *at)
     (void)tok_run(t, s, at, set, TOK_NONE);
 }
 
-#if BITNET_TOK_CASED
+#if BITNET_TOK_CASED && BITNET_TOK_MODERN
 /* The words of splitter 7: [^\r\n\p{L}\p{N}]?M*S+c? and, where that fails, [^\r\n\p{L}\p{N}]?M+S*c?
  * with M = [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}], S = [\p{Ll}\p{Lm}\p{Lo}\p{M}] and c a contraction.
  * Where no S follows the run of M, its last character that is also an S is that S. */
@@ -314,6 +314,7 @@ static uint32_t tok_cased(const bitnet_tokenizer *t, tok_stream *s, tok_cursor *
 }
 #endif
 
+#if BITNET_TOK_MODERN
 /* (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,numbers}|
  *  ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+, and the same with other words (`cased`) */
 static void tok_modern(const bitnet_tokenizer *t, tok_stream *s, tok_cursor *at, uint32_t numbers, uint32_t cased)
@@ -355,6 +356,8 @@ static void tok_modern(const bitnet_tokenizer *t, tok_stream *s, tok_cursor *at,
         }
     }
 }
+
+#endif
 
 /* ---- parts and words --------------------------------------------------------------------- */
 
@@ -400,7 +403,9 @@ static void tok_part(const bitnet_tokenizer *t, tok_stream *s, tok_cursor *at)
         return;
     }
 #endif
+#if BITNET_TOK_MODERN
     tok_modern(t, s, at, splitter == 4u ? 1u : 3u, splitter == 7u ? 1u : 0u);
+#endif
 }
 
 /* Moves over one word. */
@@ -481,26 +486,36 @@ static bitnet_status tok_model(const bitnet_tokenizer *t, tok_stream *s, tok_cur
 #endif
 }
 
+static uint32_t tok_is_start(const tok_cursor *at)
+{
+#if BITNET_TOK_NORMAL
+    if (at->step != 0u) {
+        return 0;
+    }
+#endif
+    return at->at == 0u ? 1u : 0u;
+}
+
 bitnet_status tok_piece(const bitnet_tokenizer *t, tok_stream *s, tok_cursor at, tok_out *out)
 {
     const tok_cursor piece = s->stop;
     bitnet_status status = BITNET_OK;
-    uint32_t first = 1;
     while (status == BITNET_OK) {
         tok_cursor start = at;
         tok_cursor part;
+        uint32_t first = 1;
         const uint32_t c = tok_next(t, s, &at);
         if (c == TOK_END) {
             break;
         }
-        if ((t->splitter == 5u || t->splitter == 6u) && tok_is_white(c) != 0u) {
+        if (BITNET_TOK_BLANKS != 0 && (t->splitter == 5u || t->splitter == 6u) && tok_is_white(c) != 0u) {
             continue;
         }
         at = start;
         tok_part(t, s, &at);
         part = at;
         if (t->front_mode != 0u && c != t->front &&
-            (t->front_mode == 1u || (s->first != 0u && start.at == 0u && start.step == 0u))) {
+            (t->front_mode == 1u || (s->first != 0u && tok_is_start(&start) != 0u))) {
             start.front = 1;
         }
         s->stop = part;

@@ -19,22 +19,33 @@ bitnet_status tok_put(tok_out *out, uint32_t id)
 typedef struct {
     tok_cursor start; /* behind the last literal and the white space it took */
     tok_cursor at;    /* where the next one is looked for */
+#if BITNET_TOK_STRIPS
     tok_cursor blank; /* start of the white space before `at` */
     uint32_t taken;   /* characters of white space that were taken and are still to be gone over */
+#endif
 } tok_scan;
+
+static void tok_scan_from(tok_scan *scan, const tok_cursor *at)
+{
+    scan->start = *at;
+    scan->at = *at;
+#if BITNET_TOK_STRIPS
+    scan->blank = *at;
+    scan->taken = 0;
+#endif
+}
 
 static void tok_start(tok_stream *s, tok_cursor *at)
 {
     at->at = 0;
+#if BITNET_TOK_NORMAL
     at->step = 0;
     at->state = 0;
     at->kept = 0;
+#endif
     at->front = 0;
+    s->stop = *at;
     s->stop.at = TOK_END;
-    s->stop.step = 0;
-    s->stop.state = 0;
-    s->stop.kept = 0;
-    s->stop.front = 0;
     s->seen_first = 0;
     s->seen_end = 0;
     s->seen_class = 0;
@@ -90,11 +101,14 @@ static uint32_t tok_find(const bitnet_tokenizer *t, tok_stream *s, tok_scan *sca
                     continue;
                 }
                 *id = literal.id;
+#if BITNET_TOK_STRIPS
                 *to = scan->taken != 0u ? scan->start
                                         : ((literal.flags & TOK_LSTRIP) != 0u ? scan->blank : scan->at);
-                scan->at = behind;
-                scan->blank = behind;
-                scan->taken = 0;
+#else
+                *to = scan->at;
+#endif
+                tok_scan_from(scan, &behind);
+#if BITNET_TOK_STRIPS
                 if ((literal.flags & TOK_RSTRIP) != 0u) {
                     next = behind;
                     while (tok_is_white(tok_next(t, s, &next)) != 0u) {
@@ -103,21 +117,25 @@ static uint32_t tok_find(const bitnet_tokenizer *t, tok_stream *s, tok_scan *sca
                     }
                 }
                 scan->start = behind;
+#endif
                 return 1;
             }
         }
         scan->at = next;
+#if BITNET_TOK_STRIPS
         if (scan->taken != 0u) {
             scan->taken--;
             scan->blank = next;
         } else if (tok_is_white(c) == 0u) {
             scan->blank = next;
         }
+#endif
     }
 }
 
-/* Ids of a segment: the literals of its normalized form and the pieces between them. */
-static bitnet_status tok_segment(const bitnet_tokenizer *t, tok_stream *s, tok_out *out)
+#if BITNET_TOK_NORMAL
+/* Ids of the literals of a segment's normalized form and of the pieces between them. */
+static bitnet_status tok_pieces(const bitnet_tokenizer *t, tok_stream *s, const tok_cursor *start, tok_out *out)
 {
     tok_scan scan;
     tok_cursor from;
@@ -125,19 +143,7 @@ static bitnet_status tok_segment(const bitnet_tokenizer *t, tok_stream *s, tok_o
     bitnet_status status;
     uint32_t found = 1;
     uint32_t id = 0;
-    tok_start(s, &from);
-#if BITNET_TOK_NORMAL
-    if (t->section[TOK_S_NORMAL] != NULL) {
-        tok_normal_start(t, s);
-    }
-#endif
-    if ((t->literal_flags & TOK_NORMALIZED) == 0u) {
-        return tok_piece(t, s, from, out);
-    }
-    scan.start = from;
-    scan.at = from;
-    scan.blank = from;
-    scan.taken = 0;
+    tok_scan_from(&scan, start);
     do {
         const tok_cursor end = s->stop;
         found = tok_find(t, s, &scan, TOK_NORMALIZED, &from, &to, &id);
@@ -149,6 +155,23 @@ static bitnet_status tok_segment(const bitnet_tokenizer *t, tok_stream *s, tok_o
         }
     } while (status == BITNET_OK && found != 0u);
     return status;
+}
+#endif
+
+/* Ids of a segment. */
+static bitnet_status tok_segment(const bitnet_tokenizer *t, tok_stream *s, tok_out *out)
+{
+    tok_cursor start;
+    tok_start(s, &start);
+#if BITNET_TOK_NORMAL
+    if (t->section[TOK_S_NORMAL] != NULL) {
+        tok_normal_start(t, s);
+    }
+    if ((t->literal_flags & TOK_NORMALIZED) != 0u) {
+        return tok_pieces(t, s, &start, out);
+    }
+#endif
+    return tok_piece(t, s, start, out);
 }
 
 bitnet_status tokenize_c(const bitnet_tokenizer *t, const uint8_t *utf8, uint32_t n, uint32_t *ids,
@@ -181,16 +204,17 @@ bitnet_status tokenize_c(const bitnet_tokenizer *t, const uint8_t *utf8, uint32_
     text.n = n;
     text.first = 1;
     text.last = 1;
+#if BITNET_TOK_NORMAL
     text.raw = 1;
+#endif
     text.normal = t->work;
     text.model = t->work + t->normal_words;
     tok_start(&text, &from);
     segment = text;
+#if BITNET_TOK_NORMAL
     segment.raw = 0;
-    scan.start = from;
-    scan.at = from;
-    scan.blank = from;
-    scan.taken = 0;
+#endif
+    tok_scan_from(&scan, &from);
     do {
         if ((t->literal_flags & TOK_MATCH) != 0u) {
             found = tok_find(t, &text, &scan, 0, &from, &to, &id);
