@@ -121,13 +121,7 @@ struct Sizes<'a> {
 }
 
 impl<'a> Sizes<'a> {
-    fn of(
-        program: &Program,
-        blob: Option<&[u8]>,
-        arena: u64,
-        arena_in_fast: bool,
-        prompts: &'a [String],
-    ) -> Self {
+    fn of(program: &Program, blob: Option<&[u8]>, arena: u64, arena_in_fast: bool, prompts: &'a [String]) -> Self {
         let (vocab, results) = (program.vocab, program.result_len());
         let parts = switches(&parts::needs(program)) + &tokenizer::switches(blob);
         let (state, tokenizer) = (state_bytes(program), tokenizer::Sizes::of(blob));
@@ -160,8 +154,7 @@ pub fn write(
     let model = dir.path().join("model.bin");
     let written = prepared.write(&model, progress)?;
     let plan = &prepared.plan;
-    let sizes =
-        Sizes::of(prepared.program(), prepared.tokenizer(), plan.arena_bytes, plan.arena_in_fast_ram, prompts);
+    let sizes = Sizes::of(prepared.program(), prepared.tokenizer(), plan.arena_bytes, plan.arena_in_fast_ram, prompts);
     let parts = sizes.parts.clone() + &lora_switch(prepared.adapters());
     let sizes = Sizes { rules, parts, ..sizes };
     write_sources(dir.path(), &sizes, target)?;
@@ -203,9 +196,10 @@ pub fn write_runtime_for(dir: &Path, program: &Program, blob: Option<&[u8]>, tar
     put(dir, "embed.mk", "EMBED ?= incbin\n")
 }
 
-/// The runtime of a target with its tokenizer alone in mind: `words` of memory for it, every part compiled, and no model yet.
-pub fn write_runtime_for_texts(dir: &Path, target: &Target, words: usize) -> Result<()> {
-    let parts = String::new();
+/// The runtime of a target with its tokenizer alone in mind: `words` of memory for it, the parts that its `blob` needs as an export
+/// would compile them, and no model yet.
+pub fn write_runtime_for_texts(dir: &Path, target: &Target, words: usize, blob: &[u8]) -> Result<()> {
+    let parts = tokenizer::switches(Some(blob));
     let sizes = Sizes {
         arena: 16,
         arena_in_fast: false,
@@ -215,7 +209,7 @@ pub fn write_runtime_for_texts(dir: &Path, target: &Target, words: usize) -> Res
         state: 96,
         prompts: &[],
         rules: None,
-        tokenizer: tokenizer::Sizes::ANY,
+        tokenizer: tokenizer::Sizes::of(None),
     };
     write_sources(dir, &sizes, target)?;
     put(dir, "embed.mk", "EMBED ?= incbin\n")
