@@ -42,11 +42,6 @@ pub struct Request<'a> {
     pub calibration: Option<&'a str>,
     /// The device form of the tokenizer, if there is to be one.
     pub tokenizer: Option<Vec<u8>>,
-    /// The device form of the tokenizer, if the file has one.
-    pub fn tokenizer(&self) -> Option<&[u8]> {
-        self.request.tokenizer.as_deref()
-    }
-
     /// Whether a C folder can load adapters.
     pub adapters: bool,
 }
@@ -148,6 +143,11 @@ fn lower_to_fit(request: &Request) -> Result<Lowered> {
 impl Prepared<'_> {
     pub fn program(&self) -> &Program {
         &self.lowered.program
+    }
+
+    /// The device form of the tokenizer, if the file has one.
+    pub fn tokenizer(&self) -> Option<&[u8]> {
+        self.request.tokenizer.as_deref()
     }
 
     /// Whether a C folder can load adapters.
