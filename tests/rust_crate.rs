@@ -39,7 +39,7 @@ fn host() -> Option<&'static Path> {
         }
         let dir = tempfile::tempdir().expect("a temporary folder");
         let artifact = Artifact::open(&tiny()).expect("the tiny model");
-        write_for(dir.path(), &artifact.program).expect("the sources can be written");
+        write_for(dir.path(), &artifact.program, None).expect("the sources can be written");
         std::fs::copy(tiny(), dir.path().join("model.bin")).expect("the model");
         let target = dir.path().join("target");
         cargo(dir.path(), &target, &["build", "--quiet", "--example", "host", "--features", "every-part"]).ok();

@@ -81,7 +81,8 @@ impl Folder {
         let dir = match exported {
             Some(own) => own.to_path_buf(),
             None => {
-                rust::write_for(t.path(), program)?;
+                let packed = Packed::open(model)?;
+                rust::write_for(t.path(), program, packed.section(Kind::Tokenizer))?;
                 place(model, t.path())?;
                 t.path().to_path_buf()
             }

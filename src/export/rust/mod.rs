@@ -11,6 +11,7 @@ use crate::fsio::AtomicDir;
 use crate::program::{parts, Program};
 use crate::progress::Progress;
 use crate::target::Target;
+use crate::tokenizer::device::{layout::Model as Kind, Layout};
 use sizes::Sizes;
 use std::fmt::Write;
 use std::path::Path;
@@ -51,13 +52,36 @@ const FILES: &[(&str, &str)] = &files![
     "src/ops.rs",
     "src/planes.rs",
     "src/sample.rs",
-    "src/splitter.rs",
     "src/status.rs",
     "src/sums.rs",
     "src/tables.rs",
     "src/tensor.rs",
     "src/tokenizer.rs",
     "tests/selftest.rs",
+];
+
+macro_rules! device {
+    ($($name:literal),* $(,)?) => {
+        [$((concat!("src/device/", $name), include_str!(concat!("../../tokenizer/device/", $name)))),*]
+    };
+}
+
+/// The tokenizer: the very files that are the definition on the host, but for `parts.rs`, which is generated.
+const DEVICE: &[(&str, &str)] = &device![
+    "bits.rs",
+    "bpe.rs",
+    "classes.rs",
+    "decode.rs",
+    "layout.rs",
+    "merges.rs",
+    "mod.rs",
+    "normal.rs",
+    "normal_map.rs",
+    "pieces.rs",
+    "text.rs",
+    "unigram.rs",
+    "wordpiece.rs",
+    "words.rs",
 ];
 
 /// The generated file, which only a folder of this kind has.
@@ -77,17 +101,18 @@ pub fn write(
     let dir = AtomicDir::create(out, MARKER)?;
     let written = prepared.write(&dir.path().join("model.bin"), progress)?;
     let heading = Heading { model: &prepared.plan.model, target: &target.title, prompts };
-    write_sources(dir.path(), prepared.program(), &heading)?;
+    write_sources(dir.path(), prepared.program(), prepared.tokenizer(), &heading)?;
     dir.commit()?;
     Ok(written)
 }
 
-/// The crate for a packed file that lies in `dir` as `model.bin` already, without prompts.
+/// The crate for a packed file that lies in `dir` as `model.bin` already, without prompts. `blob` is the device tokenizer in that file, if
+/// there is one.
 ///
 /// # Errors
 /// `Io`
-pub fn write_for(dir: &Path, program: &Program) -> Result<()> {
-    write_sources(dir, program, &Heading { model: "a packed model", target: "any", prompts: &[] })
+pub fn write_for(dir: &Path, program: &Program, blob: Option<&[u8]>) -> Result<()> {
+    write_sources(dir, program, blob, &Heading { model: "a packed model", target: "any", prompts: &[] })
 }
 
 /// What the files say about the model besides its sizes.
@@ -97,12 +122,15 @@ struct Heading<'a> {
     prompts: &'a [String],
 }
 
-fn write_sources(dir: &Path, program: &Program, heading: &Heading) -> Result<()> {
-    for (name, text) in FILES {
+fn write_sources(dir: &Path, program: &Program, blob: Option<&[u8]>, heading: &Heading) -> Result<()> {
+    for (name, text) in FILES.iter().chain(DEVICE) {
         put(dir, name, text)?;
     }
+    // A blob that cannot be opened is refused by the crate with the same words; it needs no part then.
+    let tokenizer = blob.and_then(|blob| Layout::open(blob).ok());
+    put(dir, "src/device/parts.rs", &tokenizer_parts(tokenizer.as_ref()))?;
     let sizes = Sizes::of(program);
-    put(dir, GENERATED, &generated(program, &sizes, heading.prompts))?;
+    put(dir, GENERATED, &generated(program, &sizes, tokenizer.as_ref(), heading.prompts))?;
     // The name stands in a string of the manifest.
     let name: String = heading.model.chars().filter(|c| !c.is_control() && !"\"\\".contains(*c)).collect();
     put(dir, "Cargo.toml", &include_str!("files/Cargo.toml").replace("{{MODEL}}", &name))?;
@@ -114,13 +142,15 @@ fn write_sources(dir: &Path, program: &Program, heading: &Heading) -> Result<()>
 }
 
 /// `src/generated.rs`: sizes, prompts, and what of the runtime the program needs.
-fn generated(program: &Program, sizes: &Sizes, prompts: &[String]) -> String {
+fn generated(program: &Program, sizes: &Sizes, tokenizer: Option<&Layout>, prompts: &[String]) -> String {
     let mut s = include_str!("files/generated.rs")
         .replace("{{VOCAB}}", &program.vocab.to_string())
         .replace("{{RESULTS}}", &program.result_len().to_string())
         .replace("{{WORDS}}", &sizes.words.to_string())
         .replace("{{HALVES}}", &sizes.halves.to_string())
-        .replace("{{BYTES}}", &sizes.bytes.to_string());
+        .replace("{{BYTES}}", &sizes.bytes.to_string())
+        .replace("{{WORK}}", &tokenizer.map_or(0, |t| t.work).to_string())
+        .replace("{{TOKEN}}", &tokenizer.map_or(0, |t| t.longest).to_string());
     let list: Vec<String> = prompts.iter().map(|p| format!("{p:?}")).collect();
     s = s.replace("{{PROMPTS}}", &list.join(", "));
     let needs = parts::needs(program);
@@ -133,9 +163,45 @@ fn generated(program: &Program, sizes: &Sizes, prompts: &[String]) -> String {
     s.replace("    // {{PARTS}}\n", &all)
 }
 
+/// `src/device/parts.rs`: what of the tokenizer the model needs.
+fn tokenizer_parts(tokenizer: Option<&Layout>) -> String {
+    let is = |models: &[Kind]| tokenizer.is_some_and(|t| models.contains(&t.model));
+    let parts = [
+        ("BPE", "Merges: models 0 and 1.", is(&[Kind::Bytes, Kind::Characters])),
+        ("UNIGRAM", "Model 2.", is(&[Kind::Unigram])),
+        ("WORDPIECE", "Model 3.", is(&[Kind::WordPiece])),
+        ("NORMAL", "Section 7.", tokenizer.is_some_and(|t| t.normal.present)),
+    ];
+    let mut s = String::from("//! Parts of the tokenizer that this model needs (generated); with the feature `every-part` all of them.\n\n");
+    s += "const ALL: bool = cfg!(feature = \"every-part\");\n";
+    for (name, what, needed) in parts {
+        // Writing to a String cannot fail.
+        let _ = writeln!(s, "/// {what}\npub const {name}: bool = ALL || {needed};");
+    }
+    s
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The same for the tokenizer: a file that is not listed would be missing, and `parts.rs` has what is generated.
+    #[test]
+    fn every_file_of_the_tokenizer_is_listed() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/tokenizer/device");
+        let names = std::fs::read_dir(&folder).expect("the folder").flatten().map(|e| e.file_name());
+        let mut found: Vec<String> = names.map(|n| format!("src/device/{}", n.to_string_lossy())).collect();
+        let mut listed: Vec<&str> = DEVICE.iter().map(|(name, _)| *name).chain(["src/device/parts.rs"]).collect();
+        found.sort_unstable();
+        listed.sort_unstable();
+        assert_eq!(found, listed);
+        let names = |text: &str| -> Vec<String> {
+            let lines = text.lines().filter_map(|l| l.strip_prefix("pub const ")?.split_once(':'));
+            lines.map(|(name, _)| name.to_string()).collect()
+        };
+        let fixed = std::fs::read_to_string(folder.join("parts.rs")).expect("the file");
+        assert_eq!(names(&fixed), names(&tokenizer_parts(None)));
+    }
 
     /// A file that is there but not listed would be missing from every export.
     #[test]

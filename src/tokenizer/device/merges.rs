@@ -132,10 +132,10 @@ impl Merges {
         let (mut bit, mut last) = (0, None);
         for place in 0..self.count {
             let entry = match last {
-                Some(entry) if place % STEP != 0 => Entry::next(entry, stream)?,
+                Some(entry) if !place.is_multiple_of(STEP) => Entry::next(entry, stream)?,
                 _ => self.sample(blob, place / STEP),
             };
-            let in_place = place % STEP != 0 || entry.bit == bit;
+            let in_place = !place.is_multiple_of(STEP) || entry.bit == bit;
             let ascends = last.is_none_or(|last| last.pair < entry.pair);
             if !in_place || !ascends || entry.pair.0 >= vocab || entry.pair.1 >= vocab || entry.bit > stream_bits {
                 return None;
@@ -173,7 +173,7 @@ impl Merges {
         let mut place = first * STEP;
         while entry.pair.0 < left || entry.pair.0 == left && entry.pair.1 < right {
             place += 1;
-            if place % STEP == 0 || place >= self.count {
+            if place.is_multiple_of(STEP) || place >= self.count {
                 return None;
             }
             entry = entry.next(stream)?;

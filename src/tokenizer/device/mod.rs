@@ -9,6 +9,7 @@ pub mod decode;
 pub mod layout;
 pub mod merges;
 pub mod normal;
+pub mod normal_map;
 pub mod parts;
 pub mod pieces;
 pub mod text;
@@ -143,11 +144,10 @@ impl<'a> Tokenizer<'a> {
         work: &mut [u32],
         out: &mut Out<'_>,
     ) -> Result<(), Fault> {
-        let mut first = true;
         while let Some(code) = s.peek(from, end) {
             let (to, kept) = words::part(s, from, end);
             if kept {
-                let mut at = from;
+                let (mut at, mut first) = (from, true);
                 let in_front = match self.layout.cuts.front {
                     0 => false,
                     1 => true,

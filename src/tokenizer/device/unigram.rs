@@ -194,8 +194,8 @@ fn store(words: &mut [u32], at: usize, value: u64) {
     }
 }
 
-/// Ids of one word; `first` if it is the first of a piece of the text. `work` has at least [`work`] words, which nobody else writes between
-/// the words of a piece.
+/// Ids of one word; `first` if it is the first of a part of the text. `work` has at least [`work`] words, which nobody else writes between
+/// the words of a part.
 ///
 /// # Errors
 /// `Capacity`

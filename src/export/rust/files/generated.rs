@@ -19,6 +19,10 @@ pub const ARENA_WORDS: usize = {{WORDS}};
 pub const ARENA_HALVES: usize = {{HALVES}};
 /// 8-bit elements of an arena.
 pub const ARENA_BYTES: usize = {{BYTES}};
+/// Words of scratch that the tokenizer needs to encode.
+pub const TOKENIZER_WORK: usize = {{WORK}};
+/// Bytes of the tokenizer's longest token.
+pub const TOKENIZER_TOKEN: usize = {{TOKEN}};
 /// An arena for one context of this model.
 pub type ModelArena = Arena<ARENA_WORDS, ARENA_HALVES, ARENA_BYTES>;
 /// Prompts that the example programs answer.

@@ -159,7 +159,7 @@ uint32_t tok_char_of(const bitnet_tokenizer *t, uint32_t id); /* section 3, or T
 /* bitnet_tok_pieces.c. The opening checks sections 9 (limit, prefix), 10, 11 in s->section and
  * gives the words of scratch the model needs. Section 9 itself is checked before. */
 bitnet_status tok_pieces_open(bitnet_tokenizer *t, uint32_t *words);
-/* `first`: the first word of a piece; sums are carried over the words of one. */
+/* `first`: the first word of a part; sums may be carried over the words of one. */
 bitnet_status tok_unigram(const bitnet_tokenizer *t, tok_stream *s, tok_cursor at, uint32_t first, tok_out *out);
 bitnet_status tok_wordpiece(const bitnet_tokenizer *t, tok_stream *s, tok_cursor at, tok_out *out);
 /* Gives tok_emit the bytes of the piece `id` (below vocab_size) as they are in the trie;

@@ -322,7 +322,7 @@ static bitnet_status tok_check_kinds(const bitnet_tokenizer *t)
         may = any;
     } else if (t->model == TOK_WORDPIECE) {
         must = 0x600u; /* 9 10 */
-        may = any & ~4u;
+        may = any;
     }
     for (k = 1; k < BITNET_TOK_SECTIONS; k++) {
         have |= t->section[k] != NULL ? 1u << k : 0u;

@@ -500,10 +500,10 @@ bitnet_status tok_piece(const bitnet_tokenizer *t, tok_stream *s, tok_cursor at,
 {
     const tok_cursor piece = s->stop;
     bitnet_status status = BITNET_OK;
-    uint32_t first = 1;
     while (status == BITNET_OK) {
         tok_cursor start = at;
         tok_cursor part;
+        uint32_t first = 1;
         const uint32_t c = tok_next(t, s, &at);
         if (c == TOK_END) {
             break;

@@ -21,7 +21,9 @@ fn main() {
     let mut results = vec![0; opened.map_or(0, |m| m.result_len())];
     let mut ids = vec![0; 65_536];
     let memory = Memory { words: &mut words, halves: &mut halves, bytes: &mut bytes };
-    let bench = commands::Bench { memory, results: &mut results, ids: &mut ids };
+    let scratch = opened.and_then(|m| m.tokenizer()).map_or(0, |t| t.work_words());
+    let mut work = vec![0; scratch];
+    let bench = commands::Bench { memory, results: &mut results, ids: &mut ids, work: &mut work };
     let mut out = std::io::stdout().lock();
     let code = commands::run(&args.join(" "), &model, bench, &mut |text| {
         // A closed pipe ends the program quietly.

@@ -22,6 +22,7 @@ use crate::math::Crc;
 use crate::model::Model;
 use crate::sample::{argmax, Sampler};
 use crate::status::{Result, Status};
+use crate::tokenizer::Decoder;
 
 /// Longest prompt, in ids.
 pub const MAX_IDS: usize = 512;
@@ -37,6 +38,8 @@ pub struct Bench<'a> {
     pub results: &'a mut [i32],
     /// Room for the ids of a prompt; [`MAX_IDS`] are usual.
     pub ids: &'a mut [u32],
+    /// Scratch of the tokenizer: [`generated::TOKENIZER_WORK`] words.
+    pub work: &'a mut [u32],
 }
 
 /// Runs a command; the exit code: 0, or 10 + a status.
@@ -155,14 +158,14 @@ fn start(command: &str, bytes: &[u8], bench: Bench, o: &mut Out) -> Outcome {
     let size = at("init", model.arena(&config))?;
     let mut ctx = at("init", Ctx::new(&model, config, bench.memory))?;
     let results = at("results", bench.results.get_mut(..model.result_len()).ok_or(Status::Capacity))?;
-    let ids = bench.ids;
+    let (ids, work) = (bench.ids, bench.work);
     let (name, args) = rest.split_once(' ').unwrap_or((rest, ""));
     match name {
         "" => {
             selftest(&mut ctx, results, o)?;
             for text in generated::PROMPTS {
                 o.line(&["> ", text]);
-                answer(&mut ctx, text, PROMPT_TOKENS, ids, results, o)?;
+                answer(&mut ctx, text, PROMPT_TOKENS, (ids, work), results, o)?;
             }
             Ok(())
         }
@@ -210,7 +213,7 @@ fn start(command: &str, bytes: &[u8], bench: Bench, o: &mut Out) -> Outcome {
             Ok(())
         }
         "encode" => {
-            let n = at("tokenizer", tokens(&model, args, ids))?;
+            let n = at("tokenizer", tokens(&model, args, ids, work))?;
             list(&ids[..n], o);
             Ok(())
         }
@@ -221,7 +224,7 @@ fn start(command: &str, bytes: &[u8], bench: Bench, o: &mut Out) -> Outcome {
                 Some(c) => (&args[..c], number(&args[c + 1..]).0.unwrap_or(PROMPT_TOKENS)),
                 None => (args, PROMPT_TOKENS),
             };
-            answer(&mut ctx, text, n, ids, results, o)
+            answer(&mut ctx, text, n, (ids, work), results, o)
         }
         _ => {
             o.line(&["unknown command: ", name]);
@@ -368,19 +371,23 @@ fn continue_with(
     Ok(())
 }
 
+/// For the ids of a text, and the scratch that making them takes.
+type Room<'r> = (&'r mut [u32], &'r mut [u32]);
+
 /// Ids of a text with what the model wants around it.
-fn tokens(model: &Model, text: &str, ids: &mut [u32]) -> Result<usize> {
+fn tokens(model: &Model, text: &str, ids: &mut [u32], work: &mut [u32]) -> Result<usize> {
     let t = model.tokenizer()?;
     let mut n = t.template(false, ids)?;
-    n += t.encode(text.as_bytes(), &mut ids[n..])?;
+    n += t.encode(text.as_bytes(), &mut ids[n..], work)?;
     n += t.template(true, &mut ids[n..])?;
     Ok(n)
 }
 
-fn answer(ctx: &mut Ctx, text: &str, most: u32, ids: &mut [u32], results: &mut [i32], o: &mut Out) -> Outcome {
+fn answer(ctx: &mut Ctx, text: &str, most: u32, room: Room, results: &mut [i32], o: &mut Out) -> Outcome {
+    let (ids, work) = room;
     ctx.reset();
     let model = *ctx.model();
-    let n = at("tokenizer", tokens(&model, text, ids))?;
+    let n = at("tokenizer", tokens(&model, text, ids, work))?;
     if model.gives_embedding() {
         at("embed", ctx.embed(&ids[..n], results))?;
         o.number(n as u32);
@@ -397,21 +404,25 @@ fn answer(ctx: &mut Ctx, text: &str, most: u32, ids: &mut [u32], results: &mut [
         return Ok(());
     }
     let t = at("tokenizer", model.tokenizer())?;
+    let mut decoder = Decoder::new();
     at("run", ctx.run(&ids[..n], Some(&mut *results)))?;
     for i in 0..most {
         let id = argmax(results);
         if model.is_eos(id) {
             break;
         }
-        let mut piece = [0; MAX_PIECE];
-        let n = at("tokenizer", t.decode(id, &mut piece))?;
         if !t.is_special(id) {
+            let mut piece = [0; MAX_PIECE];
+            let n = at("tokenizer", decoder.push(&t, id, &mut piece))?;
             (o.0)(&piece[..n]);
         }
         if i + 1 < most {
             at("run", ctx.run(&[id], Some(&mut *results)))?;
         }
     }
+    let mut rest = [0; 9];
+    let n = at("tokenizer", decoder.end(&t, &mut rest))?;
+    (o.0)(&rest[..n]);
     o.text("\n");
     Ok(())
 }

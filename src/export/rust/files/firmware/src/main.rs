@@ -20,6 +20,7 @@ struct Room {
     arena: generated::ModelArena,
     results: [i32; generated::RESULTS],
     ids: [u32; commands::MAX_IDS],
+    work: [u32; generated::TOKENIZER_WORK],
 }
 
 struct Once(UnsafeCell<Room>);
@@ -31,6 +32,7 @@ static ROOM: Once = Once(UnsafeCell::new(Room {
     arena: generated::ModelArena::new(),
     results: [0; generated::RESULTS],
     ids: [0; commands::MAX_IDS],
+    work: [0; generated::TOKENIZER_WORK],
 }));
 
 /// Called once by the start code of the chip.
@@ -40,7 +42,12 @@ extern "C" fn rust_main() -> ! {
     let room = unsafe { &mut *ROOM.0.get() };
     let mut line = [0; 512];
     let command = semihosting::arguments(&mut line);
-    let bench = commands::Bench { memory: room.arena.memory(), results: &mut room.results, ids: &mut room.ids };
+    let bench = commands::Bench {
+        memory: room.arena.memory(),
+        results: &mut room.results,
+        ids: &mut room.ids,
+        work: &mut room.work,
+    };
     let code = commands::run(command, generated::IMAGE, bench, &mut semihosting::write);
     semihosting::exit(code as u32)
 }
