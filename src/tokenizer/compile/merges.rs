@@ -36,6 +36,8 @@ pub(super) struct Live {
     pub result: u32,
     /// Its place among the merges of the source.
     pub rank: u32,
+    /// Length of the result in atoms.
+    pub atoms: u32,
 }
 
 /// All merges of a source by pair.
@@ -116,7 +118,7 @@ impl Merges {
                 continue;
             }
             let Some(&(_, result)) = self.pairs.get(&key(left, right)) else { continue };
-            last = Some(Live { left, right, result, rank });
+            last = Some(Live { left, right, result, rank, atoms: length });
             ids[at] = result;
             ids[after as usize] = GONE;
             let after = next[after as usize];
@@ -141,32 +143,72 @@ impl Merges {
 
     /// The live merges by ascending rank. `atoms` gives the atoms of a token, None if it has some that do not exist.
     ///
+    /// Ranks are dense, and not below those of the merges that make the halves: see [`level`].
+    ///
     /// # Errors
-    /// `Unsupported` if a live merge comes before the merge that makes one of its halves: words could then not be cut into windows.
+    /// `Unsupported` if equal ranks cannot say what the source says.
     pub fn live(
         &mut self,
         atoms: impl Fn(u32) -> Option<Vec<u32>>,
         name: impl Fn(u32) -> String,
     ) -> Result<Vec<Live>, TokenizerError> {
+        let results = self.results();
         let made = |id| atoms(id).and_then(|atoms| self.last(&atoms)).filter(|live| live.result == id);
-        let mut all: Vec<Live> = self.results().into_iter().filter_map(made).collect();
-        all.sort_unstable_by_key(|live| live.rank);
-        let ranks: HashMap<u32, u32> = all.iter().map(|live| (live.result, live.rank)).collect();
-        for live in &all {
-            if let Some(half) = [live.left, live.right].into_iter().find(|half| ranks.get(half) > Some(&live.rank)) {
-                let pair = format!("{} {}", name(live.left), name(live.right));
-                let reason = format!("comes before the merge that makes `{}`", name(half));
-                return Err(unsupported("model.merges", pair, reason));
-            }
-        }
+        let mut all: Vec<Live> = results.into_iter().filter_map(made).collect();
+        level(&mut all).map_err(|live| {
+            let pair = format!("{} {}", name(live.left), name(live.right));
+            let reason = "comes before the merge that makes one of its halves, which may also grow to the other side";
+            unsupported("model.merges", pair, reason)
+        })?;
         Ok(all)
     }
 }
 
-/// Most right halves that wait while an id is expanded from the left, by id. Halves come before what they make.
+/// Raises ranks to those of the merges that make the halves, and makes them dense.
+///
+/// Let A be made at a rank e, and let merges of ranks below e have a half that is A, or is made of it in this way. In the source they follow at
+/// once, before another A is made further right. With ranks of e too they do so as well, since they start no further right than A and the leftmost of
+/// equals is first. Only where a token could grow to both sides the leftmost must be the one that the source has first.
+fn level(all: &mut [Live]) -> Result<(), Live> {
+    let mut raised: HashMap<u32, u32> = HashMap::new();
+    // Halves are shorter than what they make.
+    all.sort_unstable_by_key(|live| live.atoms);
+    for live in all.iter() {
+        let half = |id: u32| raised.get(&id).copied().unwrap_or(0);
+        raised.insert(live.result, live.rank.max(half(live.left)).max(half(live.right)));
+    }
+    let rank = |live: &Live| raised.get(&live.result).copied().unwrap_or(live.rank);
+    // Those that follow at once, by the token that grows.
+    let mut right: HashMap<u32, u32> = HashMap::new();
+    for live in all.iter().filter(|live| rank(live) > live.rank && raised.get(&live.left) == Some(&rank(live))) {
+        let first = right.entry(live.left).or_insert(live.rank);
+        *first = live.rank.min(*first);
+    }
+    for live in all.iter().filter(|live| rank(live) > live.rank && raised.get(&live.right) == Some(&rank(live))) {
+        if right.get(&live.right).is_some_and(|first| *first < live.rank) {
+            return Err(*live);
+        }
+    }
+    for live in all.iter_mut() {
+        live.rank = raised.get(&live.result).copied().unwrap_or(live.rank);
+    }
+    all.sort_unstable_by_key(|live| (live.rank, live.result));
+    let mut dense = 0;
+    let mut before = all.first().map_or(0, |live| live.rank);
+    for live in all.iter_mut() {
+        dense += u32::from(live.rank != before);
+        before = live.rank;
+        live.rank = dense;
+    }
+    Ok(())
+}
+
+/// Most right halves that wait while an id is expanded from the left, by id.
 pub(super) fn pending(merges: &[Live]) -> HashMap<u32, u32> {
+    let mut by_length: Vec<&Live> = merges.iter().collect();
+    by_length.sort_unstable_by_key(|live| live.atoms);
     let mut needs: HashMap<u32, u32> = HashMap::new();
-    for live in merges {
+    for live in by_length {
         let need = |id: u32| needs.get(&id).copied().unwrap_or(0);
         let all = (need(live.left) + 1).max(need(live.right));
         needs.insert(live.result, all);
@@ -209,14 +251,30 @@ mod tests {
     }
 
     #[test]
-    fn a_merge_before_its_halves_is_refused() {
-        let error = live(&[(3, 2, 5), (0, 1, 3)], &TOKENS).unwrap_err().to_string();
-        assert!(error.contains("3 2") && error.contains("comes before the merge that makes `3`"), "{error}");
+    fn a_merge_before_its_halves_has_their_rank() {
+        // Runs of one character: 2, 3 and 4 of them, the longest first.
+        let runs: [&[u32]; 4] = [&[0], &[0, 0], &[0, 0, 0], &[0, 0, 0, 0]];
+        let atoms = |id: u32| runs.get(id as usize).map(|atoms| atoms.to_vec());
+        let merges = [(2, 0, 3), (1, 0, 2), (1, 1, 3), (0, 0, 1)];
+        let live = Merges::new(merges.into_iter()).live(atoms, |id| id.to_string()).unwrap();
+        let mut all: Vec<_> = live.iter().map(|live| (live.left, live.right, live.result, live.rank)).collect();
+        all.sort_unstable();
+        assert_eq!(all, [(0, 0, 1, 0), (1, 0, 2, 0), (2, 0, 3, 0)]);
+    }
+
+    #[test]
+    fn growth_to_both_sides_before_the_halves_is_refused_unless_left_is_first() {
+        let merges = [(3, 2, 5), (2, 3, 6), (0, 1, 3)];
+        let tokens: [&[u32]; 7] = [&[0], &[1], &[2], &[0, 1], &[9], &[0, 1, 2], &[2, 0, 1]];
+        let error = live(&merges, &tokens).unwrap_err().to_string();
+        assert!(error.contains("2 3") && error.contains("grow to the other side"), "{error}");
+        let merges = [(2, 3, 6), (3, 2, 5), (0, 1, 3)];
+        assert_eq!(live(&merges, &tokens).unwrap().len(), 3);
     }
 
     #[test]
     fn pending_halves_are_counted() {
-        let merge = |left, right, result| Live { left, right, result, rank: result };
+        let merge = |left, right, result| Live { left, right, result, rank: result, atoms: result };
         let needs = pending(&[merge(0, 1, 3), merge(3, 2, 5), merge(2, 5, 6)]);
         assert_eq!((needs[&3], needs[&5], needs[&6]), (1, 2, 2));
     }

@@ -39,7 +39,7 @@ pub use write::{MAGIC, VERSION};
 /// Most ids a blob may have. Bit offsets into every table then fit 32 bits.
 pub const MAX_VOCAB: u32 = 1 << 20;
 /// Most atoms of a token that merges make.
-const MAX_ATOMS: usize = 4095;
+const MAX_ATOMS: u32 = 4095;
 /// Right halves a decoder may have pending; tokens that need more are spelled out.
 const MAX_PENDING: u32 = 32;
 /// Longest word of WordPiece, in characters.
@@ -91,8 +91,8 @@ pub fn compile(tokenizer_json: &[u8]) -> Checked<Vec<u8>> {
         vocab_size: vocab.size,
         max_token_bytes: vocab.longest()?,
         growth,
-        prefix: source.prefix,
-        suffix: source.suffix,
+        prefix: source.prefix.clone(),
+        suffix: source.suffix.clone(),
         byte_ids,
         literals: vocab.literals(),
         classes: classes::build(&cuts.classes()),
@@ -140,7 +140,8 @@ fn merged(
     }
     let mut all = Merges::new(pairs.into_iter());
     let live = all.live(|id| vocab.atoms(id, bpe.bytes), |id| vocab.name(id))?;
-    let (longest, made) = reach(&live, vocab, bpe.bytes)?;
+    let longest = longest(&live, vocab)?;
+    let made: HashSet<u32> = live.iter().map(|merge| merge.result).collect();
     let pending = merges::pending(&live);
     let spelled = |id: u32| made.contains(&id) && pending.get(&id).is_none_or(|n| *n <= MAX_PENDING);
     let atoms = if bpe.bytes { Vec::new() } else { vocab.characters() };
@@ -176,18 +177,14 @@ fn merged(
     Ok((Body::Characters(atoms, merging, unknown), byte_ids))
 }
 
-/// Longest result in atoms, and every id that merges make.
-fn reach(live: &[Live], vocab: &Vocab, bytes: bool) -> Checked<(u16, HashSet<u32>)> {
-    let mut longest = 1;
-    for merge in live {
-        let atoms = vocab.atoms(merge.result, bytes).map_or(0, |atoms| atoms.len());
-        if atoms > MAX_ATOMS {
-            let reason = format!("a token of {atoms} characters, at most {MAX_ATOMS}");
-            return Err(unsupported("model.merges", vocab.name(merge.result), reason));
-        }
-        longest = longest.max(atoms as u16);
+/// Longest result in atoms.
+fn longest(live: &[Live], vocab: &Vocab) -> Checked<u16> {
+    let Some(most) = live.iter().max_by_key(|live| live.atoms) else { return Ok(1) };
+    if most.atoms > MAX_ATOMS {
+        let reason = format!("a token of {} characters, at most {MAX_ATOMS}", most.atoms);
+        return Err(unsupported("model.merges", vocab.name(most.result), reason));
     }
-    Ok((longest, live.iter().map(|merge| merge.result).collect()))
+    Ok(most.atoms as u16)
 }
 
 /// Whether a U+2581 follows another character.
@@ -213,11 +210,12 @@ fn unigram(
         left_out.extend((0..=255).filter(|_| byte_fallback).filter_map(|byte| vocab.id(&byte_name(byte))));
         let user: Vec<u32> = source.added.iter().filter(|token| !token.special).map(|token| token.id).collect();
         let normal = (0..).zip(scores).filter(|(id, _)| !left_out.contains(id) && !user.contains(id));
-        let (mut least, mut most) = (f32::MAX, f32::MIN);
+        // SentencePiece starts from the smallest positive number, so this is what its users' pieces score in every trained model.
+        let (mut least, mut most) = (f32::MAX, f32::MIN_POSITIVE);
         normal.for_each(|(_, score)| (least, most) = (least.min(*score as f32), most.max(*score as f32)));
         for id in user {
             if let Some(score) = by_id.get_mut(id as usize) {
-                *score = f64::from(vocab.name(id).len() as f32 * most) - 0.1;
+                *score = f64::from((f64::from(vocab.name(id).len() as f32 * most) - 0.1) as f32);
             }
         }
         (Sums::Binary32, f64::from(least - UNKNOWN_PENALTY as f32))

@@ -226,14 +226,13 @@ fn merges(merging: &Merging, w: u32) -> Result<Vec<u8>, TokenizerError> {
         return Err(unsupported("model.merges", live.len(), "too many for 2^24 bits"));
     }
     let o = bit_width(bits as u32);
-    // Ids ascend with the rank, as almost all trained tokenizers count; else the ranks are written.
-    let ranks = live.windows(2).any(|pair| pair[0].result > pair[1].result);
+    let order = Order::of(live, results);
     let mut out = Vec::new();
     for number in [live.len() as u32, results, base, bits as u32] {
         out.extend_from_slice(&number.to_le_bytes());
     }
     out.extend_from_slice(&merging.longest.to_le_bytes());
-    out.extend_from_slice(&[u8::from(ranks), o as u8]);
+    out.extend_from_slice(&[order.flag(), o as u8]);
     let mut packed_samples = BitWriter::default();
     for (left, right, offset) in samples {
         packed_samples.put(left, w);
@@ -244,14 +243,58 @@ fn merges(merging: &Merging, w: u32) -> Result<Vec<u8>, TokenizerError> {
     out.extend(stream.finish());
     let places: Vec<u32> = sorted.iter().map(|m| m.result - base).collect();
     out.extend(permutation(&completed(&places, results)));
-    if ranks {
-        let mut by_id = vec![0; results as usize];
-        for (rank, merge) in live.iter().enumerate() {
-            by_id[(merge.result - base) as usize] = rank as u32;
+    let d = bit_width(results.saturating_sub(1));
+    match order {
+        Order::Ids => {}
+        Order::Late(late) => {
+            out.extend_from_slice(&(late.len() as u32).to_le_bytes());
+            out.extend(packed(late.into_iter().map(|id| id - base), d));
         }
-        out.extend(packed(by_id, bit_width(results - 1)));
+        Order::Ranks => {
+            let mut by_id = vec![0; results as usize];
+            live.iter().for_each(|merge| by_id[(merge.result - base) as usize] = merge.rank);
+            out.extend(packed(by_id, d));
+        }
     }
     Ok(out)
+}
+
+/// How the ranks are told.
+enum Order {
+    /// They ascend with the ids, as in almost all trained tokenizers.
+    Ids,
+    /// They do but for those that come last, all at the same rank.
+    Late(Vec<u32>),
+    /// One by one.
+    Ranks,
+}
+
+impl Order {
+    /// `live` is sorted by rank.
+    fn of(live: &[Live], results: u32) -> Order {
+        let last = live.last().map_or(0, |merge| merge.rank);
+        let (late, early): (Vec<&Live>, Vec<&Live>) = live.iter().partition(|merge| merge.rank == last);
+        let ascend = early.windows(2).all(|pair| pair[0].rank < pair[1].rank && pair[0].result < pair[1].result);
+        let mut late: Vec<u32> = late.iter().map(|merge| merge.result).collect();
+        match late[..] {
+            _ if !ascend => Order::Ranks,
+            [] => Order::Ids,
+            [one] if early.last().is_none_or(|before| before.result < one) => Order::Ids,
+            _ if late.len() > usize::from(u16::MAX) || results == 0 => Order::Ranks,
+            _ => {
+                late.sort_unstable();
+                Order::Late(late)
+            }
+        }
+    }
+
+    fn flag(&self) -> u8 {
+        match self {
+            Order::Ids => 0,
+            Order::Ranks => 1,
+            Order::Late(_) => 2,
+        }
+    }
 }
 
 /// Longest first, so that the first literal that matches is the longest.
