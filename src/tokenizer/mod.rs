@@ -16,19 +16,14 @@
 //! | `device` | text → ids and id → bytes over a checked blob |
 
 pub mod check;
-mod classes;
 mod compile;
 pub mod device;
 pub mod host;
-mod json;
-mod layout;
 mod owned;
 pub mod trim;
-mod words;
 
-pub use compile::compile;
+pub use compile::{compile, MAGIC, MAX_VOCAB, VERSION};
 pub use owned::{fuzz_device_blob, DeviceTokenizer};
-pub use layout::{MAGIC, MAX_MERGES, MAX_VOCAB, VERSION};
 
 /// A source as the bytes of a `tokenizer.json`.
 pub fn load(path: &std::path::Path) -> Result<Vec<u8>> {

@@ -5,7 +5,7 @@
 //! token stays reachable if everything that its run passes through is kept. By the same argument a text is encoded as before if every token
 //! of its encoding is kept with its run.
 
-use super::super::json::invalid;
+use super::super::compile::json::invalid;
 use super::super::TokenizerError;
 use serde_json::Value;
 use std::collections::{BTreeSet, HashMap};

@@ -16,7 +16,7 @@ mod merges;
 mod parts;
 
 use super::host::HostTokenizer;
-use super::json::{invalid, unsupported};
+use super::compile::json::{invalid, unsupported};
 use super::TokenizerError;
 use crate::error::{Error, Result};
 use merges::Merges;
