@@ -69,8 +69,17 @@ class Strings:
         r.shuffle(out)
         return "".join(out)
 
+    def long(self, r):
+        """Longer than any window a tokenizer may look at; often one word for the pattern."""
+        parts = r.choices(self.lines, k=r.randint(1, 4)) + [self.characters(r, 3) * r.randint(1, 80)]
+        r.shuffle(parts)
+        text = r.choice(("", " ")).join(parts)
+        return text if r.random() < 0.5 else "".join(c for c in text if c.isalpha() or c in self.marks[:20])
+
     def one(self, r):
         kind = r.random()
+        if kind < 0.01:
+            return self.long(r)
         if kind < 0.45:
             return self.characters(r, 5)
         if kind < 0.55:
@@ -114,7 +123,6 @@ class Device:
 
     def __init__(self, driver, blob):
         self.driver, self.blob = driver, blob
-        self.growth = int.from_bytes(blob[24:28], "little")
 
     def ask(self, requests):
         data = b"B" + word(len(self.blob)) + self.blob + b"".join(requests)
@@ -127,7 +135,10 @@ class Device:
         return run.stdout[4:]
 
     def texts(self, texts):
-        return self.ask([b"T" + word((len(t) * self.growth + 15) // 16 + 16, len(t)) + t for t in texts])
+        return self.ask([b"G" + word(len(t)) + t for t in texts])
+
+    def decoded(self, lists):
+        return self.ask([b"Y" + word(len(ids), *ids) for ids in lists])
 
     def ids(self, texts):
         answer, at, out = array.array("I", self.texts(texts)), 0, []
@@ -147,10 +158,31 @@ def build_driver(folder, sanitize):
     return str(out)
 
 
-def reader_batch(blob):
-    import tokenizer
-    t = tokenizer.Tokenizer(blob)
-    return lambda texts: [t.encode(x) for x in texts]
+class Reader:
+    """fixtures/reader, in place of a library."""
+
+    def __init__(self, blob):
+        import tokenizer
+        self.tok = tokenizer.Tokenizer(blob)
+
+    def batch(self, texts):
+        return [self.tok.encode(x) for x in texts]
+
+    def decode_batch(self, lists):
+        return [self.tok.decode(ids, True) for ids in lists]
+
+
+class Library:
+    """The foreign library; texts are UTF-8."""
+
+    def __init__(self, folder):
+        self.tok = tokenizer_reference.load(folder)
+
+    def batch(self, texts):
+        return self.tok.batch([t.decode() for t in texts])
+
+    def decode_batch(self, lists):
+        return self.tok.decode_batch(lists)
 
 
 STATE = {}
@@ -159,32 +191,37 @@ STATE = {}
 def start(folder, driver, blob, against):
     STATE["strings"] = Strings(folder)
     STATE["device"] = Device(driver, blob)
-    if against == "reader":
-        STATE["want"] = reader_batch(blob)
-    else:
-        reference = tokenizer_reference.load(folder)
-        STATE["want"] = lambda texts: reference.batch([t.decode() for t in texts])
     STATE["broken"] = against == "reader"
+    STATE["want"] = Reader(blob) if against == "reader" else Library(folder)
+
+
+def both(text):
+    """What the two sides make of one text: ids, and the text of the reference's ids."""
+    theirs = STATE["want"].batch([text])[0]
+    ours = STATE["device"].ids([text])[0]
+    if ours != theirs:
+        return ours, theirs
+    return STATE["device"].decoded([theirs])[8:], STATE["want"].decode_batch([theirs])[0].encode()
 
 
 def batch(job):
-    """Differences of one batch: (text, ours, theirs)."""
+    """Texts of a batch that differ, in ids or in the text of the ids."""
     seed, count = job
     r = random.Random(seed)
     s = STATE["strings"]
     texts = [s.broken(r) for _ in range(count)] if STATE["broken"] else [s.one(r).encode() for _ in range(count)]
-    theirs = STATE["want"](texts)
-    expected = b"".join(word(0, len(ids), *ids) for ids in theirs)
-    if STATE["device"].texts(texts) == expected:
+    theirs = STATE["want"].batch(texts)
+    decoded = [t.encode() for t in STATE["want"].decode_batch(theirs)]
+    same = STATE["device"].texts(texts) == b"".join(word(0, len(ids), *ids) for ids in theirs)
+    if same and STATE["device"].decoded(theirs) == b"".join(word(0, len(t)) + t for t in decoded):
         return count, []
-    ours = STATE["device"].ids(texts)
-    return count, [(t, a, b) for t, a, b in zip(texts, ours, theirs) if a != b]
+    return count, [t for t, (a, b) in zip(texts, map(both, texts)) if a != b]
 
 
 def smaller(text):
     """The shortest text found that still differs, by leaving parts out."""
     def differs(t):
-        ours, theirs = STATE["device"].ids([t])[0], STATE["want"]([t])[0]
+        ours, theirs = both(t)
         return (t, ours, theirs) if ours != theirs else None
     best = differs(text)
     units = [bytes([b]) for b in text] if STATE["broken"] else [c.encode() for c in text.decode()]
@@ -225,7 +262,7 @@ def run(folder, args, scratch, driver):
     if found:
         start(*setup)
         seen = {}
-        for text, _, _ in sorted(found, key=lambda x: len(x[0]))[:60]:
+        for text in sorted(found, key=len)[:60]:
             small = smaller(text)
             if small:
                 seen.setdefault(small[0], small)

@@ -19,6 +19,9 @@ class Tokenizers:
     def decode(self, ids):
         return self.tok.decode(ids, skip_special_tokens=False)
 
+    def decode_batch(self, lists):
+        return self.tok.decode_batch(lists, skip_special_tokens=False)
+
 
 class SentencePiece:
     def __init__(self, path):
@@ -33,6 +36,9 @@ class SentencePiece:
 
     def decode(self, ids):
         return self.tok.decode(ids)
+
+    def decode_batch(self, lists):
+        return [self.tok.decode(ids) for ids in lists]
 
 
 class Tiktoken:
@@ -53,6 +59,9 @@ class Tiktoken:
 
     def decode(self, ids):
         return self.tok.decode(ids)
+
+    def decode_batch(self, lists):
+        return [self.tok.decode(ids) for ids in lists]
 
 
 def byte_level_files(folder):

@@ -145,8 +145,8 @@ def bytes_tiktoken(f):
 def bytes_added(f):
     """Ids that do not follow the ranks, bytes that are missing, and added tokens that swallow spaces or are looked for after NFC."""
     vocab, merges = train_bytes(420, pre_tokenizers.ByteLevel(False), tokenizers.normalizers.NFC(), alphabet=False)
-    vocab = {t: k + 3 for k, t in enumerate(sorted(vocab))}
-    top = len(vocab) + 3
+    vocab = {t: k for k, t in enumerate(["<s>", "</s>", "<pad>", *sorted(vocab)])}
+    top = len(vocab)
     tokens = [added(0, "<s>"), added(1, "</s>"), added(2, "<pad>"), added(top, "<sep>", lstrip=True, rstrip=True), added(top + 1, "<left>", lstrip=True),
               added(top + 2, "<right>", False, rstrip=True), added(top + 3, "<low>\u00e9", False, normalized=True),
               added(top + 4, "\u00e9t\u00e9", False, normalized=True), added(top + 5, "<mask>", normalized=True, lstrip=True),

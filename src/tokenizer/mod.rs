@@ -11,10 +11,12 @@
 //! | `layout` | the blob's byte layout: writer, and a reader that trusts nothing |
 //! | `classes` | Unicode letters, numbers and white space as one range table |
 //! | `words` | the pre-tokenizer patterns as hand-written matchers |
+//! | `chat` | chat templates, and the form in which a device writes conversations |
 //! | `check` | is the device form equal to the reference, on all texts that there are |
 //! | `trim` | a smaller vocabulary, as a `tokenizer.json` again |
 //! | `device` | text → ids and id → bytes over a checked blob |
 
+pub mod chat;
 pub mod check;
 mod compile;
 pub mod device;
@@ -22,7 +24,8 @@ pub mod host;
 mod owned;
 pub mod trim;
 
-pub use compile::{compile, MAGIC, MAX_VOCAB, VERSION};
+pub use compile::compile;
+pub use compile::{MAGIC, VERSION};
 pub use owned::{fuzz_device_blob, DeviceTokenizer};
 
 /// A source as the bytes of a `tokenizer.json`.

@@ -5,7 +5,7 @@
 pub mod machine;
 mod tokenizer;
 
-use super::packed::{Prepared, Written};
+use super::packed::{Prepared, Written, GOLDEN_TEXTS, MORE_TEXTS};
 use super::rules::{self, Rules};
 use crate::error::{Error, Result};
 use crate::format::session;
@@ -74,6 +74,8 @@ const FILES: &[(&str, &str)] = &files![
     "runtime/bitnet_tok.h",
     "runtime/bitnet_tok_blob.c",
     "runtime/bitnet_tok_bpe.c",
+    "runtime/bitnet_tok_chat.c",
+    "runtime/bitnet_tok_chat.h",
     "runtime/bitnet_tok_decode.c",
     "runtime/bitnet_tok_pieces.c",
     "runtime/bitnet_tok_words.c",
@@ -121,7 +123,13 @@ struct Sizes<'a> {
 }
 
 impl<'a> Sizes<'a> {
-    fn of(program: &Program, blob: Option<&[u8]>, arena: u64, arena_in_fast: bool, prompts: &'a [String]) -> Self {
+    fn of(
+        program: &Program,
+        blob: Option<&[u8]>,
+        arena: u64,
+        arena_in_fast: bool,
+        prompts: &'a [String],
+    ) -> Self {
         let (vocab, results) = (program.vocab, program.result_len());
         let parts = switches(&parts::needs(program)) + &tokenizer::switches(blob);
         let (state, tokenizer) = (state_bytes(program), tokenizer::Sizes::of(blob));
@@ -154,7 +162,8 @@ pub fn write(
     let model = dir.path().join("model.bin");
     let written = prepared.write(&model, progress)?;
     let plan = &prepared.plan;
-    let sizes = Sizes::of(prepared.program(), prepared.tokenizer(), plan.arena_bytes, plan.arena_in_fast_ram, prompts);
+    let sizes =
+        Sizes::of(prepared.program(), prepared.tokenizer(), plan.arena_bytes, plan.arena_in_fast_ram, prompts);
     let parts = sizes.parts.clone() + &lora_switch(prepared.adapters());
     let sizes = Sizes { rules, parts, ..sizes };
     write_sources(dir.path(), &sizes, target)?;
@@ -189,11 +198,17 @@ pub fn write_runtime(dir: &Path) -> Result<()> {
 /// The runtime of a target for a packed file that lies in `dir` as `model.bin` already, with the parts that its program and its tokenizer (`blob`)
 /// need and no prompts.
 pub fn write_runtime_for(dir: &Path, program: &Program, blob: Option<&[u8]>, target: &Target) -> Result<()> {
-    let arena = plan::arena_parts(program, program.attention.window).iter().map(|p| p.bytes).sum();
+    let arena = plan::arena_bytes(program, program.attention.window);
     let mut sizes = Sizes::of(program, blob, arena, plan::in_fast_memory(arena, target), &[]);
     sizes.parts += &lora_switch(false);
     write_sources(dir, &sizes, target)?;
     put(dir, "embed.mk", "EMBED ?= incbin\n")
+}
+
+/// Bytes of memory that the example main has for a tokenizer: scratch, and the room to decode a token (`BITNET_TOK_ROOM`).
+pub(super) fn tokenizer_scratch(blob: &[u8]) -> u64 {
+    let sizes = tokenizer::Sizes::of(Some(blob));
+    4 * u64::from(sizes.work) + 3 * (u64::from(sizes.token) + 4) + 1
 }
 
 /// The runtime of a target with its tokenizer alone in mind: `words` of memory for it, the parts that its `blob` needs as an export
@@ -206,19 +221,13 @@ pub fn write_runtime_for_texts(dir: &Path, target: &Target, words: usize, blob: 
         vocab: 1,
         results: words,
         parts,
+        tokenizer: tokenizer::Sizes::of(None),
         state: 96,
         prompts: &[],
         rules: None,
-        tokenizer: tokenizer::Sizes::of(None),
     };
     write_sources(dir, &sizes, target)?;
     put(dir, "embed.mk", "EMBED ?= incbin\n")
-}
-
-/// Bytes of memory that the example main has for a tokenizer: scratch, and the room to decode a token (`BITNET_TOK_ROOM`).
-pub(super) fn tokenizer_scratch(blob: &[u8]) -> u64 {
-    let sizes = tokenizer::Sizes::of(Some(blob));
-    4 * u64::from(sizes.work) + 3 * (u64::from(sizes.token) + 4) + 1
 }
 
 fn write_sources(dir: &Path, sizes: &Sizes, target: &Target) -> Result<()> {
@@ -322,14 +331,19 @@ fn c_string(text: &str) -> String {
 fn prompts_header(prompts: &[String]) -> String {
     let list: Vec<String> = prompts.iter().map(|p| format!("    {}", c_string(p))).collect();
     let list = if list.is_empty() { "    \"\"".to_string() } else { list.join(",\n") };
+    let texts: Vec<String> = GOLDEN_TEXTS.iter().chain(&MORE_TEXTS).map(|t| format!("    {}", c_string(t))).collect();
+    let texts = texts.join(",\n");
     format!(
         "/* bitnet_prompts.h - prompts that the example main answers when no command is given (generated). */\n\
          #ifndef BITNET_PROMPTS_H\n#define BITNET_PROMPTS_H\n#include <stdint.h>\n\
          static const uint32_t bitnet_prompt_count = {}u;\n\
          static const uint32_t bitnet_prompt_tokens = 32u; /* most tokens of an answer */\n\
-         static const char *const bitnet_prompts[{}] = {{\n{list}\n}};\n#endif\n",
+         static const char *const bitnet_prompts[{}] = {{\n{list}\n}};\n\n\
+         #if defined(BITNET_TRACE)\n/* what the command trace encodes */\n\
+         static const char *const bitnet_texts[{}] = {{\n{texts}\n}};\n#endif\n#endif\n",
         prompts.len(),
-        prompts.len().max(1)
+        prompts.len().max(1),
+        GOLDEN_TEXTS.len() + MORE_TEXTS.len()
     )
 }
 
