@@ -48,7 +48,7 @@ impl Source {
                 .ok_or_else(|| Error::unsupported("this file has no tokenizer that can be read").at_file(path))?;
             return Ok(Source { path: path.into(), bytes: Some(json.len() as u64), json: Some(json), compiled: None });
         }
-        let json = tokenizer::load(path)?;
+        let json = tokenizer::load::load(path)?;
         Ok(Source { path: path.into(), bytes: size(path), json: Some(json), compiled: None })
     }
 
