@@ -66,7 +66,7 @@ impl Checkpoint {
         }
         if !others.is_empty() {
             // Whoever needs no tokenizer is not stopped by one that is not read.
-            match tokenizer::load(dir) {
+            match tokenizer::load::load(dir) {
                 Ok(json) => tokenizer_json = Some(json),
                 Err(e) => warnings.push(format!("the model is read without its tokenizer: {}", e.message())),
             }
