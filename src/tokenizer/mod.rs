@@ -13,8 +13,10 @@
 //! | `check` | is the device form equal to the reference, on all texts that there are |
 //! | `device` | text → ids and ids → text over a checked blob, without a heap: also the source of exported crates |
 //! | `owned` | the same with a blob of its own |
+//! | `charmap` | the character map of SentencePiece |
 //! | `trim` | a smaller vocabulary, as a `tokenizer.json` again |
 
+mod charmap;
 pub mod chat;
 pub mod check;
 mod compile;
