@@ -1,12 +1,13 @@
 //! Where a tokenizer comes from: the text form, the compiled form, or both.
 
+use crate::cli::export::chat_source;
 use crate::error::{Error, Result};
 use crate::format::packed::{self, Kind, Packed};
 use crate::fsio::read_capped;
 use crate::import;
 use crate::progress::Silent;
 use crate::tokenizer::host::HostTokenizer;
-use crate::tokenizer::{self, compile, DeviceTokenizer};
+use crate::tokenizer::{self, chat, compile, DeviceTokenizer};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -22,6 +23,8 @@ pub struct Source {
     pub compiled: Option<Vec<u8>>,
     /// Bytes of the file or files that the text form was read from.
     pub bytes: Option<u64>,
+    /// The chat template beside it, if there is one.
+    pub chat: chat::Source,
 }
 
 fn starts_with(path: &Path, magic: &[u8]) -> bool {
@@ -40,16 +43,21 @@ impl Source {
         }
         if starts_with(path, &tokenizer::MAGIC) {
             let blob = read_capped(path, LARGEST_BLOB)?;
-            return Ok(Source { path: path.into(), json: None, compiled: Some(blob), bytes: None });
+            return Ok(Source { path: path.into(), json: None, compiled: Some(blob), bytes: None, chat: Default::default() });
         }
         if path.extension().is_some_and(|e| e == "gguf") {
-            let json = import::open(path, &Silent)?
+            let model = import::open(path, &Silent)?;
+            let chat = chat_source(&model);
+            let json = model
                 .tokenizer_json
                 .ok_or_else(|| Error::unsupported("this file has no tokenizer that can be read").at_file(path))?;
-            return Ok(Source { path: path.into(), bytes: Some(json.len() as u64), json: Some(json), compiled: None });
+            let bytes = Some(json.len() as u64);
+            return Ok(Source { path: path.into(), bytes, json: Some(json), compiled: None, chat });
         }
         let json = tokenizer::load::load(path)?;
-        Ok(Source { path: path.into(), bytes: size(path), json: Some(json), compiled: None })
+        let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new(".")) };
+        let chat = chat::Source::of_folder(folder)?;
+        Ok(Source { path: path.into(), bytes: size(path), json: Some(json), compiled: None, chat })
     }
 
     fn of_packed(path: &Path) -> Result<Source> {
@@ -60,7 +68,7 @@ impl Source {
             return Err(Error::unsupported("the model has no tokenizer, only token ids can be given").at_file(path));
         }
         let bytes = json.as_ref().map(|j| j.len() as u64);
-        Ok(Source { path: path.into(), json, compiled, bytes })
+        Ok(Source { path: path.into(), json, compiled, bytes, chat: Default::default() })
     }
 
     /// The compiled form: what lies there, else made from the text form.
@@ -73,6 +81,18 @@ impl Source {
             (None, Some(json)) => compile(json).map_err(|e| Error::from(e).at_file(&self.path)),
             (None, None) => Err(Error::unsupported("there is no tokenizer").at_file(&self.path)),
         }
+    }
+
+    /// The compiled form with that of its chat template, and what to tell about that.
+    ///
+    /// # Errors
+    /// As [`Source::blob`].
+    pub fn blob_with_chat(&self) -> Result<(Vec<u8>, Vec<String>)> {
+        let blob = self.blob()?;
+        Ok(match &self.json {
+            Some(json) if self.compiled.is_none() => chat::with_template(blob, &self.chat, json),
+            _ => (blob, Vec::new()),
+        })
     }
 
     /// # Errors
