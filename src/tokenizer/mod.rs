@@ -18,7 +18,7 @@ pub mod device;
 #[cfg(test)]
 mod device_tests;
 pub mod host;
-
+pub mod load;
 mod owned;
 pub mod trim;
 
