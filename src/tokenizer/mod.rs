@@ -9,10 +9,11 @@
 //! | `host` | the `tokenizers` crate, the reference for every device form |
 //! | `load` | files of every kind → `tokenizer.json` |
 //! | `compile` | `tokenizer.json` → blob, refusing whatever the blob cannot say |
-//! | `device` | text → ids and ids → text over a checked blob, without a heap: also the source of exported crates |
-//! | `owned` | the same with a blob of its own |
 //! | `chat` | chat templates, and the form in which a device writes conversations |
 //! | `check` | is the device form equal to the reference, on all texts that there are |
+//! | `device` | text → ids and ids → text over a checked blob, without a heap: also the source of exported crates |
+//! | `owned` | the same with a blob of its own |
+//! | `charmap` | the character map of SentencePiece |
 //! | `trim` | a smaller vocabulary, as a `tokenizer.json` again |
 
 mod charmap;
