@@ -39,3 +39,7 @@ pub const MAX_DIMS: usize = 64;
 pub const MAX_JSON_BYTES: u64 = 16 << 20;
 /// tokenizer.json: the largest public ones are about 35 MB.
 pub const MAX_TOKENIZER_BYTES: u64 = 128 << 20;
+/// An adapter in the packed form.
+pub const MAX_ADAPTER_BYTES: u64 = 64 << 20;
+/// A text to calibrate with.
+pub const MAX_CALIBRATION_BYTES: u64 = 64 << 20;

@@ -17,9 +17,22 @@ pub fn threads() -> usize {
 pub fn in_order<T: Send>(
     count: usize,
     make: impl Fn(usize) -> Result<T> + Sync,
+    take: impl FnMut(T) -> Result<()>,
+) -> Result<()> {
+    in_order_on(threads(), count, make, take)
+}
+
+/// As [`in_order`], on so many threads.
+///
+/// # Errors
+/// The first error in the order of the parts, whoever was faster.
+pub fn in_order_on<T: Send>(
+    threads: usize,
+    count: usize,
+    make: impl Fn(usize) -> Result<T> + Sync,
     mut take: impl FnMut(T) -> Result<()>,
 ) -> Result<()> {
-    let threads = if count < 2 { 1 } else { threads().min(count) };
+    let threads = if count < 2 { 1 } else { threads.clamp(1, count) };
     if threads == 1 {
         return (0..count).try_for_each(|i| take(make(i)?));
     }

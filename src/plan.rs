@@ -164,6 +164,11 @@ pub fn arena_parts(p: &Program, window: usize) -> Vec<Part> {
     ]
 }
 
+/// Length of the arena of the C runtime for a window of `window` slots.
+pub fn arena_bytes(p: &Program, window: usize) -> u64 {
+    arena_parts(p, window).iter().map(|part| part.bytes).sum()
+}
+
 /// Facts for the head of a plan.
 pub struct Heading<'a> {
     pub model: &'a str,
@@ -261,7 +266,7 @@ fn smaller_window(plan: &Plan, p: &Program, ram: &Usage) -> Option<String> {
         smaller.attention.v_bits = bits;
         let mut window = p.attention.window;
         while window > p.attention.sinks.max(8) {
-            let arena: u64 = arena_parts(&smaller, window).iter().map(|p| p.bytes).sum();
+            let arena = arena_bytes(&smaller, window);
             if arena + rest <= limit {
                 return Some(format!(
                     "`--kv-window {window} --kv-bits {bits}` brings it to {} bytes",

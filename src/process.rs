@@ -27,6 +27,14 @@ impl Output {
     }
 }
 
+/// `make` in a folder; flags of a `make` that called us do not reach it.
+pub fn make(folder: &Path) -> Command {
+    let mut make = Command::new("make");
+    make.arg("-s").arg("-C").arg(folder);
+    make.env_remove("MAKEFLAGS").env_remove("MAKELEVEL").env_remove("MFLAGS");
+    make
+}
+
 /// Runs a command to its end, or kills it after `limit`.
 ///
 /// # Errors

@@ -1,10 +1,14 @@
 //! The C runtime, compiled for this machine with sanitizers, computes what the scalar kernels compute: on random small models of every kind
 //! (odd sizes, head ratios, windows, cache widths, scale modes) made by the second, independent implementation in Python, and on real exports.
 
-use bitnet_convert::export::c::{write_runtime, write_runtime_for};
+mod common;
+
+use bitnet_convert::export::c::write_runtime_for;
 use bitnet_convert::kernels::DotKernel;
 use bitnet_convert::runtime::Artifact;
 use bitnet_convert::verify::{self, Outcome};
+use common::device::{build_host, build_with_runtime, checksums, have, random_model, SANITIZERS};
+use common::root;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -13,51 +17,16 @@ fn how_many() -> u32 {
     std::env::var("BITNET_RANDOM_MODELS").ok().and_then(|n| n.parse().ok()).unwrap_or(40)
 }
 
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn have(tool: &str) -> bool {
-    let found =
-        Command::new("sh").args(["-c", &format!("command -v {tool}")]).output().is_ok_and(|o| o.status.success());
-    if !found {
-        println!("not run: needs {tool}");
-        assert!(std::env::var_os("BITNET_REQUIRE").is_none(), "{tool} is required here");
-    }
-    found
-}
-
-/// Builds the host program of the runtime once in `dir`.
-fn build_host(dir: &Path) -> PathBuf {
-    write_runtime(dir).expect("the runtime sources can be written");
-    let out =
-        Command::new("make").arg("-C").arg(dir).arg("host").env_remove("MAKEFLAGS").output().expect("make starts");
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    dir.join("build/bitnet_host")
-}
-
-/// A seed says what kind of model it is (`random_model.py --help`); from 1000 on, multiples of 3 give embeddings.
-fn random_model(seed: u32, path: &Path) {
-    random_model_with(seed, path, &[]);
-}
-
-fn random_model_with(seed: u32, path: &Path, flags: &[&str]) {
-    let script = root().join("fixtures/reader/random_model.py");
-    let mut command = Command::new("python3");
-    let out = command.arg(script).arg(seed.to_string()).arg(path).args(flags).output().expect("python3 starts");
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-}
-
 #[test]
 fn random_models_give_the_same_integers_in_c_and_rust() {
-    if !["cc", "make", "python3"].iter().all(|t| have(t)) {
+    if !have("the C runtime", &["cc", "make", "python3"]) {
         return;
     }
     let dir = tempfile::tempdir().expect("a temporary folder");
     let host = build_host(dir.path());
     for seed in 0..how_many() {
         let file = dir.path().join("random.bitnet");
-        random_model(1000 + seed, &file);
+        random_model(1000 + seed, &file, &[]);
         let artifact = Artifact::open(&file).expect("a valid model");
         let reference = verify::traces(&artifact, DotKernel::Scalar).expect("scalar run");
         for kernel in DotKernel::available() {
@@ -66,20 +35,8 @@ fn random_models_give_the_same_integers_in_c_and_rust() {
         let out = Command::new(&host).arg(&file).arg("trace").output().expect("the host program starts");
         let text = String::from_utf8_lossy(&out.stdout);
         assert!(out.status.success(), "seed {seed}: {text}{}", String::from_utf8_lossy(&out.stderr));
-        // An encoder prints a line for each token of each pass over its text.
-        let mut lines: Vec<((u32, u32), Vec<u32>)> = Vec::new();
-        for line in text.lines().filter(|l| l.starts_with("T ")) {
-            let words: Vec<&str> = line.split(' ').collect();
-            let at = (words[1].parse().expect("a prompt"), words[2].parse().expect("a position"));
-            let sums = words[4..].iter().map(|w| u32::from_str_radix(w, 16).expect("a checksum"));
-            match lines.iter_mut().find(|(place, _)| *place == at) {
-                Some((_, all)) => all.extend(sums),
-                None => lines.push((at, sums.collect())),
-            }
-        }
-        let lines: Vec<Vec<u32>> = lines.into_iter().map(|(_, sums)| sums).collect();
         let want: Vec<Vec<u32>> = reference.iter().flat_map(|p| p.tokens.clone()).collect();
-        assert_eq!(lines, want, "C differs from Rust on seed {seed}");
+        assert_eq!(checksums(&text), want, "C differs from Rust on seed {seed}");
         let out = Command::new(&host).arg(&file).arg("selftest").output().expect("the host program starts");
         assert_eq!(String::from_utf8_lossy(&out.stdout), "selftest: equal\n", "seed {seed}");
     }
@@ -89,7 +46,7 @@ fn random_models_give_the_same_integers_in_c_and_rust() {
 /// sanitizers here, with the loops of cores that have fewer registers, and with the other byte order in an emulator.
 #[test]
 fn kernels_equal_a_plain_loop_on_random_shapes() {
-    if !["cc", "sh"].iter().all(|t| have(t)) {
+    if !have("the C runtime", &["cc", "sh"]) {
         return;
     }
     let dir = tempfile::tempdir().expect("a temporary folder");
@@ -119,14 +76,14 @@ fn kernels_equal_a_plain_loop_on_random_shapes() {
 #[test]
 fn sampling_draws_the_same_tokens_in_c_and_rust() {
     use bitnet_convert::runtime::sample::{Choice, Sampler};
-    if !["cc", "make", "python3"].iter().all(|t| have(t)) {
+    if !have("the C runtime", &["cc", "make", "python3"]) {
         return;
     }
     let dir = tempfile::tempdir().expect("a temporary folder");
     let host = build_host(dir.path());
     let file = dir.path().join("random.bitnet");
     for (seed, thousandths, k) in [(1u32, 800u32, 40usize), (7, 1000, 64), (123, 90, 3), (0, 2500, 5), (99, 333, 64)] {
-        random_model_with(50 + seed, &file, &["--style", "plain"]);
+        random_model(50 + seed, &file, &["--style", "plain"]);
         let artifact = Artifact::open(&file).expect("a valid model");
         let choice = Choice::from_temperature(f64::from(thousandths) / 1000.0, k).expect("a temperature");
         let mut sampler = Sampler::new(choice, seed);
@@ -148,14 +105,14 @@ fn sampling_draws_the_same_tokens_in_c_and_rust() {
 /// The arena that the plan shows is what the C runtime asks for.
 #[test]
 fn planned_arena_is_the_arena_that_c_needs() {
-    if !["cc", "make", "python3"].iter().all(|t| have(t)) {
+    if !have("the C runtime", &["cc", "make", "python3"]) {
         return;
     }
     let dir = tempfile::tempdir().expect("a temporary folder");
     let host = build_host(dir.path());
     for seed in 1000..1020 {
         let file = dir.path().join("random.bitnet");
-        random_model(seed, &file);
+        random_model(seed, &file, &[]);
         let artifact = Artifact::open(&file).expect("a valid model");
         let p = &artifact.program;
         let planned: u64 = bitnet_convert::plan::arena_parts(p, p.attention.window).iter().map(|p| p.bytes).sum();
@@ -169,13 +126,13 @@ fn planned_arena_is_the_arena_that_c_needs() {
 /// A flipped bit anywhere, a cut file, a wrong magic: a status, never a fault. The sanitizers watch.
 #[test]
 fn damaged_models_are_refused_by_c() {
-    if !["cc", "make", "python3"].iter().all(|t| have(t)) {
+    if !have("the C runtime", &["cc", "make", "python3"]) {
         return;
     }
     let dir = tempfile::tempdir().expect("a temporary folder");
     let host = build_host(dir.path());
     let file = dir.path().join("random.bitnet");
-    random_model(7, &file);
+    random_model(7, &file, &[]);
     let good = std::fs::read(&file).expect("the model");
     let damaged = dir.path().join("damaged.bitnet");
     let check = |bytes: &[u8], what: &str| {
@@ -203,37 +160,14 @@ fn damaged_models_are_refused_by_c() {
 /// Every public function with good and bad arguments.
 #[test]
 fn the_c_interface_answers_bad_arguments_with_a_status() {
-    if !["cc", "make", "python3"].iter().all(|t| have(t)) {
+    if !have("the C runtime", &["cc", "make", "python3"]) {
         return;
     }
     let dir = tempfile::tempdir().expect("a temporary folder");
-    write_runtime(dir.path()).expect("the runtime sources can be written");
-    let program = dir.path().join("api_test");
-    let sources = std::fs::read_dir(dir.path().join("runtime")).expect("the runtime");
-    let sources = sources.map(|e| e.expect("an entry").path()).filter(|p| p.extension().is_some_and(|e| e == "c"));
-    let out = Command::new("cc")
-        .args([
-            "-std=c11",
-            "-O1",
-            "-g",
-            "-fsanitize=address,undefined",
-            "-fno-sanitize-recover=all",
-            "-Wall",
-            "-Wextra",
-            "-Werror",
-        ])
-        .arg("-I")
-        .arg(dir.path().join("runtime"))
-        .args(sources)
-        .arg(root().join("tests/c/api_test.c"))
-        .arg("-o")
-        .arg(&program)
-        .output()
-        .expect("cc starts");
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let program = build_with_runtime(dir.path(), "api_test.c", "cc", &SANITIZERS);
     for seed in [4, 5, 11, 12, 1002, 1005, 1008, 1011] {
         let file = dir.path().join("random.bitnet");
-        random_model(seed, &file);
+        random_model(seed, &file, &[]);
         let out = Command::new(&program).arg(&file).output().expect("the test program starts");
         let text = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
         assert!(out.status.success(), "seed {seed}: {text}");
@@ -243,14 +177,14 @@ fn the_c_interface_answers_bad_arguments_with_a_status() {
 /// Files whose checksums are right and whose contents are not: refused or run, never a fault.
 #[test]
 fn hostile_models_with_right_checksums_cannot_break_c() {
-    if !["cc", "make", "python3"].iter().all(|t| have(t)) {
+    if !have("the C runtime", &["cc", "make", "python3"]) {
         return;
     }
     let dir = tempfile::tempdir().expect("a temporary folder");
     let host = build_host(dir.path());
     for seed in [2, 4, 9, 1002, 1005] {
         let file = dir.path().join("random.bitnet");
-        random_model(seed, &file);
+        random_model(seed, &file, &[]);
         let out = Command::new("python3")
             .arg(root().join("tests/c/fuzz_host.py"))
             .args([&host, &file])
@@ -271,7 +205,7 @@ fn hostile_models_with_right_checksums_cannot_break_c() {
 /// A runtime that was built for another model refuses it by its name.
 #[test]
 fn a_runtime_with_only_what_a_model_needs_computes_it() {
-    if !["cc", "make", "python3"].iter().all(|t| have(t)) {
+    if !have("the C runtime", &["cc", "make", "python3"]) {
         return;
     }
     let dir = tempfile::tempdir().expect("a temporary folder");
@@ -280,7 +214,7 @@ fn a_runtime_with_only_what_a_model_needs_computes_it() {
     for (seed, folder) in seeds.iter().zip(&folders) {
         std::fs::create_dir(folder).expect("a folder");
         let file = folder.join("model.bin");
-        random_model(*seed, &file);
+        random_model(*seed, &file, &[]);
         let artifact = Artifact::open(&file).expect("a valid model");
         let chip = bitnet_convert::target::find("cortex-m7").expect("the target");
         write_runtime_for(folder, &artifact.program, None, &chip).expect("the sources");
@@ -371,7 +305,7 @@ fn export(model: &str, out: &Path, flags: &[&str]) {
 /// Other widths, scale modes and architectures than the fixtures have, on the chip as well.
 #[test]
 fn variants_verify_on_the_chip() {
-    if !["cc", "make", "arm-none-eabi-gcc", "qemu-system-arm"].iter().all(|t| have(t)) {
+    if !have("the C runtime", &["cc", "make", "arm-none-eabi-gcc", "qemu-system-arm"]) {
         return;
     }
     let dir = tempfile::tempdir().expect("a temporary folder");
@@ -400,7 +334,7 @@ fn variants_verify_on_the_chip() {
 /// budget that the plan shows; the device tokenizer answers a prompt like the host's.
 #[test]
 fn firmware_holds_what_it_promises() {
-    if !["make", "arm-none-eabi-gcc", "qemu-system-arm"].iter().all(|t| have(t)) {
+    if !have("the C runtime", &["make", "arm-none-eabi-gcc", "qemu-system-arm"]) {
         return;
     }
     let dir = tempfile::tempdir().expect("a temporary folder");

@@ -5,17 +5,13 @@ mod common;
 
 use bitnet_convert::export::c::{self, machine};
 use bitnet_convert::target::{self, Emulator, Target};
-use common::not_run;
+use common::device::have;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
 const FAULT: i32 = 99;
 const WENT_ON: i32 = 7;
-
-fn have(tool: &str) -> bool {
-    std::env::var_os("PATH").is_some_and(|p| std::env::split_paths(&p).any(|d| d.join(tool).is_file()))
-}
 
 /// A folder as exported, without a model: the ports do not look at it.
 struct Bench {
@@ -30,11 +26,8 @@ impl Bench {
         let target = target::find(target).expect("a target");
         let emulator = target.emulator.iter().find(|e| e.name == emulator).expect("an emulator of it").clone();
         let compiler = target.build.as_ref().expect("a compiler").compiler.clone();
-        for tool in ["make", &compiler, &emulator.command[0]] {
-            if !have(tool) {
-                not_run(&format!("faults on {}", emulator.name), tool);
-                return None;
-            }
+        if !have(&format!("faults on {}", emulator.name), &["make", &compiler, &emulator.command[0]]) {
+            return None;
         }
         let dir = tempfile::tempdir().expect("a folder");
         c::write_runtime(dir.path()).expect("the sources");

@@ -243,8 +243,8 @@ fn both_readers_agree_on_damaged_files() {
 
 #[test]
 fn the_readers_own_tests() {
-    if python_is_here("fixtures/reader/test_reader.py") {
-        let run = python("-m unittest test_reader", &[]).ok();
+    if python_is_here("the tests of fixtures/reader") {
+        let run = python("-m unittest test_reader test_tokenizer", &[]).ok();
         assert!(run.stderr.contains("OK") && !run.stderr.contains("skipped"), "{}", run.stderr);
     }
 }

@@ -8,20 +8,13 @@ use bitnet_convert::kernels::DotKernel;
 use bitnet_convert::runtime::Artifact;
 use bitnet_convert::tokenizer::TextCodec;
 use bitnet_convert::verify::{self, Outcome};
+use common::device::{checksums, have, random_model};
 use common::mutate::mutate;
 use common::packed::{open, Parts};
-use common::{cases, command, finish, fixture, not_run, root, tiny, Rng, Run};
+use common::{cases, command, finish, fixture, tiny, Rng, Run};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
-
-fn have(tool: &str) -> bool {
-    let found = Command::new(tool).arg("--version").output().is_ok();
-    if !found {
-        not_run("the Rust crate", tool);
-    }
-    found
-}
 
 /// A cargo of its own: what the one that runs this test set is for another crate.
 fn cargo(dir: &Path, target: &Path, args: &[&str]) -> Run {
@@ -34,7 +27,7 @@ fn cargo(dir: &Path, target: &Path, args: &[&str]) -> Run {
 fn host() -> Option<&'static Path> {
     static HOST: OnceLock<Option<(tempfile::TempDir, PathBuf)>> = OnceLock::new();
     let made = HOST.get_or_init(|| {
-        if !have("cargo") {
+        if !have("the Rust crate", &["cargo"]) {
             return None;
         }
         let dir = tempfile::tempdir().expect("a temporary folder");
@@ -52,29 +45,13 @@ fn run_host(host: &Path, model: &Path, args: &[&str]) -> Run {
     finish(Command::new(host).arg("--model").arg(model).args(args))
 }
 
-/// Checksums of the lines `T prompt position id …`; an encoder prints a line for each token of each pass over its text.
-fn checksums(text: &str) -> Vec<Vec<u32>> {
-    let mut lines: Vec<((u32, u32), Vec<u32>)> = Vec::new();
-    for line in text.lines().filter(|l| l.starts_with("T ")) {
-        let words: Vec<&str> = line.split(' ').collect();
-        let at = (words[1].parse().expect("a prompt"), words[2].parse().expect("a position"));
-        let sums = words[4..].iter().map(|w| u32::from_str_radix(w, 16).expect("a checksum"));
-        match lines.iter_mut().find(|(place, _)| *place == at) {
-            Some((_, all)) => all.extend(sums),
-            None => lines.push((at, sums.collect())),
-        }
-    }
-    lines.into_iter().map(|(_, sums)| sums).collect()
-}
-
 #[test]
 fn random_models_give_the_same_integers_in_the_crate() {
-    let Some(host) = host().filter(|_| have("python3")) else { return };
+    let Some(host) = host().filter(|_| have("the Rust crate", &["python3"])) else { return };
     let dir = tempfile::tempdir().expect("a temporary folder");
-    for seed in 1000..1000 + cases(48) {
+    for seed in 1000..1000 + cases(48) as u32 {
         let file = dir.path().join("random.bitnet");
-        let script = root().join("fixtures/reader/random_model.py");
-        finish(Command::new("python3").arg(script).arg(seed.to_string()).arg(&file)).ok();
+        random_model(seed, &file, &[]);
         let artifact = Artifact::open(&file).expect("a valid model");
         let reference = verify::traces(&artifact, DotKernel::Scalar).expect("scalar run");
         let want: Vec<Vec<u32>> = reference.iter().flat_map(|p| p.tokens.clone()).collect();
@@ -141,7 +118,7 @@ fn a_cut_or_flipped_file_is_a_status() {
 /// A real export by the program: its own tests, the tokenizer, drawn tokens.
 #[test]
 fn an_exported_crate_passes_its_own_tests() {
-    if !have("cargo") {
+    if !have("the Rust crate", &["cargo"]) {
         return;
     }
     let dir = tempfile::tempdir().expect("a temporary folder");

@@ -7,6 +7,7 @@ use bitnet_convert::export::c::machine;
 use bitnet_convert::progress::Silent;
 use bitnet_convert::target;
 use bitnet_convert::verify::{self, Fits, Outcome, Report, Row};
+use common::device::have;
 use common::tiny;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -409,21 +410,10 @@ fn missing_tools_are_said_and_can_be_required() {
     assert!(v["rows"][1]["install"].as_str().unwrap().contains("apt-get install"));
 }
 
-fn have(tools: &[&str]) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let missing: Vec<&&str> =
-        tools.iter().filter(|t| !std::env::split_paths(&path).any(|d| d.join(t).is_file())).collect();
-    if !missing.is_empty() {
-        println!("not run: needs {missing:?}");
-        assert!(std::env::var_os("BITNET_REQUIRE").is_none(), "{missing:?} are required here");
-    }
-    missing.is_empty()
-}
-
 /// One packed file on four chips, one of them described here: equal, counted, measured, and it fits.
 #[test]
 fn a_tiny_model_on_chips() {
-    if !have(&["make", "cc", "arm-none-eabi-gcc", "qemu-system-arm"]) {
+    if !have("programs for chips", &["make", "cc", "arm-none-eabi-gcc", "qemu-system-arm"]) {
         return;
     }
     let (_dir, path) = file(BOARD);
@@ -444,7 +434,7 @@ fn a_tiny_model_on_chips() {
 /// A board that is too small for the model: the machine's own memory runs it, and the numbers say why the board cannot.
 #[test]
 fn a_board_that_is_too_small_is_told_with_numbers() {
-    if !have(&["make", "cc", "arm-none-eabi-gcc", "qemu-system-arm"]) {
+    if !have("programs for chips", &["make", "cc", "arm-none-eabi-gcc", "qemu-system-arm"]) {
         return;
     }
     let text = BOARD.replacen("bytes = 524288", "bytes = 16384", 1).replacen(

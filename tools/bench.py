@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The figures of docs/benchmarks.md: fidelity, accuracy, what each width of the cache costs, instructions on an emulated Cortex-M7, host speed.
 
-usage: bench.py BINARY [--quick] [PART ...]   parts: fidelity architectures flips accuracy heads cache cortex_m7 targets kernels host convert adapters
+usage: bench.py BINARY [--quick] [PART ...]   parts: fidelity architectures flips accuracy heads cache cortex_m7 targets kernels host convert adapters tokenizers
 
 Prints Markdown.  Instruction counts are exact and the same on every machine; host speed is a ratio within one run.
 Data that may not be in the project (HWU64, the held-out tales) is looked for in $BITNET_SHARED, default ../shared; what is missing is a line "not run".
@@ -347,6 +347,34 @@ cpu = next((l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswi
 print(f"Made by `make bench` on {cpu}, {os.cpu_count()} CPUs, {platform.system()} {platform.machine()}; "
       + subprocess.run(["arm-none-eabi-gcc", "--version"], capture_output=True, text=True).stdout.splitlines()[0]
       + "; " + subprocess.run(["qemu-system-arm", "--version"], capture_output=True, text=True).stdout.splitlines()[0] + ".\n")
+def tokenizers():
+    print("## Tokenizers\n")
+    print("What `tokenizer pack` makes of tokenizer files, and the RAM that a device needs to encode with it besides the text and its ids. Source: the bytes of the "
+          "files that hold the tokenizer (the smaller form where there are several). The first rows are public tokenizers (`shared/tokenizers`), the others those of "
+          "`fixtures/tokenizers`, trained for the tests.\n")
+    kinds = {0: "BPE of bytes", 1: "BPE of characters", 2: "unigram", 3: "WordPiece"}
+    # the files of one form of a tokenizer, the forms from small to large
+    forms = [("tokenizer.model",), ("spiece.model",), ("vocab.txt",), ("vocab.json", "merges.txt", "tokenizer_rest.json"), ("tokenizer.json",)]
+    rows = []
+    folders = sorted(p.parent for p in SHARED.glob("tokenizers/*/golden.json")), sorted(p.parent for p in (ROOT / "fixtures/tokenizers").glob("*/golden.json"))
+    for folder in [f for group in folders for f in group]:
+        found = [sum((folder / n).stat().st_size for n in form if (folder / n).exists()) for form in forms]
+        source = min((n for n in found if n), default=0)
+        blob = Path(TMP.name) / "tokenizer.bin"
+        made = subprocess.run([BIN, "tokenizer", "pack", "--json", "--model", folder, "-o", blob], capture_output=True, text=True)
+        if made.returncode != 0:
+            rows.append((folder.name, "", "", "not compiled: " + made.stderr.split("\n")[0], "", "", "", ""))
+            continue
+        m = json.loads(made.stdout)
+        sections = {s["name"]: s["bytes"] for s in m["sections"]}
+        tables = sum(sections.get(n, 0) for n in ("classes", "normalizer"))
+        rows.append((folder.name, kinds[blob.read_bytes()[22]], f"{m['vocabulary']:,}", f"{m['bytes']:,}", f"{m['bytes'] / m['vocabulary']:.2f}", f"{tables:,}",
+                     f"{m['work_bytes']:,}", f"{source:,}", f"{source / m['bytes']:.1f}"))
+    if not folders[0]:
+        rows.append(("public tokenizers", "", "", "not run: no `shared/tokenizers`", "", "", "", "", ""))
+    table(("tokenizer", "kind", "entries", "bytes", "an entry", "of these Unicode tables", "RAM to encode", "source", "smaller by"), rows)
+
+
 def adapters():
     print("## Adapters\n")
     base, lora = MODELS / "intent-w1a2", MODELS / "intent-w1a2-lora-irrigation"
@@ -383,7 +411,7 @@ def adapters():
     table(("adapter", "bytes", "kept", "irrigation", "sensor", "KL irrigation", "KL sensor"), rows)
 
 
-PARTS = (fidelity, architectures, flips, accuracy, heads, cache, cortex_m7, targets, kernels, host, convert, adapters)
+PARTS = (fidelity, architectures, flips, accuracy, heads, cache, cortex_m7, targets, kernels, host, convert, adapters, tokenizers)
 WANTED = [a for a in sys.argv[2:] if not a.startswith("--")]
 for part in PARTS:
     if WANTED and part.__name__ not in WANTED:

@@ -6,6 +6,7 @@ use crate::export::packed;
 use crate::format::adapter::{self as file, Adapter as Bits, SIGNATURE};
 use crate::fsio::{read_capped, AtomicFile};
 use crate::import;
+use crate::limits::{MAX_ADAPTER_BYTES, MAX_CALIBRATION_BYTES};
 use crate::lower;
 use crate::model::{Lora, Model};
 use crate::plan::group;
@@ -19,8 +20,6 @@ use std::path::{Path, PathBuf};
 
 /// Tokens of calibration text that are run.
 const CALIBRATION: usize = 2048;
-/// Largest adapter that is read.
-const LARGEST: u64 = 64 << 20;
 /// Below this share of its output an adapter has lost much of what it was trained for (docs/adapters.md, measured).
 const ENOUGH: f64 = 0.9;
 
@@ -89,7 +88,7 @@ impl Adapter {
     pub fn run(&self, printer: &Printer) -> Result<u8> {
         let bar = printer.progress();
         let key = self.sign.as_ref().map(|p| read_key(p, file::signing_key)).transpose()?;
-        let text = self.calibrate.as_ref().map(|f| read_capped(f, 64 << 20)).transpose()?;
+        let text = self.calibrate.as_ref().map(|f| read_capped(f, MAX_CALIBRATION_BYTES)).transpose()?;
         let model = import::open(&self.base, &bar)?;
         let lora = import::lora::open(&self.lora, &model)?;
         // Kept until the artifact in it is closed.
@@ -122,9 +121,7 @@ impl Adapter {
         printer.result(&output, |out| print(out, &output))?;
         Ok(0)
     }
-}
 
-impl Adapter {
     /// With the bits that were asked for, or those that keep most.
     fn make(&self, artifact: &Artifact, lora: &Lora, ids: &[u32], bar: &super::bar::Bar) -> Result<(Bits, Report)> {
         let bits = match (&self.bits, self.max_size) {
@@ -228,19 +225,25 @@ pub struct With {
 }
 
 impl With {
-    /// The file, its signature checked if a key is given.
-    pub fn checked(&self) -> Result<Option<&Path>> {
-        if let (Some(path), Some(key)) = (&self.adapter, &self.verify_key) {
+    /// The file and what is in it, its signature checked if a key is given.
+    fn read(&self) -> Result<Option<(&Path, Vec<u8>)>> {
+        let Some(path) = &self.adapter else { return Ok(None) };
+        let data = read_capped(path, MAX_ADAPTER_BYTES)?;
+        if let Some(key) = &self.verify_key {
             let key = read_key(key, file::verifying_key)?;
-            file::verify(&read_capped(path, LARGEST)?, &key).map_err(|e| e.at_file(path))?;
+            file::verify(&data, &key).map_err(|e| e.at_file(path))?;
         }
-        Ok(self.adapter.as_deref())
+        Ok(Some((path, data)))
     }
 
-    /// The adapter, checked and bound to the model.
+    /// The file, its signature checked if a key is given.
+    pub fn checked(&self) -> Result<Option<&Path>> {
+        Ok(self.read()?.map(|(path, _)| path))
+    }
+
+    /// The adapter, checked and bound to the model: the very bytes whose signature was checked.
     pub fn load(&self, artifact: &Artifact) -> Result<Option<Bound>> {
-        let Some(path) = self.checked()? else { return Ok(None) };
-        let data = read_capped(path, LARGEST)?;
+        let Some((path, data)) = self.read()? else { return Ok(None) };
         artifact.adapter(&data).map(Some).map_err(|e| e.at_file(path))
     }
 }

@@ -8,12 +8,18 @@ use std::io::{stderr, IsTerminal};
 pub struct Bar {
     silent: bool,
     terminal: bool,
+    texts: bool,
     current: RefCell<Option<ProgressBar>>,
 }
 
 impl Bar {
     pub fn new(silent: bool) -> Self {
-        Bar { silent, terminal: stderr().is_terminal(), current: RefCell::new(None) }
+        Bar { silent, terminal: stderr().is_terminal(), texts: false, current: RefCell::new(None) }
+    }
+
+    /// What is counted are texts.
+    pub fn in_texts(silent: bool) -> Self {
+        Bar { texts: true, ..Bar::new(silent) }
     }
 }
 
@@ -27,7 +33,11 @@ impl Progress for Bar {
             return;
         }
         let bar = if total > 0 { ProgressBar::new(total) } else { ProgressBar::new_spinner() };
-        let style = if total > 0 { "{msg}  {bar:30} {bytes}/{total_bytes}  {eta} left" } else { "{spinner} {msg}" };
+        let style = match (total, self.texts) {
+            (0, _) => "{spinner} {msg}",
+            (_, false) => "{msg}  {bar:30} {bytes}/{total_bytes}  {eta} left",
+            (_, true) => "{msg}  {bar:30} {human_pos}/{human_len}  {per_sec}  {eta} left",
+        };
         // The templates are constants of this file; a bad one would only lose the bar.
         if let Ok(s) = ProgressStyle::with_template(style) {
             bar.set_style(s);

@@ -4,12 +4,14 @@ use crate::export::rules::Rules;
 use crate::export::{c, packed, rust, wasm};
 use crate::fsio::read_capped;
 use crate::import;
+use crate::limits::MAX_CALIBRATION_BYTES;
 use crate::lower::{Head, Kernels, Options, WeightChoice};
 use crate::model::{ActivationRule, Model, WeightRule};
 use crate::plan::{self, Plan};
 use crate::program::ScaleMode;
 use crate::report;
 use crate::target::{self, Kernel, Kind, Target};
+use crate::tokenizer::chat::{self, Source};
 use crate::tokenizer::{self, DeviceTokenizer};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -190,13 +192,14 @@ impl Export {
             return Err(e.hint("add `--target cortex-m7`; `bitnet-convert targets list` has more"));
         }
         self.refuse_what_has_no_effect(format)?;
-        let calibration = self.calibrate.as_ref().map(|f| read_capped(f, 64 << 20)).transpose()?;
+        let calibration = self.calibrate.as_ref().map(|f| read_capped(f, MAX_CALIBRATION_BYTES)).transpose()?;
         let calibration = calibration.map(|t| String::from_utf8_lossy(&t).into_owned());
         let rules = self.rules.as_deref().map(Rules::open).transpose()?;
         let model = import::open(&self.model, &printer.progress())?;
         self.refuse_to_replace_the_source(&model)?;
         let device = (target.kind != Kind::Host || format == Format::Rust) && !self.no_tokenizer;
-        let tokenizer = if device { device_tokenizer(&model)? } else { None };
+        let blob = if device { device_tokenizer(&model)? } else { None };
+        let (tokenizer, notes) = blob.map_or((None, Vec::new()), |b| with_chat(&model, b));
         let request = packed::Request {
             model: &model,
             options: self.options(&target),
@@ -207,6 +210,7 @@ impl Export {
         };
         let mut prepared = packed::prepare(request)?;
         let mut warnings = prepared.warnings().to_vec();
+        warnings.extend(notes);
         for w in &warnings {
             printer.warn(w);
         }
@@ -368,4 +372,15 @@ fn device_tokenizer(model: &Model) -> Result<Option<Vec<u8>>> {
         .hint("the tokenizer belongs to another model"));
     }
     Ok(Some(blob))
+}
+
+/// With the form in which a device writes conversations, if the checkpoint has a chat template, and what to tell about that.
+fn with_chat(model: &Model, blob: Vec<u8>) -> (Option<Vec<u8>>, Vec<String>) {
+    let json = model.tokenizer_json.as_deref().unwrap_or_default();
+    let mut source = Source { template: model.chat_template.clone(), tokens: model.chat_tokens.clone() };
+    let bos = model.bos.map(|id| ("bos_token", id));
+    let eos = model.eos.first().map(|id| ("eos_token", *id));
+    source.name_tokens(json, bos.into_iter().chain(eos).collect::<Vec<_>>().as_slice());
+    let (blob, notes) = chat::with_template(blob, &source, json);
+    (Some(blob), notes)
 }

@@ -15,6 +15,7 @@ mod logits;
 mod prune;
 mod run;
 mod targets;
+mod tokenizer;
 mod vectors;
 mod verify;
 
@@ -58,6 +59,7 @@ enum Command {
     Eval(eval::Eval),
     Prune(prune::Prune),
     Adapter(adapter::Adapter),
+    Tokenizer(tokenizer::Tokenizer),
     Targets(targets::Targets),
     Completions(completions::Completions),
 }
@@ -101,6 +103,16 @@ impl Printer {
 
     fn progress(&self) -> bar::Bar {
         bar::Bar::new(self.quiet || self.json)
+    }
+
+    /// For work that counts texts, not bytes.
+    fn progress_in_texts(&self) -> bar::Bar {
+        bar::Bar::in_texts(self.quiet || self.json)
+    }
+
+    /// The same with `--json`.
+    fn as_json(&self) -> Printer {
+        Printer { json: true, quiet: self.quiet }
     }
 }
 
@@ -187,6 +199,7 @@ fn dispatch(command: &Command, printer: &Printer) -> Result<u8> {
         Command::Eval(c) => c.run(printer),
         Command::Prune(c) => c.run(printer),
         Command::Adapter(c) => c.run(printer),
+        Command::Tokenizer(c) => c.run(printer),
         Command::Targets(c) => c.run(printer),
         Command::Completions(c) => c.run(),
     }

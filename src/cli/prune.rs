@@ -3,6 +3,7 @@ use crate::calibration;
 use crate::error::{Error, Result};
 use crate::fsio::read_capped;
 use crate::import;
+use crate::limits::MAX_CALIBRATION_BYTES;
 use crate::model::Model;
 use crate::plan::group;
 use crate::prune::score::Scorer;
@@ -215,7 +216,7 @@ impl Prune {
         if self.calibration_tokens < 2 {
             return Err(Error::usage("`--calibration-tokens` must be at least 2"));
         }
-        let given = self.calibrate.as_ref().map(|f| read_capped(f, 64 << 20)).transpose()?;
+        let given = self.calibrate.as_ref().map(|f| read_capped(f, MAX_CALIBRATION_BYTES)).transpose()?;
         let given = given.map(|t| String::from_utf8_lossy(&t).into_owned());
         let Some(json) = &model.tokenizer_json else {
             if given.is_some() {

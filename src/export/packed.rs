@@ -28,11 +28,18 @@ use std::time::Instant;
 const GOLDEN_CONTINUATION: usize = 8;
 /// Tokens of the long golden prompt, where the window is not the limit.
 const GOLDEN_LONG: usize = 48;
-const GOLDEN_TEXTS: [&str; 3] = [
+/// What the first golden prompts say, if the model has a tokenizer.
+pub const GOLDEN_TEXTS: [&str; 3] = [
     "Once upon a time there was a",
     "What is the temperature in the kitchen?",
     "Turn off the lights, please. It is 7:45 p.m.",
 ];
+/// More texts that a device encodes when it is verified: spaces, case, marks, scripts, and what no normalizer leaves alone.
+pub const MORE_TEXTS: [&str; 2] = [
+    "  Two  spaces,\tTABS\r\nand LINES \n\n it's 1234567 ",
+    "E\u{301}te\u{301} \u{e9}t\u{e9} \u{fb01}n \u{bd} \u{6f22}\u{5b57}\u{3002} \u{1f469}\u{200d}\u{1f4bb} <s></s>",
+];
+
 /// Everything that an export needs to know.
 pub struct Request<'a> {
     pub model: &'a Model,

@@ -10,6 +10,7 @@ use crate::fsio::read_capped;
 use crate::limits::{MAX_JSON_BYTES, MAX_TOKENIZER_BYTES};
 use crate::model::{Pooling, TensorRef};
 use crate::tensor::TensorView;
+use crate::tokenizer::chat::Source;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -18,7 +19,7 @@ pub struct Checkpoint {
     pub config: Config,
     pub generation: Option<Config>,
     pub tokenizer_json: Option<Vec<u8>>,
-    pub chat_template: String,
+    pub chat: Source,
     /// From `modules.json` and the folder of the pooling.
     pub pooling: Option<Pooling>,
     pub files: Vec<File>,
@@ -58,7 +59,7 @@ impl Checkpoint {
         let template =
             side("chat_template.jinja", MAX_JSON_BYTES)?.map(|(_, d)| String::from_utf8_lossy(&d).into_owned());
         let tokenizer_config = parse(side("tokenizer_config.json", MAX_JSON_BYTES)?)?;
-        let in_config = tokenizer_config.and_then(|c| c.str("chat_template").map(str::to_string));
+        let chat = Source::new(template, tokenizer_config.as_ref().map(Config::whole));
         let modules = match side("modules.json", MAX_JSON_BYTES)? {
             Some((p, d)) => pooling::modules(&p, &d)?,
             None => None,
@@ -78,13 +79,12 @@ impl Checkpoint {
         let full = dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf());
         let name = full.file_name().map_or("model".into(), |n| n.to_string_lossy().into_owned());
         let index = index_tensors(&files)?;
-        let chat_template = template.or(in_config).unwrap_or_default();
         Ok(Checkpoint {
             name,
             config,
             generation,
             tokenizer_json,
-            chat_template,
+            chat,
             pooling,
             files,
             index,
@@ -110,7 +110,7 @@ impl Checkpoint {
             config: Config::from_value(path, g.config),
             generation: None,
             tokenizer_json: g.tokenizer_json,
-            chat_template: g.chat_template,
+            chat: Source { template: g.chat_template, ..Source::default() },
             pooling: None,
             files,
             index,

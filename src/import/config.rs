@@ -26,6 +26,11 @@ impl Config {
         Config { path: path.to_path_buf(), root }
     }
 
+    /// All of it.
+    pub fn whole(&self) -> &Value {
+        &self.root
+    }
+
     /// A value by a dotted path; JSON null counts as absent. Models with several parts keep the language model under `text_config`, which wins.
     pub fn get(&self, key: &str) -> Option<&Value> {
         let from = |root| key.split('.').try_fold(root, |v: &Value, k| v.get(k)).filter(|v| !v.is_null());

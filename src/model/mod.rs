@@ -17,6 +17,7 @@ pub use weights::RowReader;
 
 use crate::format::File;
 use crate::tensor::TensorView;
+use std::collections::BTreeMap;
 
 /// A non-linearity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -316,6 +317,8 @@ pub struct Model {
     /// tokenizer.json, unchanged.
     pub tokenizer_json: Option<Vec<u8>>,
     pub chat_template: String,
+    /// What the template knows as `bos_token`, `eos_token` and so on, as far as the checkpoint says it.
+    pub chat_tokens: BTreeMap<String, String>,
     /// Every file that was read besides the weights: name, bytes, SHA-256. Weights are hashed when they are converted.
     pub sources: Vec<(String, u64, [u8; 32])>,
     /// What a person should know about the import.

@@ -61,4 +61,20 @@ impl HostTokenizer {
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
         guard(|| self.0.decode(ids, true), "the ids cannot be decoded")
     }
+
+    /// Number of entries, added tokens included.
+    pub fn size(&self) -> usize {
+        self.0.get_vocab_size(true)
+    }
+
+    /// A token as the vocabulary spells it (`Ġthe`).
+    pub fn spelling(&self, id: u32) -> Option<String> {
+        self.0.id_to_token(id)
+    }
+
+    /// Where in the text each id of [`HostTokenizer::encode`] starts, in bytes; None if the reference does not say.
+    pub fn offsets(&self, text: &str) -> Option<Vec<usize>> {
+        let encoding = guard(|| self.0.encode(text, true), "the text cannot be tokenized").ok()?;
+        Some(encoding.get_offsets().iter().map(|(start, _)| *start).collect())
+    }
 }

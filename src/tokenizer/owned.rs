@@ -106,6 +106,18 @@ impl DeviceTokenizer {
         }
     }
 
+    /// As [`DeviceTokenizer::encode`], with no more memory than the blob says that a device needs.
+    ///
+    /// # Errors
+    /// `Blob` if that is not enough: the blob is damaged, or what wrote it is wrong.
+    pub fn encode_as_stated(&self, text: &[u8]) -> Result<Vec<u32>, TokenizerError> {
+        let mut ids = vec![0; self.max_ids(text.len())];
+        let mut work = vec![0; self.work_words()];
+        let count = self.view().encode(text, &mut ids, &mut work)?;
+        ids.truncate(count);
+        Ok(ids)
+    }
+
     /// Bytes of one token, or `None` if `id` has none.
     ///
     /// Bytes are raw: a token may hold part of a UTF-8 sequence.

@@ -1,8 +1,9 @@
 //! The C runtime on this machine, with address and undefined-behaviour sanitizers.
 
 use super::folder::Folder;
+use super::parse::{parse, Said};
 use super::process::run;
-use super::{parse::parse, tools, Failure, PromptTrace, Ran, Subject, RUN_LIMIT};
+use super::{tools, Failure, Ran, Subject, RUN_LIMIT};
 use crate::error::Result;
 use std::process::Command;
 
@@ -11,7 +12,7 @@ pub fn run_here(s: &Subject) -> Result<Ran> {
     Ok(Ran { detail, ..Ran::new("-", s.extent(0), traces(s)?) })
 }
 
-fn traces(s: &Subject) -> Result<Result<Vec<PromptTrace>, Failure>> {
+fn traces(s: &Subject) -> Result<Result<Said, Failure>> {
     let folder = Folder::of_host(s.exported())?;
     Ok(tools::need(&[("make", "make"), ("cc", "gcc libc6-dev")]).and_then(|()| {
         let built = folder.make(&["host"])?;

@@ -25,9 +25,16 @@ pub fn per_token(s: &Subject, linked: &Linked) -> Result<Option<u64>, String> {
         return Ok(None);
     }
     let plugin = plugin(linked.folder.scratch()).map_err(|e| e.sentence())?;
-    let short = instructions(linked, &plugin, tokens)?;
-    let long = instructions(linked, &plugin, tokens + 1)?;
-    long.checked_sub(short).map(Some).ok_or_else(|| "the longer run took fewer of them".into())
+    difference(tokens, |n| instructions(linked, &plugin, n)).map(Some)
+}
+
+/// What one more token costs, of what runs of so many tokens cost.
+///
+/// # Errors
+/// Why a run was not counted.
+pub fn difference(tokens: usize, cost: impl Fn(usize) -> Result<u64, String>) -> Result<u64, String> {
+    let short = cost(tokens)?;
+    cost(tokens + 1)?.checked_sub(short).ok_or_else(|| "the longer run took fewer of them".into())
 }
 
 pub fn plugin(scratch: &Path) -> Result<PathBuf, Failure> {

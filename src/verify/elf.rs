@@ -1,6 +1,8 @@
 //! Sizes of a linked image, from the section headers of its ELF file. Every offset is checked; a strange file gives an error, not a fault.
 
 use crate::error::{Error, Result};
+use crate::fsio;
+use std::path::Path;
 
 /// Sections that take memory when the program runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,7 +104,17 @@ pub struct Used {
 /// The section of what belongs into the second RAM.
 const SECOND: &str = ".ram_bss";
 
-pub fn used(sections: &[Section]) -> Used {
+/// What a program takes of a machine's memories.
+///
+/// # Errors
+/// `Io` if it cannot be read, `Input` if it is no ELF file.
+pub fn sizes(path: &Path) -> Result<Used> {
+    let file = fsio::map(path)?;
+    let found = sections(&file).map_err(|e| e.at_file(path))?;
+    Ok(used(&found))
+}
+
+fn used(sections: &[Section]) -> Used {
     let span = |writable: bool, second: bool| {
         let of = || sections.iter().filter(move |s| s.writable == writable && (s.name == SECOND) == second);
         let start = of().map(|s| s.address).min().unwrap_or(0);

@@ -1,11 +1,10 @@
 //! A target in an emulator: build its program, find a machine that holds it, run the golden prompts, count.
 
-use super::elf::{self, Used};
+use super::elf::{sizes, Used};
 use super::folder::Folder;
 use super::process::{run, Output};
 use super::{count, parse::parse, tools, Failure, Fits, Ran, Subject, RUN_LIMIT};
-use crate::error::{Error, Result};
-use crate::fsio;
+use crate::error::Result;
 use crate::plan::{self, group};
 use crate::target::{Arguments, Counter, Emulator, Kind, Layout, Target};
 use std::path::{Path, PathBuf};
@@ -55,7 +54,7 @@ fn start(s: &Subject, t: &Target, folder: &Folder) -> Result<Ran, Failure> {
     Err(problems.into_iter().next().unwrap_or(Failure::not_run("its target file names no emulator".into())))
 }
 
-fn usable(e: &Emulator) -> Result<(), Failure> {
+pub fn usable(e: &Emulator) -> Result<(), Failure> {
     let program = e.command.first().map_or("", String::as_str);
     tools::need(&[(program, &e.packages)])?;
     tools::probe(&e.name, &e.probe, e.oldest.as_deref(), &e.packages)
@@ -93,8 +92,7 @@ fn link<'a>(
             .collect::<Vec<_>>()
             .join(", ");
     }
-    let least = plan::arena_parts(&s.artifact.program, s.artifact.program.attention.window);
-    let arena: u64 = least.iter().map(|p| p.bytes).sum();
+    let arena = plan::arena_bytes(&s.artifact.program, s.artifact.program.attention.window);
     let why = if said.is_empty() {
         let model = group(s.model_bytes);
         format!("{} is too small: the model has {model} bytes, its arena {}", e.name, group(arena))
@@ -112,7 +110,7 @@ fn after_colon(line: &str) -> &str {
 /// Whether a layout is too small for the model and its arena alone, so that building for it can be saved.
 fn hopeless(s: &Subject, l: &Layout) -> bool {
     let p = &s.artifact.program;
-    let arena: u64 = plan::arena_parts(p, p.attention.window).iter().map(|p| p.bytes).sum();
+    let arena = plan::arena_bytes(p, p.attention.window);
     let ram = l.fast.bytes + l.ram.as_ref().map_or(0, |r| r.bytes);
     s.model_bytes > l.flash.bytes || arena > ram
 }
@@ -186,12 +184,6 @@ fn finish(s: &Subject, linked: &Linked) -> Result<Ran, Failure> {
         }
     }
     Ok(ran)
-}
-
-fn sizes(path: &Path) -> Result<Used> {
-    let file = fsio::map(path)?;
-    let found = elf::sections(&file).map_err(|e: Error| e.at_file(path))?;
-    Ok(elf::used(&found))
 }
 
 /// Against the board's memories, whatever the program was linked for.

@@ -1,6 +1,6 @@
 //! The folder with the sources of a runner: the exported one for its own target, a temporary one for every other; and `make` in it.
 
-use super::process::{run, Output};
+use super::process::{make, run, Output};
 use super::Failure;
 use crate::error::{Error, Result};
 use crate::export::{c, rust};
@@ -9,7 +9,6 @@ use crate::program::Program;
 use crate::target::Target;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 const BUILD_LIMIT: Duration = Duration::from_secs(300);
@@ -66,6 +65,14 @@ impl Folder {
         Ok(Folder { dir, build, adapter: Vec::new(), _temporary: t })
     }
 
+    /// Sources of a program that runs the tokenizer of a target alone; what it reads is put beside them later, as `model.bin`.
+    pub fn of_texts(target: &Target, words: usize) -> Result<Folder> {
+        let t = temporary()?;
+        c::write_runtime_for_texts(t.path(), target, words)?;
+        let (dir, build) = (t.path().to_path_buf(), t.path().join("build"));
+        Ok(Folder { dir, build, adapter: Vec::new(), _temporary: t })
+    }
+
     /// The Rust crate around a packed file; `exported` if the artifact is one.
     pub fn of_crate(model: &Path, program: &Program, exported: Option<&Path>) -> Result<Folder> {
         let t = temporary()?;
@@ -92,16 +99,8 @@ impl Folder {
     /// # Errors
     /// `Broke` if `make` cannot be started or does not end.
     pub fn make(&self, arguments: &[&str]) -> Result<Output, Failure> {
-        let mut command = Command::new("make");
-        command
-            .arg("-s")
-            .arg("-C")
-            .arg(&self.dir)
-            .arg(format!("B={}", self.build.display()))
-            .args(arguments)
-            .args(&self.adapter);
-        // Flags of a `make` that called us must not reach this one.
-        command.env_remove("MAKEFLAGS").env_remove("MAKELEVEL").env_remove("MFLAGS");
+        let mut command = make(&self.dir);
+        command.arg(format!("B={}", self.build.display())).args(arguments).args(&self.adapter);
         run(&mut command, BUILD_LIMIT).map_err(|e| Failure::Broke(e.message().to_string()))
     }
 }

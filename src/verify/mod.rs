@@ -13,19 +13,23 @@ mod emulate;
 mod folder;
 mod host;
 mod parse;
+mod prompts;
 mod runner;
 mod rust;
 mod table;
+mod texts;
 mod tools;
 mod wasm;
 
 pub use host::{forced, traces, traces_of, Extent};
 pub use runner::{own_target, runners, Runner, Selection};
 pub use table::table;
+pub use texts::{text_devices, Found as FoundDevice, C_HOST};
 
 use crate::error::{Error, Result};
 use crate::fsio::read_capped;
 use crate::kernels::dot::DotKernel;
+use crate::limits::MAX_ADAPTER_BYTES;
 use crate::parallel::threads;
 use crate::process;
 use crate::program::kernels::used;
@@ -34,14 +38,14 @@ use crate::progress::Progress;
 use crate::runtime::{Artifact, Bound};
 use crate::target::{install, Target};
 use compare::difference;
+use parse::Said;
+use prompts::Prompts;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-/// Largest adapter that is read.
-const LARGEST_ADAPTER: u64 = 64 << 20;
 /// Longest run of one program.
 const RUN_LIMIT: Duration = Duration::from_secs(900);
 
@@ -88,6 +92,8 @@ pub struct Row {
     /// Tokens and operations that were compared.
     pub tokens: usize,
     pub operations: usize,
+    /// Texts that were encoded, and prompts that were decoded, and compared.
+    pub texts: usize,
     /// Instructions of one more token with its logits.
     pub instructions_per_token: Option<u64>,
     pub flash_bytes: Option<u64>,
@@ -175,6 +181,8 @@ pub(crate) struct Subject<'a> {
     /// Shared by the engines that run it.
     pub module: wasm::Module,
     pub adapter: Option<Loaded>,
+    /// Texts to encode and prompts to decode, if the artifact has a tokenizer for devices.
+    pub prompts: Option<Prompts>,
 }
 
 /// An adapter that every runner loads.
@@ -220,7 +228,7 @@ pub(crate) struct Ran {
     pub emulator: String,
     pub detail: String,
     pub extent: Extent,
-    pub traces: Result<Vec<PromptTrace>, Failure>,
+    pub traces: Result<Said, Failure>,
     pub instructions: Option<u64>,
     pub flash: Option<u64>,
     pub ram: Option<u64>,
@@ -230,7 +238,7 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
-    pub fn new(emulator: &str, extent: Extent, traces: Result<Vec<PromptTrace>, Failure>) -> Ran {
+    pub fn new(emulator: &str, extent: Extent, traces: Result<Said, Failure>) -> Ran {
         Ran {
             emulator: emulator.to_string(),
             detail: String::new(),
@@ -276,7 +284,7 @@ pub fn verify_with(
     let own = own_target(&absolute)?;
     let adapter = match adapter {
         Some(file) => {
-            let bound = artifact.adapter(&read_capped(file, LARGEST_ADAPTER)?).map_err(|e| e.at_file(file))?;
+            let bound = artifact.adapter(&read_capped(file, MAX_ADAPTER_BYTES)?).map_err(|e| e.at_file(file))?;
             Some(Loaded { file: file.canonicalize().map_err(|e| Error::io("find", file, &e))?, bound })
         }
         None => None,
@@ -290,6 +298,7 @@ pub fn verify_with(
         quick,
         adapter,
         module: Default::default(),
+        prompts: Prompts::of(&artifact)?,
     };
     progress.stage("running the scalar kernels", 0);
     let references = references(&subject, &selection.runners)?;
@@ -379,7 +388,13 @@ fn ask(s: &Subject, runner: &Runner, references: &[Reference]) -> Result<Row> {
     let p = &s.artifact.program;
     let (whole, reference) = (&references[0].0, &references[0].1);
     let ours = |kernel: &str, detail: &str, outcome: Outcome| {
-        row(runner, kernel, Ran { detail: detail.into(), ..Ran::new("-", *whole, Ok(Vec::new())) }, outcome, reference)
+        row(
+            runner,
+            kernel,
+            Ran { detail: detail.into(), ..Ran::new("-", *whole, Ok(Said::default())) },
+            outcome,
+            reference,
+        )
     };
     let ran = match runner {
         Runner::Scalar => {
@@ -392,8 +407,13 @@ fn ask(s: &Subject, runner: &Runner, references: &[Reference]) -> Result<Row> {
                 };
                 return Ok(ours("scalar", "Rust, scalar kernels, changed by the adapter", outcome));
             }
-            let outcome = host::stored(s.artifact, reference);
-            return Ok(ours("scalar", "Rust, scalar kernels against the golden trace", outcome));
+            let outcome = match (host::stored(s.artifact, reference), &s.prompts) {
+                (Outcome::Equal, Some(p)) => p.stored(s.artifact).map_or(Outcome::Equal, |at| Outcome::Differs { at }),
+                (outcome, _) => outcome,
+            };
+            let mut row = ours("scalar", "Rust, scalar kernels against the golden trace", outcome);
+            row.texts = s.prompts.as_ref().map_or(0, Prompts::count);
+            return Ok(row);
         }
         Runner::Simd(k) => {
             let got = s.traces(*k, *whole)?;
@@ -409,12 +429,18 @@ fn ask(s: &Subject, runner: &Runner, references: &[Reference]) -> Result<Row> {
     let outcome = match &ran.traces {
         Err(Failure::NotRun { why, install }) => Outcome::NotRun { why: why.clone(), install: install.clone() },
         Err(Failure::Broke(what)) => Outcome::Differs { at: what.clone() },
-        Ok(traces) => {
-            let traces = if s.quick { &traces[..traces.len().min(1)] } else { &traces[..] };
-            difference(p, reference, traces).map_or(Outcome::Equal, |at| Outcome::Differs { at })
+        Ok(said) => {
+            let traces = &said.prompts[..];
+            let traces = if s.quick { &traces[..traces.len().min(1)] } else { traces };
+            let at = difference(p, reference, traces).or_else(|| s.prompts.as_ref()?.difference(said));
+            at.map_or(Outcome::Equal, |at| Outcome::Differs { at })
         }
     };
-    Ok(row(runner, &kernels(p), ran, outcome, reference))
+    let mut row = row(runner, &kernels(p), ran, outcome, reference);
+    if let (Some(prompts), Outcome::Equal | Outcome::Differs { .. }) = (&s.prompts, &row.outcome) {
+        row.texts = prompts.count();
+    }
+    Ok(row)
 }
 
 fn row(runner: &Runner, kernels: &str, ran: Ran, outcome: Outcome, reference: &[PromptTrace]) -> Row {
@@ -427,6 +453,7 @@ fn row(runner: &Runner, kernels: &str, ran: Ran, outcome: Outcome, reference: &[
         outcome,
         tokens: compared.iter().map(|t| t.tokens.len()).sum(),
         operations: operations(compared),
+        texts: 0,
         instructions_per_token: ran.instructions,
         flash_bytes: ran.flash,
         ram_bytes: ran.ram,

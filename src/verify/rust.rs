@@ -1,14 +1,13 @@
 //! The Rust crate as a runner: on this machine with whatever Rust there is, for a chip in QEMU with a core library built from source.
 
-use super::count::{plugin, total};
-use super::elf::{self, Used};
+use super::count::{self, plugin, total};
+use super::elf;
 use super::folder::Folder;
-use super::process::{run, Output};
+use super::process::{self, run, Output};
 use super::{parse::parse, tools, Failure, Ran, Subject};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::fsio;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 /// The core library comes first, which takes its time on a machine with other work.
@@ -125,12 +124,12 @@ fn start(s: &Subject, m: &Machine, folder: &Folder) -> Result<Ran, Failure> {
 /// Sizes and instructions, or a note why there are none.
 fn measure(s: &Subject, folder: &Folder, elf: &Path, run: &Run, ran: &mut Ran) {
     ran.limits = Some("cycles, flash wait states, caches and power: they need a board".into());
-    match sizes(elf) {
+    match elf::sizes(elf) {
         Ok(used) => (ran.flash, ran.ram) = (Some(used.flash), Some(used.fast + used.ram)),
         Err(e) => ran.notes.push(format!("sizes are not known: {}", e.message())),
     }
     let most = s.artifact.program.longest().unwrap_or(usize::MAX);
-    if !s.quick && ran.traces.is_ok() && most > 8 {
+    if !s.quick && ran.traces.is_ok() && most > count::TOKENS {
         match per_token(folder, run) {
             Ok(n) => ran.instructions = Some(n),
             Err(why) => ran.notes.push(format!("instructions are not counted: {why}")),
@@ -145,7 +144,7 @@ fn per_token(folder: &Folder, run: &Run) -> Result<u64, String> {
     let library = plugin(folder.scratch()).map_err(Failure::sentence)?;
     let out: PathBuf = folder.scratch().join("count.txt");
     let extra = format!("-plugin {},out={} -d plugin", library.display(), out.display());
-    let count = |tokens: usize| -> Result<u64, String> {
+    let instructions = |tokens: usize| -> Result<u64, String> {
         let output = run(&format!("count {tokens}"), &extra).map_err(Failure::sentence)?;
         if !output.status.success() {
             return Err(output.tail());
@@ -153,23 +152,14 @@ fn per_token(folder: &Folder, run: &Run) -> Result<u64, String> {
         let text = fsio::read_capped(&out, 1 << 20).map_err(|e| e.message().to_string())?;
         total(&String::from_utf8_lossy(&text)).ok_or_else(|| "the plugin wrote no total".into())
     };
-    let (short, long) = (count(8)?, count(9)?);
-    long.checked_sub(short).ok_or_else(|| "the longer run took fewer of them".into())
-}
-
-fn sizes(path: &Path) -> Result<Used> {
-    let file = fsio::map(path)?;
-    let found = elf::sections(&file).map_err(|e: Error| e.at_file(path))?;
-    Ok(elf::used(&found))
+    count::difference(count::TOKENS, instructions)
 }
 
 /// The crate's Makefile, with the toolchain that it names: variables of a cargo that called us belong to another one.
 fn make(folder: &Folder, arguments: &[&str]) -> Result<Output, Failure> {
-    let mut command = Command::new("make");
-    command.arg("-s").arg("-C").arg(&folder.dir).arg(format!("B={}", folder.build.display())).args(arguments);
-    for name in
-        ["MAKEFLAGS", "MAKELEVEL", "MFLAGS", "RUSTFLAGS", "CARGO", "RUSTC", "RUSTUP_TOOLCHAIN", "CARGO_TARGET_DIR"]
-    {
+    let mut command = process::make(&folder.dir);
+    command.arg(format!("B={}", folder.build.display())).args(arguments);
+    for name in ["RUSTFLAGS", "CARGO", "RUSTC", "RUSTUP_TOOLCHAIN", "CARGO_TARGET_DIR"] {
         command.env_remove(name);
     }
     run(&mut command, BUILD_LIMIT).map_err(|e| Failure::Broke(e.message().to_string()))

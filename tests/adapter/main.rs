@@ -6,7 +6,6 @@ mod common;
 mod folders;
 
 use bitnet_convert::adapter::{make, Options};
-use bitnet_convert::export::c::write_runtime;
 use bitnet_convert::format::adapter::{signing_key, verify, verifying_key, Adapter};
 use bitnet_convert::import::{import, lora};
 use bitnet_convert::kernels::dot::DotKernel;
@@ -14,65 +13,29 @@ use bitnet_convert::model::Lora;
 use bitnet_convert::progress::Silent;
 use bitnet_convert::runtime::Artifact;
 use bitnet_convert::verify::{forced, Extent};
-use common::{finish, fixture, not_run, root, Run};
+use common::device::{build_host, build_with_runtime, checksums, have, python, random_model, SANITIZERS};
+use common::{finish, fixture};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+const TOOLS: [&str; 3] = ["cc", "make", "python3"];
 const LORA: &str = "models/intent-w1a2-lora-irrigation";
-
-fn tools_are_here(what: &str) -> bool {
-    let missing = ["cc", "make", "python3"].into_iter().find(|t| {
-        let found = Command::new("sh").args(["-c", &format!("command -v {t}")]).output();
-        !found.is_ok_and(|o| o.status.success())
-    });
-    if let Some(tool) = missing {
-        not_run(what, tool);
-    }
-    missing.is_none()
-}
-
-fn python(script: &str, args: &[&str]) -> Run {
-    let mut c = Command::new("python3");
-    c.current_dir(fixture("reader")).env("PYTHONDONTWRITEBYTECODE", "1");
-    finish(c.arg(script).args(args))
-}
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("temporary paths are UTF-8")
 }
 
-fn build_host(dir: &Path) -> PathBuf {
-    write_runtime(dir).expect("the runtime sources can be written");
-    finish(Command::new("make").arg("-s").arg("-C").arg(dir).arg("host").env_remove("MAKEFLAGS")).ok();
-    dir.join("build/bitnet_host")
-}
-
-/// Checksums of lines `T prompt position id sums…`, in the order of the tokens; passes of an encoder are joined.
-fn sums(output: &str) -> Vec<Vec<u32>> {
-    let mut lines: Vec<((u32, u32), Vec<u32>)> = Vec::new();
-    for line in output.lines().filter(|l| l.starts_with("T ")) {
-        let words: Vec<&str> = line.split(' ').collect();
-        let at = (words[1].parse().unwrap(), words[2].parse().unwrap());
-        let sums = words[4..].iter().map(|w| u32::from_str_radix(w, 16).unwrap());
-        match lines.iter_mut().find(|(place, _)| *place == at) {
-            Some((_, all)) => all.extend(sums),
-            None => lines.push((at, sums.collect())),
-        }
-    }
-    lines.into_iter().map(|(_, sums)| sums).collect()
-}
-
 /// A random model with a random adapter: its bytes, and the path of both.
 fn random(seed: u32, dir: &Path) -> (PathBuf, PathBuf) {
     let (model, file) = (dir.join("random.bitnet"), dir.join("adapter.bin"));
-    python("random_model.py", &[&seed.to_string(), text(&model)]).ok();
+    random_model(seed, &model, &[]);
     python("adapter.py", &["--random", &seed.to_string(), text(&model), text(&file)]).ok();
     (model, file)
 }
 
 #[test]
 fn random_adapters_give_the_same_integers_in_c_rust_and_python() {
-    if !tools_are_here("random adapters") {
+    if !have("random adapters", &TOOLS) {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -88,10 +51,10 @@ fn random_adapters_give_the_same_integers_in_c_rust_and_python() {
         let want = rust(Some(&bound));
         assert_ne!(want, rust(None), "the adapter of seed {seed} does nothing");
         let in_python = python("adapter.py", &[text(&model), text(&file)]).ok();
-        assert_eq!(sums(&in_python.stdout), want, "Python differs from Rust on seed {seed}");
+        assert_eq!(checksums(&in_python.stdout), want, "Python differs from Rust on seed {seed}");
         let adapter = format!("adapter={}", text(&file));
         let in_c = finish(Command::new(&host).arg(&model).args([&adapter, "trace"])).ok();
-        assert_eq!(sums(&in_c.stdout), want, "C differs from Rust on seed {seed}");
+        assert_eq!(checksums(&in_c.stdout), want, "C differs from Rust on seed {seed}");
         // The stored trace is that of the model alone, whatever is loaded.
         let test = finish(Command::new(&host).arg(&model).args([&adapter, "selftest"])).ok();
         assert_eq!(test.stdout, "selftest: equal\n");
@@ -104,7 +67,7 @@ fn random_adapters_give_the_same_integers_in_c_rust_and_python() {
 /// Loaded, removed and loaded again between tokens; what stays in the cache stays.
 #[test]
 fn an_adapter_can_be_removed() {
-    if !tools_are_here("removing an adapter") {
+    if !have("removing an adapter", &TOOLS) {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -125,28 +88,13 @@ fn an_adapter_can_be_removed() {
 /// The functions of the C runtime with good and bad arguments; two contexts; loaded and removed between tokens.
 #[test]
 fn the_c_interface_of_adapters() {
-    if !tools_are_here("adapters in C") {
+    if !have("adapters in C", &TOOLS) {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    write_runtime(dir.path()).unwrap();
-    let program = dir.path().join("lora_test");
-    let sources = std::fs::read_dir(dir.path().join("runtime")).unwrap().map(|e| e.unwrap().path());
-    let mut cc = Command::new("cc");
-    cc.args([
-        "-std=c11",
-        "-O1",
-        "-g",
-        "-fsanitize=address,undefined",
-        "-fno-sanitize-recover=all",
-        "-Wall",
-        "-Werror",
-        "-I",
-    ]);
-    cc.arg(dir.path().join("runtime")).args(sources.filter(|p| p.extension().is_some_and(|e| e == "c")));
-    finish(cc.arg(root().join("tests/c/lora_test.c")).arg("-o").arg(&program)).ok();
+    let program = build_with_runtime(dir.path(), "lora_test.c", "cc", &SANITIZERS);
     let other = dir.path().join("other.bitnet");
-    python("random_model.py", &["7", text(&other)]).ok();
+    random_model(7, &other, &[]);
     for seed in [1001, 1010, 1013] {
         let (model, file) = random(seed, dir.path());
         let run = finish(Command::new(&program).args([&model, &file, &other]));
@@ -157,7 +105,7 @@ fn the_c_interface_of_adapters() {
 /// A flipped bit anywhere and a cut at any place: refused by Rust and by C, never a fault. The sanitizers watch.
 #[test]
 fn damaged_adapters_are_refused() {
-    if !tools_are_here("damaged adapters in C") {
+    if !have("damaged adapters in C", &TOOLS) {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -197,7 +145,7 @@ fn damaged_adapters_are_refused() {
 /// Files whose checksum is right and whose contents are not, field by field.
 #[test]
 fn hostile_adapters_are_refused_by_name() {
-    if !tools_are_here("hostile adapters in C") {
+    if !have("hostile adapters in C", &TOOLS) {
         return;
     }
     let dir = tempfile::tempdir().unwrap();

@@ -4,25 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include "bitnet.h"
-
-static int failures;
-#define CHECK(what) do { if (!(what)) { printf("line %d: %s\n", __LINE__, #what); failures++; } } while (0)
-
-static unsigned char *read_file(const char *path, uint32_t *size)
-{
-    FILE *f = fopen(path, "rb");
-    long n;
-    unsigned char *data;
-    if (f == NULL) { exit(2); }
-    (void)fseek(f, 0, SEEK_END);
-    n = ftell(f);
-    (void)fseek(f, 0, SEEK_SET);
-    data = aligned_alloc(64, ((size_t)n + 127u) & ~(size_t)63u);
-    if (data == NULL || fread(data, 1, (size_t)n, f) != (size_t)n) { exit(2); }
-    (void)fclose(f);
-    *size = (uint32_t)n;
-    return data;
-}
+#include "check.h"
+#include "read_file.h"
 
 static unsigned char *open_model(bitnet_ctx *ctx, const unsigned char *model, uint32_t size)
 {

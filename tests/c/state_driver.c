@@ -4,22 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "bitnet.h"
-
-static unsigned char *read_file(const char *path, uint32_t *size)
-{
-    FILE *f = fopen(path, "rb");
-    unsigned char *data;
-    long n;
-    if (f == NULL) { exit(2); }
-    (void)fseek(f, 0, SEEK_END);
-    n = ftell(f);
-    (void)fseek(f, 0, SEEK_SET);
-    data = aligned_alloc(64, ((size_t)n + 64u) & ~(size_t)63u);
-    if (data == NULL || fread(data, 1, (size_t)n, f) != (size_t)n) { exit(2); }
-    (void)fclose(f);
-    *size = (uint32_t)n;
-    return data;
-}
+#include "read_file.h"
 
 int main(int argc, char **argv)
 {

@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub mod checkpoint;
+pub mod device;
 pub mod mutate;
 pub mod packed;
 

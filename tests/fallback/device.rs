@@ -1,7 +1,8 @@
 //! Fault injection: the exported folder with a flipped bit, a wrong kernel, a short arena and an overwritten stack guard, on this machine with
 //! sanitizers and in the emulator; each fallback mode acts.
 
-use crate::common::{command, finish, fixture, not_run, root, tool, Run};
+use crate::common::device::have;
+use crate::common::{command, finish, fixture, root, tool, Run};
 use bitnet_convert::format::packed::Packed;
 use bitnet_convert::format::record::Record;
 use std::path::{Path, PathBuf};
@@ -10,17 +11,6 @@ use std::process::Command;
 const RULES: &[u8] = b"# for when the model is silent\n* (light|lamp) * -> light, by rule\n* -> sorry, by rule\n";
 const TEXTS: &str = "turn on the kitchen light;what is the weather in paris";
 const MACHINE: &str = "mps2-an500";
-
-fn have(tools: &[&str]) -> bool {
-    let found = |t: &&&str| {
-        Command::new("sh").args(["-c", &format!("command -v {t}")]).output().is_ok_and(|o| o.status.success())
-    };
-    let missing = tools.iter().find(|t| !found(t));
-    if let Some(tool) = missing {
-        not_run("fault injection", tool);
-    }
-    missing.is_none()
-}
 
 /// An exported folder and where its programs are built.
 struct Folder {
@@ -216,14 +206,14 @@ fn check_report(hex: &str, cause: &str, status: &str, mode: &str, number: u32) {
 
 #[test]
 fn every_fault_is_met_on_this_machine() {
-    if have(&["make", "cc"]) {
+    if have("fault injection", &["make", "cc"]) {
         every_fault(false);
     }
 }
 
 #[test]
 fn every_fault_is_met_in_the_emulator() {
-    if have(&["make", "arm-none-eabi-gcc", "qemu-system-arm"]) {
+    if have("fault injection", &["make", "arm-none-eabi-gcc", "qemu-system-arm"]) {
         every_fault(true);
     }
 }
@@ -244,14 +234,14 @@ fn restart(folder: &Folder, sources: &[&str]) {
 
 #[test]
 fn a_session_survives_a_reset_in_the_emulator() {
-    if have(&["make", "arm-none-eabi-gcc", "qemu-system-arm"]) {
+    if have("fault injection", &["make", "arm-none-eabi-gcc", "qemu-system-arm"]) {
         restart(&Folder::new(true), &["stream.c", "tasks.c"]);
     }
 }
 
 #[test]
 fn a_session_survives_a_reset_on_this_machine() {
-    if have(&["make", "cc"]) {
+    if have("fault injection", &["make", "cc"]) {
         restart(&Folder::new(false), &["stream.c", "tasks.c"]);
     }
 }

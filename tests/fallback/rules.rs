@@ -1,6 +1,7 @@
 //! Rules files: what is refused and where; what the compiled tables match, against a plain reading of the same patterns.
 
-use crate::common::{not_run, root, Rng};
+use crate::common::device::have;
+use crate::common::{root, Rng};
 use bitnet_convert::export::c::write_runtime;
 use bitnet_convert::export::rules::{header, Rules, MOST_POSITIONS};
 use std::collections::BTreeSet;
@@ -187,17 +188,9 @@ fn matched(program: &Path, texts: &[String]) -> Vec<usize> {
     String::from_utf8_lossy(&out.stdout).lines().map(|l| l.parse().expect("a number")).collect()
 }
 
-fn have_cc() -> bool {
-    let here = Command::new("cc").arg("--version").output().is_ok_and(|o| o.status.success());
-    if !here {
-        not_run("rules in C", "cc");
-    }
-    here
-}
-
 #[test]
 fn the_device_matches_what_the_patterns_say() {
-    if !have_cc() {
+    if !have("rules in C", &["cc"]) {
         return;
     }
     let mut rng = Rng(7);
@@ -239,7 +232,7 @@ fn the_device_matches_what_the_patterns_say() {
 
 #[test]
 fn texts_are_split_and_folded_as_the_document_says() {
-    if !have_cc() {
+    if !have("rules in C", &["cc"]) {
         return;
     }
     let rules = Rules::parse(

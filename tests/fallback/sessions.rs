@@ -1,43 +1,15 @@
 //! A conversation as bytes: C and the host write the same ones and continue each other's; `run --session`.
 
-use crate::common::{command, finish, fixture, not_run, root, tool, Rng, Run};
-use bitnet_convert::export::c::write_runtime;
+use crate::common::device::{build_with_runtime, have, random_model, SANITIZERS};
+use crate::common::{command, finish, fixture, tool, Rng, Run};
 use bitnet_convert::format::session::Header;
 use bitnet_convert::kernels::DotKernel;
 use bitnet_convert::runtime::{sample, state, Artifact};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-fn have(tools: &[&str]) -> bool {
-    let missing = tools.iter().find(|t| !Command::new(t).arg("--version").output().is_ok_and(|o| o.status.success()));
-    if let Some(tool) = missing {
-        not_run("sessions in C and Rust", tool);
-    }
-    missing.is_none()
-}
-
 fn state_driver(dir: &Path) -> PathBuf {
-    let sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
-    state_driver_with(dir, "cc", &sanitizers)
-}
-
-fn state_driver_with(dir: &Path, compiler: &str, flags: &[&str]) -> PathBuf {
-    write_runtime(dir).expect("the runtime sources");
-    let runtime = std::fs::read_dir(dir.join("runtime")).expect("the runtime").map(|e| e.expect("an entry").path());
-    let program = dir.join(format!("state_driver_{compiler}"));
-    let mut cc = Command::new(compiler);
-    cc.args(["-std=c11", "-O1", "-g", "-Wall", "-Wextra"]).args(flags);
-    cc.arg("-Werror").arg("-I").arg(dir.join("runtime"));
-    cc.args(runtime.filter(|p| p.extension().is_some_and(|e| e == "c"))).arg(root().join("tests/c/state_driver.c"));
-    let out = cc.arg("-o").arg(&program).output().expect("cc starts");
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    program
-}
-
-fn random_model(seed: u32, path: &Path) {
-    let script = root().join("fixtures/reader/random_model.py");
-    let out = Command::new("python3").arg(script).arg(seed.to_string()).arg(path).output().expect("python3 starts");
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    build_with_runtime(dir, "state_driver.c", "cc", &SANITIZERS)
 }
 
 fn list(ids: &[u32]) -> String {
@@ -47,7 +19,7 @@ fn list(ids: &[u32]) -> String {
 /// Every width, static keys, windows that are not full, full and rolled over; bytes and logits.
 #[test]
 fn c_and_rust_continue_each_others_sessions() {
-    if !have(&["cc", "python3"]) {
+    if !have("sessions in C and Rust", &["cc", "python3"]) {
         return;
     }
     let dir = tempfile::tempdir().expect("a temporary folder");
@@ -56,7 +28,7 @@ fn c_and_rust_continue_each_others_sessions() {
     let (mut widths, mut fixed) = (std::collections::BTreeSet::new(), false);
     for seed in [1000u32, 1001, 1003, 1004, 1007, 1009, 1010, 1013, 1016, 1019, 1022, 1028] {
         let file = dir.path().join("random.bitnet");
-        random_model(seed, &file);
+        random_model(seed, &file, &[]);
         let a = Artifact::open(&file).expect("a valid model");
         if a.need_logits().is_err() {
             continue;
@@ -92,14 +64,14 @@ fn c_and_rust_continue_each_others_sessions() {
 /// A machine of the other byte order writes the same bytes and goes on with them.
 #[test]
 fn a_big_endian_machine_shares_sessions() {
-    if !have(&["powerpc-linux-gnu-gcc", "qemu-ppc", "python3"]) {
+    if !have("sessions in C and Rust", &["powerpc-linux-gnu-gcc", "qemu-ppc", "python3"]) {
         return;
     }
     let dir = tempfile::tempdir().expect("a temporary folder");
-    let driver = state_driver_with(dir.path(), "powerpc-linux-gnu-gcc", &["-static"]);
+    let driver = build_with_runtime(dir.path(), "state_driver.c", "powerpc-linux-gnu-gcc", &["-static"]);
     for seed in [1001u32, 1009, 1010] {
         let (model, theirs) = (dir.path().join("random.bitnet"), dir.path().join("big.session"));
-        random_model(seed, &model);
+        random_model(seed, &model, &[]);
         let a = Artifact::open(&model).expect("a valid model");
         let mut host = a.session(DotKernel::best());
         host.run(&[1, 2, 3, 4]).expect("four tokens");
@@ -117,7 +89,7 @@ fn a_big_endian_machine_shares_sessions() {
 /// The document alone is enough to read a session.
 #[test]
 fn python_reads_sessions_and_reports() {
-    if !have(&["python3"]) {
+    if !have("sessions in C and Rust", &["python3"]) {
         return;
     }
     let dir = tempfile::tempdir().expect("a temporary folder");
@@ -246,7 +218,7 @@ fn every_cut_and_flip_of_a_session_is_refused() {
 /// Contents that lie under a checksum that is right: both runtimes refuse the same ones, and what they take they can run.
 #[test]
 fn hostile_sessions_with_right_checksums_break_nothing() {
-    if !have(&["cc", "python3"]) {
+    if !have("sessions in C and Rust", &["cc", "python3"]) {
         return;
     }
     let dir = tempfile::tempdir().expect("a temporary folder");
@@ -255,7 +227,7 @@ fn hostile_sessions_with_right_checksums_break_nothing() {
     let (mut taken, mut refused) = (0, 0);
     for seed in [4u32, 1000, 1001, 1003] {
         let (model, file) = (dir.path().join("random.bitnet"), dir.path().join("bad.session"));
-        random_model(seed, &model);
+        random_model(seed, &model, &[]);
         let a = Artifact::open(&model).expect("a valid model");
         let mut host = a.session(DotKernel::Scalar);
         host.run(&[1, 2, 3, 1, 2, 3, 1]).expect("seven tokens");

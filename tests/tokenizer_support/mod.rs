@@ -327,6 +327,16 @@ impl Script {
         self.words(b'B', &[blob.len() as u32]).0.extend_from_slice(blob);
         self
     }
+    /// Numbers behind those of a command.
+    pub fn numbers(&mut self, numbers: &[u32]) -> &mut Self {
+        self.0.extend(numbers.iter().flat_map(|n| n.to_le_bytes()));
+        self
+    }
+    /// A text, with the room that the blob promises.
+    pub fn promised(&mut self, text: &[u8]) -> &mut Self {
+        self.words(b'G', &[text.len() as u32]).0.extend_from_slice(text);
+        self
+    }
     pub fn text(&mut self, cap: usize, text: &[u8]) -> &mut Self {
         self.words(b'T', &[cap as u32, text.len() as u32]).0.extend_from_slice(text);
         self

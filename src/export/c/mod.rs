@@ -5,7 +5,7 @@
 pub mod machine;
 mod tokenizer;
 
-use super::packed::{Prepared, Written};
+use super::packed::{Prepared, Written, GOLDEN_TEXTS, MORE_TEXTS};
 use super::rules::{self, Rules};
 use crate::error::{Error, Result};
 use crate::format::session;
@@ -74,6 +74,8 @@ const FILES: &[(&str, &str)] = &files![
     "runtime/bitnet_tok.h",
     "runtime/bitnet_tok_blob.c",
     "runtime/bitnet_tok_bpe.c",
+    "runtime/bitnet_tok_chat.c",
+    "runtime/bitnet_tok_chat.h",
     "runtime/bitnet_tok_decode.c",
     "runtime/bitnet_tok_pieces.c",
     "runtime/bitnet_tok_words.c",
@@ -84,6 +86,7 @@ const FILES: &[(&str, &str)] = &files![
     "ports/bitnet_main.c",
     "ports/bitnet_service.c",
     "ports/bitnet_service.h",
+    "ports/bitnet_texts.c",
     "ports/examples/stream.c",
     "ports/examples/stream.h",
     "ports/examples/tasks.c",
@@ -195,7 +198,7 @@ pub fn write_runtime(dir: &Path) -> Result<()> {
 /// The runtime of a target for a packed file that lies in `dir` as `model.bin` already, with the parts that its program and its tokenizer (`blob`)
 /// need and no prompts.
 pub fn write_runtime_for(dir: &Path, program: &Program, blob: Option<&[u8]>, target: &Target) -> Result<()> {
-    let arena = plan::arena_parts(program, program.attention.window).iter().map(|p| p.bytes).sum();
+    let arena = plan::arena_bytes(program, program.attention.window);
     let mut sizes = Sizes::of(program, blob, arena, plan::in_fast_memory(arena, target), &[]);
     sizes.parts += &lora_switch(false);
     write_sources(dir, &sizes, target)?;
@@ -206,6 +209,24 @@ pub fn write_runtime_for(dir: &Path, program: &Program, blob: Option<&[u8]>, tar
 pub(super) fn tokenizer_scratch(blob: &[u8]) -> u64 {
     let sizes = tokenizer::Sizes::of(Some(blob));
     4 * u64::from(sizes.work) + 3 * (u64::from(sizes.token) + 4) + 1
+}
+
+/// The runtime of a target with its tokenizer alone in mind: `words` of memory for it, every part compiled, and no model yet.
+pub fn write_runtime_for_texts(dir: &Path, target: &Target, words: usize) -> Result<()> {
+    let parts = String::new();
+    let sizes = Sizes {
+        arena: 16,
+        arena_in_fast: false,
+        vocab: 1,
+        results: words,
+        parts,
+        tokenizer: tokenizer::Sizes::ANY,
+        state: 96,
+        prompts: &[],
+        rules: None,
+    };
+    write_sources(dir, &sizes, target)?;
+    put(dir, "embed.mk", "EMBED ?= incbin\n")
 }
 
 fn write_sources(dir: &Path, sizes: &Sizes, target: &Target) -> Result<()> {
@@ -309,14 +330,19 @@ fn c_string(text: &str) -> String {
 fn prompts_header(prompts: &[String]) -> String {
     let list: Vec<String> = prompts.iter().map(|p| format!("    {}", c_string(p))).collect();
     let list = if list.is_empty() { "    \"\"".to_string() } else { list.join(",\n") };
+    let texts: Vec<String> = GOLDEN_TEXTS.iter().chain(&MORE_TEXTS).map(|t| format!("    {}", c_string(t))).collect();
+    let texts = texts.join(",\n");
     format!(
         "/* bitnet_prompts.h - prompts that the example main answers when no command is given (generated). */\n\
          #ifndef BITNET_PROMPTS_H\n#define BITNET_PROMPTS_H\n#include <stdint.h>\n\
          static const uint32_t bitnet_prompt_count = {}u;\n\
          static const uint32_t bitnet_prompt_tokens = 32u; /* most tokens of an answer */\n\
-         static const char *const bitnet_prompts[{}] = {{\n{list}\n}};\n#endif\n",
+         static const char *const bitnet_prompts[{}] = {{\n{list}\n}};\n\n\
+         #if defined(BITNET_TRACE)\n/* what the command trace encodes */\n\
+         static const char *const bitnet_texts[{}] = {{\n{texts}\n}};\n#endif\n#endif\n",
         prompts.len(),
-        prompts.len().max(1)
+        prompts.len().max(1),
+        GOLDEN_TEXTS.len() + MORE_TEXTS.len()
     )
 }
 

@@ -15,6 +15,7 @@ pub(super) const PARTS: [&str; 11] = [
     "TOK_CASED",
     "TOK_BLANKS",
     "TOK_UNDERLINES",
+    "TOK_CHAT",
 ];
 
 const HEADER: usize = 32;
@@ -88,6 +89,7 @@ fn needs(blob: &[u8], part: &str) -> bool {
         "TOK_MODERN" => matches!(way(0), 3 | 4 | 7),
         "TOK_CASED" => way(0) == 7,
         "TOK_BLANKS" => matches!(way(0), 5 | 6),
+        "TOK_CHAT" => !section(blob, 13).is_empty(),
         _ => way(1) >= 2 || section(blob, 12).first().is_some_and(|flags| flags & 19 != 0),
     }
 }

@@ -5,7 +5,7 @@
 mod sizes;
 
 use super::c::put;
-use super::packed::{Prepared, Written};
+use super::packed::{Prepared, Written, GOLDEN_TEXTS, MORE_TEXTS};
 use crate::error::Result;
 use crate::fsio::AtomicDir;
 use crate::program::{parts, Program};
@@ -70,6 +70,7 @@ macro_rules! device {
 const DEVICE: &[(&str, &str)] = &device![
     "bits.rs",
     "bpe.rs",
+    "chat.rs",
     "classes.rs",
     "decode.rs",
     "layout.rs",
@@ -153,6 +154,8 @@ fn generated(program: &Program, sizes: &Sizes, tokenizer: Option<&Layout>, promp
         .replace("{{TOKEN}}", &tokenizer.map_or(0, |t| t.longest).to_string());
     let list: Vec<String> = prompts.iter().map(|p| format!("{p:?}")).collect();
     s = s.replace("{{PROMPTS}}", &list.join(", "));
+    let texts: Vec<String> = GOLDEN_TEXTS.iter().chain(&MORE_TEXTS).map(|t| format!("{t:?}")).collect();
+    s = s.replace("{{TEXTS}}", &texts.join(", "));
     let needs = parts::needs(program);
     let mut all = String::new();
     for p in parts::PARTS {
@@ -172,7 +175,9 @@ fn tokenizer_parts(tokenizer: Option<&Layout>) -> String {
         ("WORDPIECE", "Model 3.", is(&[Kind::WordPiece])),
         ("NORMAL", "Section 7.", tokenizer.is_some_and(|t| t.normal.present)),
     ];
-    let mut s = String::from("//! Parts of the tokenizer that this model needs (generated); with the feature `every-part` all of them.\n\n");
+    let mut s = String::from(
+        "//! Parts of the tokenizer that this model needs (generated); with the feature `every-part` all of them.\n\n",
+    );
     s += "const ALL: bool = cfg!(feature = \"every-part\");\n";
     for (name, what, needed) in parts {
         // Writing to a String cannot fail.

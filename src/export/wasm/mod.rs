@@ -10,14 +10,13 @@ use super::c;
 use super::packed::{Prepared, Written};
 use crate::error::{Error, Kind, Result};
 use crate::fsio::AtomicDir;
-use crate::plan::{arena_parts, group, Plan};
-use crate::process::run;
+use crate::plan::{arena_bytes, group, Plan};
+use crate::process::{make, run};
 use crate::program::Program;
 use crate::progress::Progress;
 use crate::target::Target;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 /// A folder that holds this file is an earlier export and may be replaced.
@@ -73,7 +72,7 @@ pub fn write_sources(
     target: &Target,
     tools: &Tools,
 ) -> Result<()> {
-    let arena = arena_parts(program, program.attention.window).iter().map(|p| p.bytes).sum();
+    let arena = arena_bytes(program, program.attention.window);
     c::write_common(dir, program, blob, arena)?;
     for (name, text) in FILES {
         c::put(dir, name, text)?;
@@ -89,11 +88,9 @@ pub fn write_sources(
 /// # Errors
 /// `Tool` with the last words of the compiler.
 pub fn build(dir: &Path, tools: &Tools) -> Result<PathBuf> {
-    let mut make = Command::new("make");
-    make.arg("-s").arg("-C").arg(dir).args(["B=build", &format!("OUT={MODULE}"), "OPT=-O2"]);
+    let mut make = make(dir);
+    make.args(["B=build", &format!("OUT={MODULE}"), "OPT=-O2"]);
     make.arg(format!("CLANG={}", tools.clang)).arg(format!("WASM_LD={}", tools.wasm_ld));
-    // Flags of a `make` that called us must not reach this one.
-    make.env_remove("MAKEFLAGS").env_remove("MAKELEVEL").env_remove("MFLAGS");
     let output = run(&mut make, BUILD_LIMIT)?;
     if !output.status.success() {
         let e = Error::tool(format!("{} does not compile the module\n    {}", tools.clang, output.tail()));

@@ -4,6 +4,7 @@
 
 pub mod bits;
 pub mod bpe;
+pub mod chat;
 pub mod classes;
 pub mod decode;
 pub mod layout;

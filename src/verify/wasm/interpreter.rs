@@ -71,22 +71,22 @@ impl Machine {
         Ok((code, String::from_utf8_lossy(bytes).into_owned()))
     }
 
-    /// None for a model that gives embeddings, where a token has no cost of its own.
+    /// Fuel of the token after [`TOKENS`] others, with its logits. None for a model that gives embeddings, where a token has no cost of its own.
     fn cost_of_a_token(&mut self, ids: &[u32]) -> Result<Option<u64>, Error> {
-        let mut spent = [0; 2];
-        for (spent, n) in spent.iter_mut().zip([TOKENS, TOKENS + 1]) {
-            if self.call::<(), i32>("open", ())? != 0 {
-                return Ok(None); // `trace` will say why
-            }
-            let bytes: Vec<u8> = ids.iter().cycle().take(n).flat_map(|id| id.to_le_bytes()).collect();
-            let at = self.put(&bytes)?;
+        if self.call::<(), i32>("open", ())? != 0 {
+            return Ok(None); // `trace` will say why
+        }
+        let mut spent = None;
+        // One by one: each token has its logits, as a text that is written has them.
+        for id in ids.iter().cycle().take(TOKENS + 1) {
+            let at = self.put(&id.to_le_bytes())?;
             let before = self.store.get_fuel()?;
-            if self.call::<(u32, u32), i32>("run", (at, (bytes.len() / 4) as u32))? != 0 {
+            if self.call::<(u32, u32), i32>("run", (at, 1))? != 0 {
                 return Ok(None);
             }
-            *spent = before - self.store.get_fuel()?;
+            spent = before.checked_sub(self.store.get_fuel()?);
         }
-        Ok(spent[1].checked_sub(spent[0]))
+        Ok(spent)
     }
 }
 

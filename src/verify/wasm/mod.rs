@@ -7,9 +7,9 @@ mod interpreter;
 #[cfg(feature = "wasm")]
 use interpreter::interpret;
 
-use super::parse::{parse, parse_lines};
+use super::parse::{parse, parse_lines, Said};
 use super::process::{find, run};
-use super::{Failure, PromptTrace, Ran, Subject, RUN_LIMIT};
+use super::{Failure, Ran, Subject, RUN_LIMIT};
 use crate::error::{Error, Result};
 use crate::export::wasm::{self, MODULE};
 use crate::format::packed::Kind;
@@ -119,12 +119,13 @@ fn folder(s: &Subject) -> Result<Folder, Failure> {
     let placed = std::fs::hard_link(&s.model, &beside).or_else(|_| std::fs::copy(&s.model, &beside).map(drop));
     placed.map_err(|e| broke(Error::io("copy the model", &s.model, &e)))?;
     let target = target::find("wasm32").map_err(broke)?;
-    wasm::write_sources(&dir, &s.artifact.program, s.artifact.packed.section(Kind::Tokenizer), &target, &tools).map_err(broke)?;
+    wasm::write_sources(&dir, &s.artifact.program, s.artifact.packed.section(Kind::Tokenizer), &target, &tools)
+        .map_err(broke)?;
     wasm::build(&dir, &tools).map_err(broke)?;
     Ok(Folder { dir, detail: "a module built for this", _temporary: Some(temporary) })
 }
 
-fn in_node(s: &Subject, folder: &Folder) -> Result<Vec<PromptTrace>, Failure> {
+fn in_node(s: &Subject, folder: &Folder) -> Result<Said, Failure> {
     if find("node").is_none() {
         return Err(Failure::missing("node not found".into(), "nodejs"));
     }

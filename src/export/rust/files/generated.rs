@@ -27,6 +27,8 @@ pub const TOKENIZER_TOKEN: usize = {{TOKEN}};
 pub type ModelArena = Arena<ARENA_WORDS, ARENA_HALVES, ARENA_BYTES>;
 /// Prompts that the example programs answer.
 pub const PROMPTS: &[&str] = &[{{PROMPTS}}];
+/// What the command `trace` encodes.
+pub const TEXTS: &[&str] = &[{{TEXTS}}];
 
 /// What of the runtime this model needs; with the feature `every-part` all of it.
 #[allow(missing_docs)] // named as in the C runtime

@@ -29,6 +29,7 @@
 #endif
 
 static bitnet_ctx ctx;
+static uint8_t piece[BITNET_TOK_ROOM(BITNET_TOKENIZER_TOKEN) + 1u]; /* text of a token */
 
 /* ---- output -------------------------------------------------------------------- */
 
@@ -203,10 +204,106 @@ static void on_op(void *user, uint32_t position, uint32_t op_index, uint32_t lay
 }
 #endif
 
+/* a text with what the tokenizer puts around one */
+static bitnet_status to_ids(const bitnet_tokenizer *tok, const char *text, uint32_t length, uint32_t *ids, uint32_t capacity,
+                            uint32_t *count)
+{
+    uint32_t before = 0u;
+    uint32_t after = 0u;
+    uint32_t n = 0u;
+    bitnet_status st = bitnet_tok_template(tok, 0u, ids, capacity, &before);
+    if (st == BITNET_OK) {
+        st = tokenize_c(tok, (const uint8_t *)text, length, ids + before, capacity - before, &n);
+    }
+    if (st == BITNET_OK) {
+        st = bitnet_tok_template(tok, 1u, ids + before + n, capacity - before - n, &after);
+    }
+    *count = before + n + after;
+    return st;
+}
+
+#if defined(BITNET_TRACE)
+
+static void put_ids(const char *kind, uint32_t number, const uint32_t *ids, uint32_t n)
+{
+    uint32_t i;
+    port_write(kind);
+    put_u32(number);
+    for (i = 0u; i < n; i++) {
+        port_write(i == 0u ? " " : ",");
+        put_u32(ids[i]);
+    }
+    port_write("\n");
+}
+
+static void put_bytes(const uint8_t *bytes, uint32_t n)
+{
+    char out[3];
+    uint32_t i;
+    out[2] = '\0';
+    for (i = 0u; i < n; i++) {
+        out[0] = "0123456789abcdef"[bytes[i] >> 4];
+        out[1] = "0123456789abcdef"[bytes[i] & 15u];
+        port_write(out);
+    }
+}
+
+/* the texts of bitnet_prompts.h as ids, the golden prompts as text; nothing without a tokenizer */
+static bitnet_status spell(uint32_t *ids, uint32_t capacity)
+{
+    const uint32_t words = bitnet_tokenizer_work(&ctx);
+    bitnet_tokenizer tok;
+    bitnet_tok_decoder decoder;
+    bitnet_status st;
+    uint32_t n = 0u;
+    uint32_t k;
+    if (ctx.tokenizer_bytes == 0u) {
+        return BITNET_OK;
+    }
+    st = bitnet_tokenizer_of(&ctx, &tok, port_work(words), words);
+    for (k = 0u; k < (uint32_t)(sizeof bitnet_texts / sizeof bitnet_texts[0]) && st == BITNET_OK; k++) {
+        uint32_t length = 0u;
+        while (bitnet_texts[k][length] != '\0') {
+            length += 1u;
+        }
+        st = to_ids(&tok, bitnet_texts[k], length, ids, capacity, &n);
+        if (st == BITNET_OK) {
+            put_ids("I ", k, ids, n);
+        }
+    }
+    for (k = 0u; k < bitnet_golden_count(&ctx) && st == BITNET_OK; k++) {
+        const uint32_t *golden = (const uint32_t *)0;
+        uint32_t p = 0u;
+        uint32_t total = 0u;
+        uint32_t i;
+        st = bitnet_golden(&ctx, k, &golden, &p, &total);
+        bitnet_tok_decode_start(&decoder);
+        port_write("D ");
+        put_u32(k);
+        port_write(" ");
+        for (i = 0u; i < total && st == BITNET_OK; i++) {
+            if (bitnet_tok_is_special(&tok, golden[i]) == 0u) {
+                st = bitnet_tok_decode(&tok, &decoder, golden[i], piece, (uint32_t)sizeof piece, &n);
+                put_bytes(piece, st == BITNET_OK ? n : 0u);
+                st = st == BITNET_E_TOKEN ? BITNET_OK : st; /* a vocabulary may be padded */
+            }
+        }
+        if (st == BITNET_OK) {
+            st = bitnet_tok_decode_end(&decoder, piece, (uint32_t)sizeof piece, &n);
+            put_bytes(piece, st == BITNET_OK ? n : 0u);
+        }
+        port_write("\n");
+    }
+    return st;
+}
+
+#endif
+
 /* most: of the tokens of each prompt */
-static int trace(int32_t *results, uint32_t most)
+static int trace(int32_t *results, uint32_t most, uint32_t *space, uint32_t capacity)
 {
 #if defined(BITNET_TRACE)
+    bitnet_status spelled;
     uint32_t prompt;
     for (prompt = 0u; prompt < bitnet_golden_count(&ctx); prompt++) {
         const uint32_t *ids = (const uint32_t *)0;
@@ -248,11 +345,17 @@ static int trace(int32_t *results, uint32_t most)
     }
     (void)bitnet_set_trace(&ctx, (bitnet_trace_fn)0, (void *)0);
     (void)bitnet_reset(&ctx);
+    spelled = spell(space, capacity);
+    if (spelled != BITNET_OK) {
+        return fail("texts", spelled);
+    }
     port_write("OK\n");
     return 0;
 #else
     (void)results;
     (void)most;
+    (void)space;
+    (void)capacity;
     return fail("trace (build with -DBITNET_TRACE)", BITNET_E_CONFIG);
 #endif
 }
@@ -416,12 +519,9 @@ static int run_sampled(const char *args, uint32_t *ids, uint32_t capacity, int32
 
 static int answer(const char *text, uint32_t length, uint32_t more, uint32_t *ids, uint32_t capacity, int32_t *logits)
 {
-    static uint8_t piece[BITNET_TOK_ROOM(BITNET_TOKENIZER_TOKEN) + 1u];
     bitnet_tokenizer tok;
     bitnet_tok_decoder decoder;
     uint32_t n = 0u;
-    uint32_t before = 0u;
-    uint32_t after = 0u;
     uint32_t i;
     const uint32_t words = bitnet_tokenizer_work(&ctx);
     bitnet_status st = bitnet_tokenizer_of(&ctx, &tok, port_work(words), words);
@@ -429,23 +529,17 @@ static int answer(const char *text, uint32_t length, uint32_t more, uint32_t *id
         return fail("tokenizer", st);
     }
     (void)bitnet_reset(&ctx);
-    st = bitnet_tok_template(&tok, 0u, ids, capacity, &before);
-    if (st == BITNET_OK) {
-        st = tokenize_c(&tok, (const uint8_t *)text, length, ids + before, capacity - before, &n);
-    }
-    if (st == BITNET_OK) {
-        st = bitnet_tok_template(&tok, 1u, ids + before + n, capacity - before - n, &after);
-    }
+    st = to_ids(&tok, text, length, ids, capacity, &n);
     if (st != BITNET_OK) {
         return fail("tokenize", st);
     }
 #if BITNET_OP_EMBEDDING
     if (bitnet_gives_embedding(&ctx) != 0u) {
-        return embed_text(ids, before + n + after, logits);
+        return embed_text(ids, n, logits);
     }
 #endif
     bitnet_tok_decode_start(&decoder);
-    st = bitnet_run(&ctx, ids, before + n + after, logits);
+    st = bitnet_run(&ctx, ids, n, logits);
     for (i = 0u; i < more && st == BITNET_OK; i++) {
         uint32_t id = argmax(logits, bitnet_vocab(&ctx));
         if (bitnet_is_eos(&ctx, id) != 0u) {
@@ -596,7 +690,7 @@ static int run(void)
         if (is_digit(*rest) != 0u) {
             (void)number(rest, &n);
         }
-        return trace(results, n);
+        return trace(results, n, ids, capacity);
     }
     if (word(args, "info") != (const char *)0) {
         return info(model_bytes, arena_bytes);

@@ -136,5 +136,8 @@
 #ifndef BITNET_TOK_UNDERLINES /* U+2581: words 2 and 3, and what a decoder does with it */
 #define BITNET_TOK_UNDERLINES 1
 #endif
+#ifndef BITNET_TOK_CHAT /* conversations: bitnet_tok_chat.h */
+#define BITNET_TOK_CHAT 1
+#endif
 
 #endif

@@ -3,7 +3,7 @@
 //! ```text
 //! (nothing)          self-test, then the prompts of the export
 //! selftest           compare the golden trace of the model
-//! trace [n]          every golden prompt (its first n tokens), a checksum for each operation run
+//! trace [n]          every golden prompt (its first n tokens), a checksum for each operation run; texts as ids, the prompts as text
 //! count n            run n tokens, each with logits, without output, for counting instructions
 //! info               sizes
 //! ids 1,2,3 [n]      run ids, continue greedily for n tokens (1), print their ids
@@ -102,6 +102,13 @@ impl Out<'_> {
         (self.0)(&digits);
     }
 
+    /// Two digits each.
+    fn bytes(&mut self, bytes: &[u8]) {
+        for b in bytes {
+            (self.0)(&[b >> 4, b & 15].map(|d| b"0123456789abcdef"[usize::from(d)]));
+        }
+    }
+
     fn item(&mut self, name: &str, v: usize) {
         self.text(name);
         self.text(" ");
@@ -170,7 +177,10 @@ fn start(command: &str, bytes: &[u8], bench: Bench, o: &mut Out) -> Outcome {
             Ok(())
         }
         "selftest" => selftest(&mut ctx, results, o),
-        "trace" => trace(&mut ctx, number(args).0.map_or(usize::MAX, |n| n as usize), ids, results, o),
+        "trace" => {
+            let most = number(args).0.map_or(usize::MAX, |n| n as usize);
+            trace(&mut ctx, most, (ids, work), results, o)
+        }
         "count" => count(&mut ctx, number(args).0.unwrap_or(1) as usize, ids, results),
         "info" => {
             o.item("model_bytes", bytes.len());
@@ -295,7 +305,8 @@ impl Lines<'_, '_> {
     }
 }
 
-fn trace(ctx: &mut Ctx, most: usize, ids: &mut [u32], results: &mut [i32], o: &mut Out) -> Outcome {
+fn trace(ctx: &mut Ctx, most: usize, room: Room, results: &mut [i32], o: &mut Out) -> Outcome {
+    let (ids, work) = room;
     let model = *ctx.model();
     for prompt in 0..model.golden_count() {
         let Some(g) = model.golden(prompt) else { break };
@@ -329,7 +340,41 @@ fn trace(ctx: &mut Ctx, most: usize, ids: &mut [u32], results: &mut [i32], o: &m
         }
     }
     ctx.reset();
+    if !matches!(model.tokenizer(), Err(Status::State)) {
+        spell(&model, ids, work, o)?;
+    }
     o.line(&["OK"]);
+    Ok(())
+}
+
+/// The texts of the export as ids, and the golden prompts as text.
+fn spell(model: &Model, ids: &mut [u32], work: &mut [u32], o: &mut Out) -> Outcome {
+    for (i, text) in generated::TEXTS.iter().enumerate() {
+        let n = at("texts", tokens(model, text, ids, work))?;
+        o.text("I ");
+        o.number(i as u32);
+        o.text(" ");
+        list(ids.get(..n).unwrap_or_default(), o);
+    }
+    let t = at("texts", model.tokenizer())?;
+    for prompt in 0..model.golden_count() {
+        let Some(g) = model.golden(prompt) else { break };
+        o.text("D ");
+        o.number(prompt as u32);
+        o.text(" ");
+        let (mut decoder, mut piece) = (Decoder::new(), [0; MAX_PIECE]);
+        for id in (0..g.total).map(|i| g.id(i)).filter(|id| !t.is_special(*id)) {
+            match decoder.push(&t, id, &mut piece) {
+                Ok(n) => o.bytes(&piece[..n]),
+                // A vocabulary may be padded.
+                Err(Status::Token) => {}
+                Err(status) => return Err(("texts", status)),
+            }
+        }
+        let n = at("texts", decoder.end(&t, &mut piece))?;
+        o.bytes(&piece[..n]);
+        o.text("\n");
+    }
     Ok(())
 }
 

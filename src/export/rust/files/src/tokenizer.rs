@@ -1,5 +1,6 @@
 //! Text to token ids and back, over the tokenizer of a model: [`crate::device`] with the statuses of this crate.
 
+use crate::device::chat::Chat;
 use crate::device::{self, decode, Fault, Layout};
 use crate::status::{Result, Status};
 
@@ -73,6 +74,11 @@ impl<'a> Tokenizer<'a> {
     /// Whether a token is one that a reader of the text should not be shown.
     pub fn is_special(&self, id: u32) -> bool {
         self.device().is_special(id)
+    }
+
+    /// How conversations are written, if the model has a form for them: [`crate::device::chat`].
+    pub fn chat(&self) -> Option<Chat<'_>> {
+        self.device().chat()
     }
 
     /// Writes the bytes of one token on its own; their number. They may hold a part of a UTF-8 sequence. For a text see [`Decoder`].
