@@ -3,19 +3,17 @@
 use super::config::Config;
 use super::{gguf, pooling};
 use crate::digest::sha256;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::format::file::Alias;
 use crate::format::File;
 use crate::fsio::read_capped;
 use crate::limits::{MAX_JSON_BYTES, MAX_TOKENIZER_BYTES};
 use crate::model::{Pooling, TensorRef};
 use crate::tensor::TensorView;
-use crate::tokenizer::{self, chat::Source};
+use crate::tokenizer::chat::Source;
+use crate::tokenizer::load;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-
-/// Files that a tokenizer comes in where there is no `tokenizer.json`.
-const TOKENIZER_FILES: [&str; 5] = ["tokenizer.model", "spiece.model", "vocab.json", "merges.txt", "vocab.txt"];
 
 pub struct Checkpoint {
     pub name: String,
@@ -58,19 +56,11 @@ impl Checkpoint {
         let parse = |x: Option<(PathBuf, Vec<u8>)>| x.map(|(p, d)| Config::parse(&p, &d)).transpose();
         let generation = parse(side("generation_config.json", MAX_JSON_BYTES)?)?;
         let index = parse(side("model.safetensors.index.json", MAX_JSON_BYTES)?)?;
-        let mut warnings = Vec::new();
-        let mut tokenizer_json = side("tokenizer.json", MAX_TOKENIZER_BYTES)?.map(|(_, d)| d);
-        let mut others = Vec::new();
-        for name in TOKENIZER_FILES.iter().filter(|_| tokenizer_json.is_none()) {
-            others.extend(side(name, MAX_TOKENIZER_BYTES)?);
-        }
-        if !others.is_empty() {
-            // Whoever needs no tokenizer is not stopped by one that is not read.
-            match tokenizer::load::load(dir) {
-                Ok(json) => tokenizer_json = Some(json),
-                Err(e) => warnings.push(format!("the model is read without its tokenizer: {}", e.message())),
-            }
-        }
+        // A model works without one, but not with a damaged one.
+        let loaded = match load::of_checkpoint(dir) {
+            Err(e) if e.kind() != Kind::Unsupported => return Err(e),
+            loaded => loaded,
+        };
         let template =
             side("chat_template.jinja", MAX_JSON_BYTES)?.map(|(_, d)| String::from_utf8_lossy(&d).into_owned());
         let tokenizer_config = parse(side("tokenizer_config.json", MAX_JSON_BYTES)?)?;
@@ -90,6 +80,19 @@ impl Checkpoint {
             },
         };
         let files = weight_files(path, dir, index.as_ref())?;
+        let (mut tokenizer_json, mut warnings) = (None, Vec::new());
+        if let Some(found) = loaded.unwrap_or_else(|e| {
+            warnings.push(format!("the tokenizer is left out: {e}"));
+            None
+        }) {
+            for path in &found.files {
+                let data = read_capped(path, MAX_TOKENIZER_BYTES)?;
+                let name = path.file_name().map_or(String::new(), |n| n.to_string_lossy().into_owned());
+                sources.push((name, data.len() as u64, sha256(&data)));
+            }
+            tokenizer_json = found.json;
+            warnings.extend(found.warnings);
+        }
         sources.sort();
         let full = dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf());
         let name = full.file_name().map_or("model".into(), |n| n.to_string_lossy().into_owned());
