@@ -22,6 +22,7 @@ mod compile;
 pub mod device;
 pub mod host;
 mod owned;
+mod spm_unigram;
 pub mod trim;
 
 pub use compile::compile;
