@@ -11,6 +11,8 @@ const HEADER: u32 = 32;
 const DIRECTORY_ENTRY: u32 = 8;
 /// Most ids; bit offsets into every table then fit 32 bits.
 const MAX_VOCAB: u32 = 1 << 20;
+/// Bytes of a blob are fewer, so that offsets and small sums of them fit everywhere.
+const MAX_BLOB: u32 = 1 << 31;
 /// Kinds of sections, by number.
 const KINDS: usize = 14;
 
@@ -161,8 +163,8 @@ impl Layout {
         if le(blob, 4, 2) != VERSION {
             return Err(Fault::Version);
         }
-        let length = u32::try_from(blob.len()).unwrap_or(0);
-        ensure(length >= HEADER, 0, "header cut short")?;
+        let length = u32::try_from(blob.len()).unwrap_or(u32::MAX);
+        ensure((HEADER..MAX_BLOB).contains(&length), 0, "header cut short, or blob of 2^31 bytes or more")?;
         ensure(le(blob, 6, 2) == 0 && le(blob, 28, 4) == 0, 6, "reserved bits of the header")?;
         ensure(le(blob, 8, 4) == length, 8, "length differs from that of the blob")?;
         let mut layout = Layout {
@@ -263,7 +265,7 @@ impl Layout {
     }
 
     fn read_runs(&mut self, blob: &[u8], section: Span) -> Result<(), Bad> {
-        ensure(section.len % 5 == 0, section.at, "byte runs of the wrong length")?;
+        ensure(section.len.is_multiple_of(5), section.at, "byte runs of the wrong length")?;
         let mut next = 0;
         for run in section.of(blob).chunks(5) {
             let (id, first, count) = (le(run, 0, 3), le(run, 3, 1), le(run, 4, 1) + 1);

@@ -340,8 +340,7 @@ impl<'a> Walk<'a> {
                 cursor.at = place.item.at;
                 cursor.step = place.mark.at;
                 cursor.kept = place.kept;
-                cursor.state =
-                    state & (BEGUN | INNER) | place.item.index | place.mark.index << 5 | place.class << 24;
+                cursor.state = state & (BEGUN | INNER) | place.item.index | place.mark.index << 5 | place.class << 24;
             }
             if index < image.count {
                 return Some(image.get(index));
