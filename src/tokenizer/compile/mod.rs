@@ -17,6 +17,8 @@ mod cuts;
 mod decoder;
 pub(super) mod json;
 mod merges;
+mod normal_steps;
+mod normal_tables;
 pub(super) mod normalizer;
 pub(super) mod pieces;
 #[cfg(test)]
