@@ -10,9 +10,12 @@ use crate::fsio::read_capped;
 use crate::limits::{MAX_JSON_BYTES, MAX_TOKENIZER_BYTES};
 use crate::model::{Pooling, TensorRef};
 use crate::tensor::TensorView;
-use crate::tokenizer::chat::Source;
+use crate::tokenizer::{self, chat::Source};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+
+/// Files that a tokenizer comes in where there is no `tokenizer.json`.
+const TOKENIZER_FILES: [&str; 5] = ["tokenizer.model", "spiece.model", "vocab.json", "merges.txt", "vocab.txt"];
 
 pub struct Checkpoint {
     pub name: String,
@@ -55,7 +58,19 @@ impl Checkpoint {
         let parse = |x: Option<(PathBuf, Vec<u8>)>| x.map(|(p, d)| Config::parse(&p, &d)).transpose();
         let generation = parse(side("generation_config.json", MAX_JSON_BYTES)?)?;
         let index = parse(side("model.safetensors.index.json", MAX_JSON_BYTES)?)?;
-        let tokenizer_json = side("tokenizer.json", MAX_TOKENIZER_BYTES)?.map(|(_, d)| d);
+        let mut warnings = Vec::new();
+        let mut tokenizer_json = side("tokenizer.json", MAX_TOKENIZER_BYTES)?.map(|(_, d)| d);
+        let mut others = Vec::new();
+        for name in TOKENIZER_FILES.iter().filter(|_| tokenizer_json.is_none()) {
+            others.extend(side(name, MAX_TOKENIZER_BYTES)?);
+        }
+        if !others.is_empty() {
+            // Whoever needs no tokenizer is not stopped by one that is not read.
+            match tokenizer::load::load(dir) {
+                Ok(json) => tokenizer_json = Some(json),
+                Err(e) => warnings.push(format!("the model is read without its tokenizer: {}", e.message())),
+            }
+        }
         let template =
             side("chat_template.jinja", MAX_JSON_BYTES)?.map(|(_, d)| String::from_utf8_lossy(&d).into_owned());
         let tokenizer_config = parse(side("tokenizer_config.json", MAX_JSON_BYTES)?)?;
@@ -89,7 +104,7 @@ impl Checkpoint {
             files,
             index,
             sources,
-            warnings: Vec::new(),
+            warnings,
         })
     }
 
