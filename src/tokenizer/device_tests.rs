@@ -71,6 +71,8 @@ pub struct Vocabulary {
     pub unknown: Option<(u32, u8)>,
     pub classes: Vec<u8>,
     pub decoder: u8,
+    /// The last so many merges have one rank.
+    pub late: usize,
 }
 
 impl Vocabulary {
@@ -96,8 +98,9 @@ impl Vocabulary {
 
     /// The plainest form: merge the lowest rank, leftmost first, until there is none.
     pub fn naive(&self, mut ids: Vec<u32>) -> Vec<u32> {
+        let early = self.merges.len() - self.late;
         let ranks: BTreeMap<(u32, u32), (usize, u32)> =
-            self.merges.iter().enumerate().map(|(rank, m)| ((m.0, m.1), (rank, m.2))).collect();
+            self.merges.iter().enumerate().map(|(rank, m)| ((m.0, m.1), (rank.min(early), m.2))).collect();
         loop {
             let pairs = ids.windows(2).enumerate();
             let best = pairs.filter_map(|(at, p)| ranks.get(&(p[0], p[1])).map(|(rank, id)| (*rank, at, *id))).min();
@@ -184,7 +187,7 @@ impl Vocabulary {
             out.extend(word.to_le_bytes());
         }
         out.extend((self.longest() as u16).to_le_bytes());
-        out.extend([u8::from(ranks), o as u8]);
+        out.extend([if self.late > 0 { 2 } else { u8::from(ranks) }, o as u8]);
         let mut records = Bits::default();
         for (left, right, bit) in samples {
             records.put(left, w);
@@ -206,7 +209,13 @@ impl Vocabulary {
             }
         });
         out.extend(packed(jumps, d));
-        if ranks {
+        if self.late > 0 {
+            out.extend((self.late as u16).to_le_bytes());
+            out.extend([0, 0]);
+            let mut late: Vec<u32> = self.merges.iter().rev().take(self.late).map(|m| m.2 - base).collect();
+            late.sort_unstable();
+            out.extend(packed(late, d));
+        } else if ranks {
             let rank = |id: u32| self.merges.iter().position(|m| m.2 - base == id).unwrap_or(0) as u32;
             out.extend(packed((0..range).map(rank), d));
         }
@@ -574,4 +583,21 @@ fn spaces_of_sentencepiece_come_out() {
     // One U+FFFD for each byte.
     assert_eq!(text(&v, &[10 + 0xe2, 10 + 0x96, 0, 10 + 0xe2, 10 + 0x96]), "\u{fffd}\u{fffd}a\u{fffd}\u{fffd}");
     assert_eq!(text(&v, &[10 + 0xe2, 10 + 0x96, 10 + 0x81]), "\u{2581}");
+}
+
+/// Runs of one character in a vocabulary that was trained elsewhere: the longer runs were listed before what they are made of, which is
+/// the same as all having one rank.
+#[test]
+fn merges_of_one_rank_take_the_leftmost_place() {
+    let mut v = Vocabulary { atoms: BTreeMap::from([(97, 0), (98, 1)]), late: 4, ..Vocabulary::default() };
+    // ab; then aa, aaaa, (aa)a, (aaaa)a.
+    v.merges = vec![(0, 1, 2), (0, 0, 3), (3, 3, 4), (3, 0, 5), (4, 0, 6)];
+    let blob = v.blob();
+    let layout = Layout::open(&blob).expect("a blob just written");
+    for length in 1..300 {
+        for text in [vec![b'a'; length], [&vec![b'a'; length][..], b"b"].concat()] {
+            let atoms = text.iter().map(|byte| v.atoms[&u32::from(*byte)]).collect();
+            assert_eq!(encode(&blob, &layout, &text, layout.work as usize), Ok(v.naive(atoms)), "{length}");
+        }
+    }
 }

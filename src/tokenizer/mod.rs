@@ -6,11 +6,10 @@
 //! | file | does |
 //! |---|---|
 //! | `host` | the `tokenizers` crate, the reference for every device form |
-//! | `json` | `tokenizer.json` → `json::Source`, refusing whatever the blob cannot say |
-//! | `compile` | source → tables: which merges can be reached, how each id is spelled |
-//! | `layout` | the blob's byte layout: writer, and a reader that trusts nothing |
-//! | `classes` | Unicode letters, numbers and white space as one range table |
-//! | `words` | the pre-tokenizer patterns as hand-written matchers |
+//! | `load` | files of every kind → `tokenizer.json` |
+//! | `compile` | `tokenizer.json` → blob, refusing whatever the blob cannot say |
+//! | `device` | text → ids and ids → text over a checked blob, without a heap: also the source of exported crates |
+//! | `owned` | the same with a blob of its own |
 //! | `chat` | chat templates, and the form in which a device writes conversations |
 //! | `check` | is the device form equal to the reference, on all texts that there are |
 //! | `trim` | a smaller vocabulary, as a `tokenizer.json` again |
@@ -24,8 +23,7 @@ pub mod host;
 mod owned;
 pub mod trim;
 
-pub use compile::compile;
-pub use compile::{MAGIC, VERSION};
+pub use compile::{compile, MAGIC, MAX_VOCAB, VERSION};
 pub use owned::{fuzz_device_blob, DeviceTokenizer};
 
 /// A source as the bytes of a `tokenizer.json`.

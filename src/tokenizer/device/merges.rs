@@ -2,6 +2,7 @@
 
 use super::bits::{bits, byte, le, width_of, Packed, Permutation, Span};
 use super::Bad;
+use core::cmp::Ordering;
 
 /// Merges from one sample to the next.
 const STEP: u32 = 32;
@@ -9,6 +10,8 @@ const STEP: u32 = 32;
 const HEAD: u32 = 20;
 /// The ranks are stored.
 const RANKS: u8 = 1;
+/// The ids are stored whose rank is above all others.
+const LATE: u8 = 2;
 /// Longest token in atoms.
 const MAX_LONGEST: u32 = 4095;
 /// Bits of a stream are fewer.
@@ -33,8 +36,12 @@ pub struct Merges {
     stream: Span,
     /// Place in the sorted list to id - base.
     places: Permutation,
-    /// Rank of id base + i, unless ids ascend with the rank.
+    /// Rank of id base + i, where it is not i.
     ranks: Option<Packed>,
+    /// Results, less base and ascending, whose rank is the number of results instead.
+    late: Packed,
+    /// How many.
+    late_count: u32,
 }
 
 /// A merge in the sorted list, and where the code of the next one is.
@@ -96,7 +103,7 @@ impl Merges {
             return Err(bad(0, "merges beyond the vocabulary"));
         }
         if !(1..=MAX_LONGEST).contains(&longest)
-            || flags > RANKS
+            || flags > LATE
             || stream_bits >= MAX_BITS
             || offset_bits != width_of(stream_bits)
         {
@@ -109,17 +116,35 @@ impl Merges {
         let stream = Span { at: samples.end(), len: stream_bits.div_ceil(8) };
         let (places, mut behind) = Permutation::place(range, stream.at.saturating_add(stream.len), section.end())
             .ok_or(bad(0, "merges cut short"))?;
-        let mut ranks = None;
-        if flags & RANKS != 0 {
-            let packed = Packed { span: Span { at: behind, len: places.table.span.len }, width: places.table.width };
+        let (mut ranks, mut late, mut late_count) = (None, Packed::default(), 0);
+        let width = places.table.width;
+        if flags == RANKS {
+            let packed = Packed { span: Span { at: behind, len: places.table.span.len }, width };
             behind += packed.span.len;
             ranks = Some(packed);
+        } else if flags == LATE {
+            late_count = le(blob, behind, 2);
+            // At most 2^16 fields of 20 bits.
+            late = Packed { span: Span { at: behind + 4, len: (late_count * width).div_ceil(8) }, width };
+            if late_count == 0 || le(blob, behind + 2, 2) != 0 {
+                return Err(bad(behind - section.at, "bad header of the late merges"));
+            }
+            behind = late.span.end();
         }
         if behind != section.end() {
             return Err(bad(0, "merges of the wrong length"));
         }
-        let merges = Merges { count, base, longest, id_bits, offset_bits, samples, stream, places, ranks };
-        if !places.check(blob) || ranks.is_some_and(|ranks| (0..range).any(|k| ranks.get(blob, k) >= range)) {
+        let merges =
+            Merges { count, base, longest, id_bits, offset_bits, samples, stream, places, ranks, late, late_count };
+        let mut least = 0;
+        let ascends = (0..late_count).all(|k| {
+            let result = late.get(blob, k);
+            let ok = (least..range).contains(&result);
+            least = result + 1;
+            ok
+        });
+        let in_range = ranks.is_none_or(|ranks| (0..range).all(|k| ranks.get(blob, k) < range));
+        if !places.check(blob) || !ascends || !in_range {
             return Err(bad(stream.end() - section.at, "place or rank beyond the merges"));
         }
         merges.check(blob, vocab, stream_bits).ok_or(bad(HEAD, "merges out of order"))?;
@@ -181,9 +206,22 @@ impl Merges {
         (entry.pair == (left, right)).then(|| self.base + self.places.get(blob, place))
     }
 
-    /// Rank of the merge that makes an id of the range: of two pairs the one with the lower rank is merged first.
+    /// Rank of the merge that makes an id of the range: the pair with the lowest is merged first, of equals the leftmost.
     pub fn rank(self, blob: &[u8], id: u32) -> u32 {
-        self.ranks.map_or(id, |ranks| ranks.get(blob, id - self.base))
+        let result = id - self.base;
+        if let Some(ranks) = self.ranks {
+            return ranks.get(blob, result);
+        }
+        let (mut low, mut high) = (0, self.late_count);
+        while low < high {
+            let middle = (low + high) >> 1;
+            match self.late.get(blob, middle).cmp(&result) {
+                Ordering::Equal => return self.places.count,
+                Ordering::Less => low = middle + 1,
+                Ordering::Greater => high = middle,
+            }
+        }
+        result
     }
 
     /// The two halves of an id, if a merge makes it.

@@ -3,7 +3,7 @@
 //! Each matcher answers one question: given that a part starts here, where does it end? The patterns cover every character, so parts follow
 //! each other without gaps, and every part has at least one character whatever a hostile class table says.
 
-use super::classes::{LETTER, LOWER, MARK, NUMBER, OTHER, PUNCTUATION, SPACE, UPPER};
+use super::classes::{is_white, LETTER, LOWER, MARK, NUMBER, OTHER, PUNCTUATION, SPACE, UPPER};
 use super::text::{Cursor, End, Stream};
 
 /// Largest code of a splitter.
@@ -88,16 +88,17 @@ fn digits(s: &mut Stream<'_, '_>, at: Cursor, end: End, single: bool) -> Cursor 
 
 /// White space is dropped; with `bert` every punctuation character is a part.
 fn blanks(s: &mut Stream<'_, '_>, at: Cursor, end: End, bert: bool) -> (End, bool) {
-    let class = s.peek(at, end).map_or(OTHER, |code| s.class(code));
-    let to = match class {
-        SPACE => one_and_run(s, at, end, |s, code| s.class(code) == SPACE),
-        PUNCTUATION if bert => one_and_run(s, at, end, |_, _| false),
-        _ => one_and_run(s, at, end, |s, code| {
-            let class = s.class(code);
-            class != SPACE && !(bert && class == PUNCTUATION)
-        }),
+    let class = |s: &mut Stream<'_, '_>, code: u32| match s.class(code) {
+        _ if is_white(code) => SPACE,
+        PUNCTUATION if bert => PUNCTUATION,
+        _ => OTHER,
     };
-    (Some(to), class != SPACE)
+    let of = s.peek(at, end).map_or(OTHER, |code| class(s, code));
+    let limit = if of == PUNCTUATION { 0 } else { u32::MAX };
+    let mut to = at;
+    s.next_before(&mut to, end);
+    let to = run(s, to, end, limit, |s, code| class(s, code) == of);
+    (Some(to), of != SPACE)
 }
 
 /// A word starts at every U+2581, or with `runs` at every one that follows another character.
