@@ -20,6 +20,7 @@ pub mod check;
 mod compile;
 pub mod device;
 pub mod host;
+pub mod load;
 mod owned;
 pub mod trim;
 
