@@ -190,7 +190,7 @@ struct Entry {
 fn entry(bytes: &[u8], at: &mut u32, next: u32) -> Option<Entry> {
     let start = next.checked_add(varint(bytes, at)?)?;
     let range = varint(bytes, at)?;
-    Some(Entry { start, length: (range >> 3) + 1, kind: range & 7 })
+    Some(Entry { start, length: (range >> 4) + 1, kind: range & 15 })
 }
 
 impl Map {
@@ -223,9 +223,8 @@ impl Map {
         let mut next = 0;
         for block in 0..count {
             let first = blocks.field(bytes, block, 0);
-            let ok = (first >= next).then(|| map.check_block(bytes, blocks.block(bytes, block), first)).flatten();
-            next =
-                ok.ok_or(Bad { at: blocks.entries.at + blocks.start(bytes, block), what: "normalizer map entry" })?;
+            let ok = (first >= next).then(|| map.check_block(blocks.block(bytes, block), first)).flatten();
+            next = ok.ok_or(Bad { at: blocks.entries.at + blocks.start(bytes, block), what: "normalizer map entry" })?;
         }
         Ok(map)
     }
@@ -251,7 +250,7 @@ impl Map {
     }
 
     /// One past the last code point of a block, if all of it can be read.
-    fn check_block(&self, bytes: &[u8], block: &[u8], first: u32) -> Option<u32> {
+    fn check_block(&self, block: &[u8], first: u32) -> Option<u32> {
         let (mut at, mut next, mut last) = (0, first, first);
         while (at as usize) < block.len() {
             let Entry { start, length, kind } = entry(block, &mut at, next)?;
@@ -262,7 +261,7 @@ impl Map {
                     moved(block, &mut { at }, next - 1)?;
                     moved(block, &mut at, start)?;
                 }
-                3 | 4 => {
+                3 | 4 | 8 => {
                     for _ in 0..length {
                         last = moved(block, &mut at, last)?;
                         if kind == 3 && varint(block, &mut at)? > self.ends.len / 2 {
@@ -270,18 +269,13 @@ impl Map {
                         }
                     }
                 }
-                _ => {
+                7 => {
                     number(block, &mut at).filter(|&code| code < STRAY)?;
                 }
+                _ => return None,
             }
         }
-        let _ = bytes;
         Some(next)
-    }
-
-    /// Whether there is no table.
-    pub fn is_empty(&self) -> bool {
-        self.blocks.records.len == 0
     }
 
     /// String `index`, 0 is the empty one.
@@ -326,10 +320,13 @@ impl Map {
                 1 | 2 | 7 => {
                     number(block, &mut at)?;
                 }
-                3 | 4 => {
+                3 | 4 | 8 => {
                     for k in 0..length {
                         last = moved(block, &mut at, last)?;
                         let tail = if kind == 3 { varint(block, &mut at)? } else { 0 };
+                        if k == place && kind == 8 {
+                            return Some(Image { head: Head::Spaced(last), count: 3, ..one(last) });
+                        }
                         if k == place {
                             let tail = self.tail(bytes, tail);
                             let more = tail.iter().filter(|&&byte| byte & 0xc0 != 0x80).count() as u32;

@@ -100,6 +100,23 @@ static uint32_t tok_pair(const bitnet_tokenizer *t, uint32_t left, uint32_t righ
     return t->base + tok_field(t->permutation, place, t->result_bits);
 }
 
+/* A pair and what it makes. Long words are long because they repeat themselves. */
+typedef struct {
+    uint32_t left;
+    uint32_t right;
+    uint32_t id;
+} tok_memo;
+
+static uint32_t tok_pair_again(const bitnet_tokenizer *t, tok_memo *memo, uint32_t left, uint32_t right)
+{
+    if (memo->left != (left & TOK_ID) || memo->right != (right & TOK_ID)) {
+        memo->left = left & TOK_ID;
+        memo->right = right & TOK_ID;
+        memo->id = tok_pair(t, memo->left, memo->right);
+    }
+    return memo->id;
+}
+
 /* What decides which of two merges is made first. */
 static uint32_t tok_rank(const bitnet_tokenizer *t, uint32_t id)
 {
@@ -308,8 +325,12 @@ bitnet_status tok_bpe_open(bitnet_tokenizer *t, uint32_t *words)
 static uint32_t tok_merge(const bitnet_tokenizer *t, uint32_t *tokens, uint32_t *made, uint32_t n)
 {
     uint32_t k;
+    tok_memo before;
+    tok_memo behind;
+    before.left = TOK_NONE;
+    behind.left = TOK_NONE;
     for (k = 0; k + 1u < n; k++) {
-        made[k] = tok_pair(t, tokens[k] & TOK_ID, tokens[k + 1u] & TOK_ID);
+        made[k] = tok_pair_again(t, &before, tokens[k], tokens[k + 1u]);
     }
     while (n > 1u) {
         uint32_t best = TOK_NONE;
@@ -331,11 +352,11 @@ static uint32_t tok_merge(const bitnet_tokenizer *t, uint32_t *tokens, uint32_t 
                     tokens[to] = id | ((tokens[k] + tokens[k + 1u] - (tokens[k + 1u] & TOK_ID)) & ~TOK_ID);
                     k++;
                     if (k + 1u < n) {
-                        made[to] = tok_pair(t, id, tokens[k + 1u] & TOK_ID);
+                        made[to] = tok_pair_again(t, &behind, id, tokens[k + 1u]);
                         more = tok_rank(t, made[to]) > best ? 1u : 0u;
                     }
                     if (to > 0u) {
-                        made[to - 1u] = tok_pair(t, tokens[to - 1u] & TOK_ID, id);
+                        made[to - 1u] = tok_pair_again(t, &before, tokens[to - 1u], id);
                         more = tok_rank(t, made[to - 1u]) > best ? more : 0u;
                     }
                 }

@@ -1,0 +1,128 @@
+//! SentencePiece's `precompiled_charsmap`: u32 bytes of a double array, its u32 units, then strings that end with a zero byte, all
+//! little-endian. The array is a trie over UTF-8; its values are offsets in the strings. Every number is hostile.
+
+/// Text that starts at some offset is replaced by a string if a key of the map starts there.
+#[derive(Debug, Clone)]
+pub(super) struct Charmap {
+    units: Vec<u32>,
+    strings: String,
+}
+
+/// Longest key that [`Charmap::entries`] lists, in bytes.
+const MAX_KEY: usize = 64;
+
+impl Charmap {
+    /// Reads the bytes of the map; None for an empty one.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn read(bytes: &[u8]) -> Result<Option<Charmap>, &'static str> {
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        let (size, rest) = bytes.split_first_chunk().ok_or("the size of its trie is cut short")?;
+        let size = u32::from_le_bytes(*size) as usize;
+        if size % 4 != 0 || size < 4 || size >= rest.len() {
+            return Err("the size of its trie is wrong");
+        }
+        let (trie, strings) = rest.split_at(size);
+        let units = trie.chunks_exact(4).map(|unit| u32::from_le_bytes(unit.try_into().unwrap_or([0; 4]))).collect();
+        let strings = String::from_utf8(strings.to_vec()).map_err(|_| "its strings are not UTF-8")?;
+        Ok(Some(Charmap { units, strings }))
+    }
+
+    /// Units that a label leads on from, relative to a unit.
+    fn offset(unit: u32) -> usize {
+        (unit >> 10 << ((unit & 1 << 9) >> 6)) as usize
+    }
+
+    /// The node behind `byte`: place of its children, and of its value if it has one.
+    fn step(&self, base: usize, byte: u8) -> Option<(usize, bool)> {
+        let at = base ^ usize::from(byte);
+        let unit = *self.units.get(at)?;
+        // A label with the top bit is a value.
+        (unit & 0x8000_00ff == u32::from(byte)).then(|| (at ^ Self::offset(unit), unit >> 8 & 1 == 1))
+    }
+
+    fn root(&self) -> usize {
+        self.units.first().map_or(0, |&unit| Self::offset(unit))
+    }
+
+    fn string(&self, base: usize) -> Option<&str> {
+        let at = (*self.units.get(base)? & 0x7fff_ffff) as usize;
+        self.strings.get(at..)?.split('\0').next()
+    }
+
+    /// The longest key that `text` starts with: its bytes and what replaces it.
+    pub fn longest(&self, text: &[u8]) -> Option<(usize, &str)> {
+        let (mut base, mut found) = (self.root(), None);
+        for (k, &byte) in text.iter().enumerate() {
+            let Some((next, value)) = self.step(base, byte) else { break };
+            if value {
+                found = self.string(next).map(|text| (k + 1, text)).or(found);
+            }
+            base = next;
+        }
+        found
+    }
+
+    /// Every key with what replaces it, in ascending order of bytes.
+    ///
+    /// # Errors
+    /// If the array has loops or shares more branches than real ones do, or a key is too long or not UTF-8.
+    pub fn entries(&self) -> Result<Vec<(String, &str)>, &'static str> {
+        let mut found = Vec::new();
+        // Equal branches are shared: SentencePiece's own maps have ten times as many nodes as units.
+        let mut visits = self.units.len().saturating_mul(40);
+        self.walk(self.root(), &mut Vec::new(), &mut visits, &mut found)?;
+        Ok(found)
+    }
+
+    fn walk<'a>(
+        &'a self,
+        base: usize,
+        key: &mut Vec<u8>,
+        visits: &mut usize,
+        found: &mut Vec<(String, &'a str)>,
+    ) -> Result<(), &'static str> {
+        if key.len() > MAX_KEY {
+            return Err("one of its keys is too long");
+        }
+        for byte in 1..=255 {
+            let Some((next, value)) = self.step(base, byte) else { continue };
+            *visits = visits.checked_sub(1).ok_or("its trie has loops")?;
+            key.push(byte);
+            if value {
+                let text = self.string(next).ok_or("one of its strings is missing")?;
+                found.push((String::from_utf8(key.clone()).map_err(|_| "one of its keys is not UTF-8")?, text));
+            }
+            self.walk(next, key, visits, found)?;
+            key.pop();
+        }
+        Ok(())
+    }
+}
+
+/// Bytes of a base64 text; None if it is none.
+pub(super) fn from_base64(text: &str) -> Option<Vec<u8>> {
+    let text = text.trim_end_matches('=');
+    let mut out = Vec::with_capacity(text.len() / 4 * 3 + 2);
+    let (mut bits, mut count) = (0u32, 0);
+    for byte in text.bytes() {
+        let digit = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        };
+        bits = bits << 6 | u32::from(digit);
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            out.push((bits >> count) as u8);
+        }
+    }
+    (count < 6 && bits & ((1 << count) - 1) == 0).then_some(out)
+}
