@@ -3,9 +3,10 @@
 use std::fmt::Write;
 
 /// Parts of the tokenizer, named as in `bitnet_features.h` and in its order.
-pub(super) const PARTS: [&str; 11] = [
+pub(super) const PARTS: [&str; 12] = [
     "TOK_BPE",
     "TOK_CHARS",
+    "TOK_LATE",
     "TOK_UNIGRAM",
     "TOK_WORDPIECE",
     "TOK_NORMAL",
@@ -80,6 +81,7 @@ fn needs(blob: &[u8], part: &str) -> bool {
     match part {
         "TOK_BPE" => matches!(model, Some(0 | 1)),
         "TOK_CHARS" => model == Some(&1),
+        "TOK_LATE" => section(blob, 4).get(18).is_some_and(|flags| flags & 2 != 0),
         "TOK_UNIGRAM" => model == Some(&2),
         "TOK_WORDPIECE" => model == Some(&3),
         "TOK_NORMAL" => !section(blob, 7).is_empty() || literal_flags(blob) & 32 != 0,

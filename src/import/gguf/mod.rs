@@ -5,12 +5,12 @@ mod arch;
 mod config;
 mod names;
 mod rope;
-pub mod tokenizer;
 
 use crate::error::{Error, Result};
 use crate::format::gguf::Metadata;
 use crate::format::File;
 use crate::tensor::RowOrder;
+use crate::tokenizer::load::gguf;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -122,7 +122,7 @@ fn read(files: &[File], meta: &Metadata) -> Result<GgufCheckpoint> {
     let facts = config::Facts::read(family, meta, files)?;
     let names = names::rename(family, &facts, files)?;
     let mut config = config::config(family, &facts, meta, files, &names, &mut warnings)?;
-    let tokenizer_json = tokenizer::build(meta, facts.vocab, &mut config, &mut warnings)?;
+    let tokenizer_json = gguf::build(meta, facts.vocab, &mut config, &mut warnings)?;
     let chat_template = meta.str("tokenizer.chat_template")?.unwrap_or("").to_string();
     Ok(GgufCheckpoint { config: Value::Object(config), names, tokenizer_json, chat_template, warnings })
 }

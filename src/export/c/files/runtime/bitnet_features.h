@@ -109,6 +109,9 @@
 #ifndef BITNET_TOK_CHARS /* BPE over characters, with BITNET_TOK_BPE */
 #define BITNET_TOK_CHARS 1
 #endif
+#ifndef BITNET_TOK_LATE /* merges that come last whatever their ids */
+#define BITNET_TOK_LATE 1
+#endif
 #ifndef BITNET_TOK_UNIGRAM
 #define BITNET_TOK_UNIGRAM 1
 #endif

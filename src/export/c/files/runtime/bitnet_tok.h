@@ -87,6 +87,17 @@ typedef struct {
     uint32_t front; /* 1 as long as the front character is still to come */
 } tok_cursor;
 
+/* Cursors are copied by this and passed by address: a compiler may call memcpy for a structure. */
+#if BITNET_TOK_NORMAL
+void tok_copy(tok_cursor *to, const tok_cursor *from);
+#else
+static inline void tok_copy(tok_cursor *to, const tok_cursor *from)
+{
+    to->at = from->at;
+    to->front = from->front;
+}
+#endif
+
 /* A segment of the text. `stop`: where the characters end (at = TOK_END: with the segment); a
  * caller narrows it to a piece, a part or a word and sets it back. */
 typedef struct {
@@ -123,7 +134,7 @@ typedef struct {
     uint32_t cap;
     uint32_t n;
 } tok_out;
-bitnet_status tok_piece(const bitnet_tokenizer *t, tok_stream *s, tok_cursor at, tok_out *out);
+bitnet_status tok_piece(const bitnet_tokenizer *t, tok_stream *s, tok_cursor *at, tok_out *out);
 
 /* ---- ids (bitnet_tokenizer.c) ------------------------------------------------------------ */
 
@@ -147,11 +158,11 @@ typedef struct {
 /* The next byte; BITNET_E_CAPACITY if it does not fit (bitnet_tok_decode.c). */
 bitnet_status tok_emit(tok_sink *sink, uint32_t byte);
 
-/* ---- models: the word from `at` to s->stop ----------------------------------------------- */
+/* ---- models: the word from `at`, which they may move, to s->stop ------------------------------------------ */
 
 /* bitnet_tok_bpe.c */
 bitnet_status tok_bpe_open(bitnet_tokenizer *t, uint32_t *words); /* checks sections 3, 4; scratch */
-bitnet_status tok_bpe(const bitnet_tokenizer *t, tok_stream *s, tok_cursor at, tok_out *out);
+bitnet_status tok_bpe(const bitnet_tokenizer *t, tok_stream *s, const tok_cursor *at, tok_out *out);
 /* The two halves of a merged token; 0 if no merge makes it. */
 uint32_t tok_halves(const bitnet_tokenizer *t, uint32_t id, uint32_t *left, uint32_t *right);
 uint32_t tok_char_of(const bitnet_tokenizer *t, uint32_t id); /* section 3, or TOK_NONE */
@@ -160,8 +171,8 @@ uint32_t tok_char_of(const bitnet_tokenizer *t, uint32_t id); /* section 3, or T
  * gives the words of scratch the model needs. Section 9 itself is checked before. */
 bitnet_status tok_pieces_open(bitnet_tokenizer *t, uint32_t *words);
 /* `first`: the first word of a part; sums may be carried over the words of one. */
-bitnet_status tok_unigram(const bitnet_tokenizer *t, tok_stream *s, tok_cursor at, uint32_t first, tok_out *out);
-bitnet_status tok_wordpiece(const bitnet_tokenizer *t, tok_stream *s, tok_cursor at, tok_out *out);
+bitnet_status tok_unigram(const bitnet_tokenizer *t, tok_stream *s, tok_cursor *at, uint32_t first, tok_out *out);
+bitnet_status tok_wordpiece(const bitnet_tokenizer *t, tok_stream *s, tok_cursor *at, tok_out *out);
 /* Gives tok_emit the bytes of the piece `id` (below vocab_size) as they are in the trie;
  * BITNET_E_TOKEN if it has none, or what tok_emit says. */
 bitnet_status tok_piece_bytes(const bitnet_tokenizer *t, uint32_t id, tok_sink *sink);

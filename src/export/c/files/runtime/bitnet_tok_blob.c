@@ -472,6 +472,7 @@ bitnet_status bitnet_tok_open(bitnet_tokenizer *t, const uint8_t *blob, uint32_t
     t->results = 0;
     t->base = 0;
     t->ranks = NULL;
+    t->late = NULL;
     if (tok_le(blob + 6, 2) != 0u || tok_le(blob + 8, 4) != bytes || t->vocab_size == 0u ||
         t->vocab_size > TOK_MAX_VOCAB || t->model > TOK_WORDPIECE || tok_le(blob + 28, 4) != 0u) {
         return BITNET_E_FORMAT;

@@ -7,6 +7,9 @@
  * window is longer than 4 * 1023. */
 #define TOK_ID 0xfffffu
 #define TOK_ONE 0x100000u
+#define TOK_LATE 0x80000000u /* with an id: its merge comes after all that are not late */
+
+enum { TOK_RANKS = 1, TOK_LATES = 2 }; /* flags of section 4 */
 
 /* ---- merges ------------------------------------------------------------------------------ */
 
@@ -61,23 +64,60 @@ static void tok_forward(const bitnet_tokenizer *t, tok_entry *e)
     e->bit = TOK_NONE - 8u;
 }
 
-/* Id that the merge of a pair makes, or TOK_NONE. */
+#if BITNET_TOK_LATE
+/* TOK_LATE if a result is in the ascending list of those that come last. */
+static uint32_t tok_late(const bitnet_tokenizer *t, uint32_t result)
+{
+    uint32_t low = 0;
+    uint32_t high = t->late == NULL ? 0u : tok_le(t->late, 2);
+    while (low < high) {
+        const uint32_t middle = low + ((high - low) >> 1);
+        const uint32_t other = tok_field(t->late + 4, middle, t->result_bits);
+        if (other == result) {
+            return TOK_LATE;
+        }
+        if (other < result) {
+            low = middle + 1u;
+        } else {
+            high = middle;
+        }
+    }
+    return 0;
+}
+
+static uint32_t tok_late_bytes(const bitnet_tokenizer *t, const uint8_t *p, uint32_t left)
+{
+    uint32_t count;
+    uint32_t k;
+    if (left < 4u) {
+        return 0;
+    }
+    count = tok_le(p, 2);
+    if (count == 0u || tok_le(p + 2, 2) != 0u || tok_packed(count, t->result_bits) > left - 4u) {
+        return 0;
+    }
+    for (k = 0; k < count; k++) {
+        const uint32_t result = tok_field(p + 4, k, t->result_bits);
+        if (result >= t->results || (k > 0u && result <= tok_field(p + 4, k - 1u, t->result_bits))) {
+            return 0;
+        }
+    }
+    return 4u + tok_packed(count, t->result_bits);
+}
+#endif
+
+/* Id that the merge of a pair makes, perhaps with TOK_LATE, or TOK_NONE. */
 static uint32_t tok_pair(const bitnet_tokenizer *t, uint32_t left, uint32_t right)
 {
     uint32_t low = 0;
     uint32_t high = (t->merges + 31u) >> 5;
     uint32_t place;
     tok_entry e;
-    tok_entry middle;
-    e.left = TOK_NONE;
-    e.right = 0;
-    e.bit = 0;
     while (low < high) {
         const uint32_t index = low + ((high - low) >> 1);
-        tok_sample(t, index, &middle);
-        if (middle.left < left || (middle.left == left && middle.right <= right)) {
+        tok_sample(t, index, &e);
+        if (e.left < left || (e.left == left && e.right <= right)) {
             low = index + 1u;
-            e = middle;
         } else {
             high = index;
         }
@@ -85,6 +125,7 @@ static uint32_t tok_pair(const bitnet_tokenizer *t, uint32_t left, uint32_t righ
     if (low == 0u) {
         return TOK_NONE;
     }
+    tok_sample(t, low - 1u, &e);
     place = (low - 1u) << 5;
     high = place + 32u < t->merges ? place + 32u : t->merges;
     while (e.left < left || (e.left == left && e.right < right)) {
@@ -97,7 +138,12 @@ static uint32_t tok_pair(const bitnet_tokenizer *t, uint32_t left, uint32_t righ
     if (e.left != left || e.right != right) {
         return TOK_NONE;
     }
-    return t->base + tok_field(t->permutation, place, t->result_bits);
+    place = tok_field(t->permutation, place, t->result_bits);
+#if BITNET_TOK_LATE
+    return (t->base + place) | tok_late(t, place);
+#else
+    return t->base + place;
+#endif
 }
 
 /* A pair and what it makes. Long words are long because they repeat themselves. */
@@ -117,10 +163,13 @@ static uint32_t tok_pair_again(const bitnet_tokenizer *t, tok_memo *memo, uint32
     return memo->id;
 }
 
-/* What decides which of two merges is made first. */
-static uint32_t tok_rank(const bitnet_tokenizer *t, uint32_t id)
+/* What decides which of two merges is made first: all that are late have the same rank. */
+static uint32_t tok_rank(const bitnet_tokenizer *t, uint32_t made)
 {
-    return (t->ranks == NULL || id == TOK_NONE) ? id : tok_field(t->ranks, id - t->base, t->result_bits);
+    if (t->ranks != NULL && made != TOK_NONE) {
+        return tok_field(t->ranks, made - t->base, t->result_bits);
+    }
+    return made != TOK_NONE && made >= TOK_LATE ? TOK_LATE : made;
 }
 
 uint32_t tok_halves(const bitnet_tokenizer *t, uint32_t id, uint32_t *left, uint32_t *right)
@@ -195,7 +244,7 @@ static bitnet_status tok_merges_open(bitnet_tokenizer *t)
     t->longest = tok_le(p + 16, 2);
     t->offset_bits = p[19];
     if (t->merges > t->results || t->base > t->vocab_size || t->results > t->vocab_size - t->base ||
-        t->code_bits >= 0x1000000u || t->longest == 0u || t->longest > 1023u || p[18] > 1u ||
+        t->code_bits >= 0x1000000u || t->longest == 0u || t->longest > 1023u || p[18] > TOK_LATES ||
         t->offset_bits != tok_width(t->code_bits)) {
         return BITNET_E_FORMAT;
     }
@@ -221,7 +270,7 @@ static bitnet_status tok_merges_open(bitnet_tokenizer *t)
         }
         t->jumps = order.jumps;
         left -= bytes;
-        if (p[-2] != 0u) {
+        if (p[-2] == TOK_RANKS) {
             t->ranks = t->permutation + bytes;
             bytes = tok_packed(t->results, t->result_bits);
             if (bytes > left) {
@@ -229,6 +278,18 @@ static bitnet_status tok_merges_open(bitnet_tokenizer *t)
             }
             left -= bytes;
         }
+    }
+    if (p[-2] == TOK_LATES) {
+#if BITNET_TOK_LATE
+        t->late = order.jumps + tok_packed((t->results + 15u) >> 4, t->result_bits);
+        bytes = t->results == 0u ? 0u : tok_late_bytes(t, t->late, left);
+        if (bytes == 0u) {
+            return BITNET_E_FORMAT;
+        }
+        left -= bytes;
+#else
+        return BITNET_E_FEATURE;
+#endif
     }
     return left == 0u ? tok_check_entries(t) : BITNET_E_FORMAT;
 }
@@ -346,9 +407,9 @@ static uint32_t tok_merge(const bitnet_tokenizer *t, uint32_t *tokens, uint32_t 
         for (k = 0; k < n; k++) {
             tokens[to] = tokens[k];
             if (k + 1u < n) {
-                const uint32_t id = made[k];
-                made[to] = id;
-                if (more != 0u && tok_rank(t, id) == best) {
+                const uint32_t id = made[k] & TOK_ID;
+                made[to] = made[k];
+                if (more != 0u && tok_rank(t, made[k]) == best) {
                     tokens[to] = id | ((tokens[k] + tokens[k + 1u] - (tokens[k + 1u] & TOK_ID)) & ~TOK_ID);
                     k++;
                     if (k + 1u < n) {
@@ -480,13 +541,13 @@ static uint32_t tok_atom(const bitnet_tokenizer *t, tok_stream *s, tok_atoms *a)
 
 static void tok_rewind(tok_atoms *a, const tok_cursor *at)
 {
-    a->at = *at;
+    tok_copy(&a->at, at);
     a->count = 0;
     a->next = 0;
     a->unknown = 0;
 }
 
-bitnet_status tok_bpe(const bitnet_tokenizer *t, tok_stream *s, tok_cursor at, tok_out *out)
+bitnet_status tok_bpe(const bitnet_tokenizer *t, tok_stream *s, const tok_cursor *at, tok_out *out)
 {
     uint32_t *atoms = s->model;
     const uint32_t words = t->work_words - t->normal_words;
@@ -498,7 +559,7 @@ bitnet_status tok_bpe(const bitnet_tokenizer *t, tok_stream *s, tok_cursor at, t
     uint32_t k;
     tok_atoms a;
 
-    tok_rewind(&a, &at);
+    tok_rewind(&a, at);
     k = tok_atom(t, s, &a);
     while (k != 0u && n < room) {
         atoms[n] = k;
@@ -512,7 +573,7 @@ bitnet_status tok_bpe(const bitnet_tokenizer *t, tok_stream *s, tok_cursor at, t
         window = window < third ? window : third;
         tokens = atoms + window;
         scratch = tokens + window;
-        tok_rewind(&a, &at);
+        tok_rewind(&a, at);
         n = 0;
     }
     for (;;) {

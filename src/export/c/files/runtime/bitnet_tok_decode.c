@@ -301,6 +301,19 @@ static bitnet_status tok_join(const bitnet_tokenizer *t, const bitnet_tok_decode
 }
 #endif
 
+/* Byte by byte: for a structure a compiler may call memcpy. */
+static void tok_keep(bitnet_tok_decoder *to, const bitnet_tok_decoder *from)
+{
+    uint32_t k;
+    for (k = 0; k < 4u; k++) {
+        to->held[k] = from->held[k];
+    }
+    to->count = from->count;
+    to->started = from->started;
+    to->text = from->text;
+    to->each = from->each;
+}
+
 /* How many bytes a sequence that starts with `byte` has, 0 if none does. */
 static uint32_t tok_sequence(uint32_t byte)
 {
@@ -392,7 +405,7 @@ bitnet_status bitnet_tok_decode(const bitnet_tokenizer *t, bitnet_tok_decoder *s
         return status;
     }
     flags = tok_decoder_flags(t);
-    next = *state;
+    tok_keep(&next, state);
     next.each = t->model != TOK_BYTES_BPE ? 1u : 0u;
     k = BITNET_TOK_UNDERLINES != 0 && sink.space != 0u && (flags & TOK_D_STRIP) != 0u &&
                 ((flags & TOK_D_STRIP_ALL) != 0u ? next.text : next.started) == 0u
@@ -415,7 +428,7 @@ bitnet_status bitnet_tok_decode(const bitnet_tokenizer *t, bitnet_tok_decoder *s
         status = tok_byte(&next, &sink, out[from]);
     }
     if (status == BITNET_OK) {
-        *state = next;
+        tok_keep(state, &next);
         *out_n = sink.n;
     }
     return status;

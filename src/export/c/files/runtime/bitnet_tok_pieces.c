@@ -304,7 +304,7 @@ static bitnet_status tok_put_unknown(const bitnet_tokenizer *t, tok_out *out)
     return id == TOK_NONE ? BITNET_OK : tok_put(out, id);
 }
 
-bitnet_status tok_wordpiece(const bitnet_tokenizer *t, tok_stream *s, tok_cursor at, tok_out *out)
+bitnet_status tok_wordpiece(const bitnet_tokenizer *t, tok_stream *s, tok_cursor *at, tok_out *out)
 {
     uint32_t *word = s->model; /* characters; from the start on replaced by ids */
     uint32_t count = 0;
@@ -312,7 +312,7 @@ bitnet_status tok_wordpiece(const bitnet_tokenizer *t, tok_stream *s, tok_cursor
     uint32_t ids = 0;
     uint32_t character;
     uint32_t k;
-    for (character = tok_next(t, s, &at); character != TOK_END; character = tok_next(t, s, &at)) {
+    for (character = tok_next(t, s, at); character != TOK_END; character = tok_next(t, s, at)) {
         if (count >= tok_limit(t)) {
             return tok_put_unknown(t, out);
         }
@@ -739,7 +739,7 @@ static uint32_t tok_back(const bitnet_tokenizer *t, uint32_t *room, uint32_t n)
     return ids;
 }
 
-bitnet_status tok_unigram(const bitnet_tokenizer *t, tok_stream *s, tok_cursor at, uint32_t first, tok_out *out)
+bitnet_status tok_unigram(const bitnet_tokenizer *t, tok_stream *s, tok_cursor *at, uint32_t first, tok_out *out)
 {
     tok_ring ring;
     tok_scores scores;
@@ -759,7 +759,7 @@ bitnet_status tok_unigram(const bitnet_tokenizer *t, tok_stream *s, tok_cursor a
     for (;;) {
         uint32_t length;
         while (whole == 0u && ahead < t->longest_piece) {
-            const uint32_t character = tok_next(t, s, &at);
+            const uint32_t character = tok_next(t, s, at);
             if (character == TOK_END) {
                 whole = 1;
             } else {

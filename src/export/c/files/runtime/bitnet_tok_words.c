@@ -83,9 +83,21 @@ uint32_t tok_next(const bitnet_tokenizer *t, tok_stream *s, tok_cursor *at)
     return tok_utf8(s->text, s->n, &at->at);
 }
 
+#if BITNET_TOK_NORMAL
+void tok_copy(tok_cursor *to, const tok_cursor *from)
+{
+    to->at = from->at;
+    to->step = from->step;
+    to->state = from->state;
+    to->kept = from->kept;
+    to->front = from->front;
+}
+#endif
+
 static uint32_t tok_peek(const bitnet_tokenizer *t, tok_stream *s, const tok_cursor *at)
 {
-    tok_cursor copy = *at;
+    tok_cursor copy;
+    tok_copy(&copy, at);
     return tok_next(t, s, &copy);
 }
 
@@ -177,9 +189,10 @@ static uint32_t tok_in(const bitnet_tokenizer *t, tok_stream *s, uint32_t c, uin
 static uint32_t tok_run(const bitnet_tokenizer *t, tok_stream *s, tok_cursor *at, uint32_t set, uint32_t limit)
 {
     uint32_t n = 0;
-    tok_cursor next = *at;
+    tok_cursor next;
+    tok_copy(&next, at);
     while (n < limit && tok_in(t, s, tok_next(t, s, &next), set) != 0u) {
-        *at = next;
+        tok_copy(at, &next);
         n++;
     }
     return n;
@@ -199,9 +212,10 @@ static uint32_t tok_fold(uint32_t c)
  * ignored the Unicode way: U+017F is a small s. */
 static uint32_t tok_contraction(const bitnet_tokenizer *t, tok_stream *s, tok_cursor *at, uint32_t fold)
 {
-    tok_cursor next = *at;
+    tok_cursor next;
     uint32_t a;
     uint32_t b;
+    tok_copy(&next, at);
     if (tok_next(t, s, &next) != 0x27u) {
         return 0;
     }
@@ -218,7 +232,7 @@ static uint32_t tok_contraction(const bitnet_tokenizer *t, tok_stream *s, tok_cu
             return 0;
         }
     }
-    *at = next;
+    tok_copy(at, &next);
     return 1;
 }
 
@@ -226,43 +240,48 @@ static uint32_t tok_contraction(const bitnet_tokenizer *t, tok_stream *s, tok_cu
  * all but its last character. With `lines`, \s*[\r\n]+ is tried first. */
 static void tok_spaces(const bitnet_tokenizer *t, tok_stream *s, tok_cursor *at, uint32_t lines)
 {
-    tok_cursor end = *at;
-    tok_cursor last = *at;
-    tok_cursor line = *at;
+    tok_cursor end;
+    tok_cursor last;
+    tok_cursor line;
     uint32_t count = 0;
     uint32_t found = 0;
     uint32_t c;
+    tok_copy(&end, at);
+    tok_copy(&last, at);
+    tok_copy(&line, at);
     for (;;) {
-        tok_cursor next = end;
+        tok_cursor next;
+        tok_copy(&next, &end);
         c = tok_next(t, s, &next);
         /* The first character is taken whatever a hostile table says of it: a word that does
          * not move on would never end. */
         if (c == TOK_END || (count > 0u && tok_in(t, s, c, TOK_WHITES) == 0u)) {
             break;
         }
-        last = end;
-        end = next;
+        tok_copy(&last, &end);
+        tok_copy(&end, &next);
         count++;
         if (tok_is_newline(c) != 0u) {
-            line = next;
+            tok_copy(&line, &next);
             found = lines;
         }
     }
-    *at = found != 0u ? line : (c == TOK_END || count == 1u ? end : last);
+    tok_copy(at, found != 0u ? &line : (c == TOK_END || count == 1u ? &end : &last));
 }
 
 /* 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+ */
 static void tok_gpt2(const bitnet_tokenizer *t, tok_stream *s, tok_cursor *at)
 {
-    tok_cursor start = *at;
+    tok_cursor start;
     uint32_t c;
     uint32_t set = TOK_LETTERS;
+    tok_copy(&start, at);
     if (tok_contraction(t, s, at, 0) != 0u) {
         return;
     }
     c = tok_next(t, s, &start);
     if (c != 0x20u || tok_peek(t, s, &start) == TOK_END) {
-        start = *at;
+        tok_copy(&start, at);
     } else {
         c = tok_peek(t, s, &start);
     }
@@ -273,7 +292,7 @@ static void tok_gpt2(const bitnet_tokenizer *t, tok_stream *s, tok_cursor *at)
     if (tok_in(t, s, c, TOK_LETTERS) == 0u) {
         set = tok_in(t, s, c, TOK_NUMBERS) != 0u ? TOK_NUMBERS : TOK_OTHERS;
     }
-    *at = start;
+    tok_copy(at, &start);
     (void)tok_run(t, s, at, set, TOK_NONE);
 }
 
@@ -283,32 +302,37 @@ static void tok_gpt2(const bitnet_tokenizer *t, tok_stream *s, tok_cursor *at)
  * Where no S follows the run of M, its last character that is also an S is that S. */
 static uint32_t tok_cased(const bitnet_tokenizer *t, tok_stream *s, tok_cursor *at)
 {
-    tok_cursor start = *at;
-    tok_cursor next = *at;
+    tok_cursor start;
+    tok_cursor next;
     tok_cursor both;
+    tok_cursor second;
     uint32_t found = 0;
-    uint32_t c = tok_next(t, s, &next);
-    const tok_cursor second = next;
-    const uint32_t mark = tok_in(t, s, c, TOK_MARKS & TOK_OTHERS); /* \p{M} may be either */
+    uint32_t c;
+    uint32_t mark;
+    tok_copy(&start, at);
+    tok_copy(&next, at);
+    c = tok_next(t, s, &next);
+    tok_copy(&second, &next);
+    mark = tok_in(t, s, c, TOK_MARKS & TOK_OTHERS); /* \p{M} may be either */
     if (tok_is_newline(c) == 0u && tok_in(t, s, c, TOK_LETTERS | TOK_NUMBERS) == 0u &&
         tok_in(t, s, tok_peek(t, s, &next), TOK_MARKS | TOK_SMALLS) != 0u) {
-        start = next;
+        tok_copy(&start, &next);
     } else if (tok_in(t, s, c, TOK_MARKS | TOK_SMALLS) == 0u) {
         return 0;
     }
-    next = start;
-    both = start;
+    tok_copy(&next, &start);
+    tok_copy(&both, &start);
     for (c = tok_next(t, s, &next); tok_in(t, s, c, TOK_MARKS) != 0u; c = tok_next(t, s, &next)) {
-        start = next;
+        tok_copy(&start, &next);
         if (tok_in(t, s, c, TOK_SMALLS) != 0u) {
-            both = next;
+            tok_copy(&both, &next);
             found = 1;
         }
     }
     if (tok_run(t, s, &start, TOK_SMALLS, TOK_NONE) == 0u) {
-        start = found != 0u ? both : (mark != 0u ? second : start);
+        tok_copy(&start, found != 0u ? &both : (mark != 0u ? &second : &start));
     }
-    *at = start;
+    tok_copy(at, &start);
     (void)tok_contraction(t, s, at, 1);
     return 1;
 }
@@ -319,9 +343,10 @@ static uint32_t tok_cased(const bitnet_tokenizer *t, tok_stream *s, tok_cursor *
  *  ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+, and the same with other words (`cased`) */
 static void tok_modern(const bitnet_tokenizer *t, tok_stream *s, tok_cursor *at, uint32_t numbers, uint32_t cased)
 {
-    tok_cursor next = *at;
+    tok_cursor next;
     uint32_t first;
     uint32_t second;
+    tok_copy(&next, at);
 #if BITNET_TOK_CASED
     if (cased != 0u) {
         if (tok_cased(t, s, at) != 0u) {
@@ -338,18 +363,18 @@ static void tok_modern(const bitnet_tokenizer *t, tok_stream *s, tok_cursor *at,
     first = tok_next(t, s, &next);
     second = tok_peek(t, s, &next);
     if (cased == 0u && tok_is_newline(first) == 0u && tok_in(t, s, second, TOK_LETTERS) != 0u) {
-        *at = next;
+        tok_copy(at, &next);
         (void)tok_run(t, s, at, TOK_LETTERS, TOK_NONE);
         return;
     }
     if (first == 0x20u && tok_in(t, s, second, TOK_OTHERS) != 0u) {
-        *at = next;
+        tok_copy(at, &next);
     } else if (tok_in(t, s, first, TOK_OTHERS) == 0u) {
         tok_spaces(t, s, at, 1);
         return;
     }
     (void)tok_run(t, s, at, TOK_OTHERS, TOK_NONE);
-    for (next = *at;; *at = next) {
+    for (tok_copy(&next, at);; tok_copy(at, &next)) {
         const uint32_t c = tok_next(t, s, &next);
         if (tok_is_newline(c) == 0u && (c != 0x2fu || cased == 0u)) {
             return;
@@ -365,15 +390,16 @@ static void tok_modern(const bitnet_tokenizer *t, tok_stream *s, tok_cursor *at,
 /* A run of what is not White_Space; with `single`, every punctuation alone. */
 static void tok_blanks(const bitnet_tokenizer *t, tok_stream *s, tok_cursor *at, uint32_t single)
 {
-    tok_cursor next = *at;
+    tok_cursor next;
     uint32_t n = 0;
+    tok_copy(&next, at);
     for (;;) {
         const uint32_t c = tok_next(t, s, &next);
         const uint32_t mark = (single != 0u && c != TOK_END && tok_class(t, s, c) == TOK_PUNCTUATION) ? 1u : 0u;
         if (c == TOK_END || (n > 0u && (mark != 0u || tok_is_white(c) != 0u))) {
             return;
         }
-        *at = next;
+        tok_copy(at, &next);
         n++;
         if (mark != 0u) {
             return;
@@ -387,7 +413,7 @@ static void tok_part(const bitnet_tokenizer *t, tok_stream *s, tok_cursor *at)
 {
     const uint32_t splitter = t->splitter;
     if (splitter == 0u) {
-        *at = s->stop;
+        tok_copy(at, &s->stop);
         return;
     }
     if (splitter <= 2u) {
@@ -412,14 +438,16 @@ static void tok_part(const bitnet_tokenizer *t, tok_stream *s, tok_cursor *at)
 static void tok_word(const bitnet_tokenizer *t, tok_stream *s, tok_cursor *at)
 {
     if (t->words == 0u) {
-        *at = s->stop;
+        tok_copy(at, &s->stop);
         return;
     }
 #if BITNET_TOK_UNDERLINES
     if (t->words >= 2u) {
-        tok_cursor next = *at;
-        uint32_t before = tok_next(t, s, &next);
-        for (*at = next; before != TOK_END; *at = next) {
+        tok_cursor next;
+        uint32_t before;
+        tok_copy(&next, at);
+        before = tok_next(t, s, &next);
+        for (tok_copy(at, &next); before != TOK_END; tok_copy(at, &next)) {
             const uint32_t c = tok_next(t, s, &next);
             if (c == TOK_END || (c == TOK_UNDERLINE && (t->words == 2u || before != c))) {
                 return;
@@ -433,14 +461,16 @@ static void tok_word(const bitnet_tokenizer *t, tok_stream *s, tok_cursor *at)
 }
 
 /* 1 if the bytes are what the word from `at` spells. */
-static uint32_t tok_equals(const bitnet_tokenizer *t, tok_stream *s, tok_cursor at, const tok_literal *literal)
+static uint32_t tok_equals(const bitnet_tokenizer *t, tok_stream *s, const tok_cursor *at, const tok_literal *literal)
 {
+    tok_cursor next;
     uint32_t j = 0;
+    tok_copy(&next, at);
     for (;;) {
         uint8_t bytes[4];
         uint32_t k;
         uint32_t n;
-        const uint32_t c = tok_next(t, s, &at);
+        const uint32_t c = tok_next(t, s, &next);
         if (c == TOK_END) {
             return j == literal->length ? 1u : 0u;
         }
@@ -454,15 +484,15 @@ static uint32_t tok_equals(const bitnet_tokenizer *t, tok_stream *s, tok_cursor 
     }
 }
 
-/* Ids of the word from `at` to s->stop. */
-static bitnet_status tok_model(const bitnet_tokenizer *t, tok_stream *s, tok_cursor at, uint32_t first, tok_out *out)
+/* Ids of the word from `at`, which moves, to s->stop. */
+static bitnet_status tok_model(const bitnet_tokenizer *t, tok_stream *s, tok_cursor *at, uint32_t first, tok_out *out)
 {
     (void)first;
     if ((t->literal_flags & TOK_WHOLE) != 0u) {
         const uint8_t *p = NULL;
         tok_literal literal;
         uint8_t bytes[4];
-        (void)tok_spell(tok_peek(t, s, &at), bytes);
+        (void)tok_spell(tok_peek(t, s, at), bytes);
         while (tok_next_literal(t, &p, &literal) != 0u) {
             if ((literal.flags & TOK_WHOLE) != 0u && literal.bytes[0] == bytes[0] && tok_equals(t, s, at, &literal) != 0u) {
                 return tok_put(out, literal.id);
@@ -496,39 +526,43 @@ static uint32_t tok_is_start(const tok_cursor *at)
     return at->at == 0u ? 1u : 0u;
 }
 
-bitnet_status tok_piece(const bitnet_tokenizer *t, tok_stream *s, tok_cursor at, tok_out *out)
+bitnet_status tok_piece(const bitnet_tokenizer *t, tok_stream *s, tok_cursor *at, tok_out *out)
 {
-    const tok_cursor piece = s->stop;
+    tok_cursor piece;
     bitnet_status status = BITNET_OK;
+    tok_copy(&piece, &s->stop);
     while (status == BITNET_OK) {
-        tok_cursor start = at;
+        tok_cursor start;
         tok_cursor part;
         uint32_t first = 1;
-        const uint32_t c = tok_next(t, s, &at);
+        uint32_t c;
+        tok_copy(&start, at);
+        c = tok_next(t, s, at);
         if (c == TOK_END) {
             break;
         }
         if (BITNET_TOK_BLANKS != 0 && (t->splitter == 5u || t->splitter == 6u) && tok_is_white(c) != 0u) {
             continue;
         }
-        at = start;
-        tok_part(t, s, &at);
-        part = at;
+        tok_copy(at, &start);
+        tok_part(t, s, at);
+        tok_copy(&part, at);
         if (t->front_mode != 0u && c != t->front &&
             (t->front_mode == 1u || (s->first != 0u && tok_is_start(&start) != 0u))) {
             start.front = 1;
         }
-        s->stop = part;
+        tok_copy(&s->stop, &part);
         while (status == BITNET_OK && tok_peek(t, s, &start) != TOK_END) {
-            tok_cursor word = start;
+            tok_cursor word;
+            tok_copy(&word, &start);
             tok_word(t, s, &word);
-            s->stop = word;
-            status = tok_model(t, s, start, first, out);
-            s->stop = part;
-            start = word;
+            tok_copy(&s->stop, &word);
+            status = tok_model(t, s, &start, first, out);
+            tok_copy(&s->stop, &part);
+            tok_copy(&start, &word);
             first = 0;
         }
-        s->stop = piece;
+        tok_copy(&s->stop, &piece);
     }
     return status;
 }

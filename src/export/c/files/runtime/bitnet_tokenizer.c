@@ -27,10 +27,10 @@ typedef struct {
 
 static void tok_scan_from(tok_scan *scan, const tok_cursor *at)
 {
-    scan->start = *at;
-    scan->at = *at;
+    tok_copy(&scan->start, at);
+    tok_copy(&scan->at, at);
 #if BITNET_TOK_STRIPS
-    scan->blank = *at;
+    tok_copy(&scan->blank, at);
     scan->taken = 0;
 #endif
 }
@@ -44,7 +44,7 @@ static void tok_start(tok_stream *s, tok_cursor *at)
     at->kept = 0;
 #endif
     at->front = 0;
-    s->stop = *at;
+    tok_copy(&s->stop, at);
     s->stop.at = TOK_END;
     s->seen_first = 0;
     s->seen_end = 0;
@@ -54,8 +54,9 @@ static void tok_start(tok_stream *s, tok_cursor *at)
 /* 1 if the literal is at the cursor, which is then moved behind it. */
 static uint32_t tok_follows(const bitnet_tokenizer *t, tok_stream *s, tok_cursor *at, const tok_literal *literal)
 {
-    tok_cursor next = *at;
+    tok_cursor next;
     uint32_t j = 0;
+    tok_copy(&next, at);
     while (j < literal->length) {
         uint8_t bytes[4];
         uint32_t k;
@@ -71,7 +72,7 @@ static uint32_t tok_follows(const bitnet_tokenizer *t, tok_stream *s, tok_cursor
             j++;
         }
     }
-    *at = next;
+    tok_copy(at, &next);
     return 1;
 }
 
@@ -81,53 +82,56 @@ static uint32_t tok_follows(const bitnet_tokenizer *t, tok_stream *s, tok_cursor
 static uint32_t tok_find(const bitnet_tokenizer *t, tok_stream *s, tok_scan *scan, uint32_t level, tok_cursor *from,
                          tok_cursor *to, uint32_t *id)
 {
-    *from = scan->start;
+    tok_copy(from, &scan->start);
     for (;;) {
-        tok_cursor next = scan->at;
-        const uint32_t c = tok_next(t, s, &next);
         uint8_t bytes[4];
         const uint8_t *p = NULL;
         tok_literal literal;
+        tok_cursor next;
+        uint32_t c;
+        tok_copy(&next, &scan->at);
+        c = tok_next(t, s, &next);
         if (c == TOK_END) {
-            *to = s->stop;
+            tok_copy(to, &s->stop);
             return 0;
         }
         (void)tok_spell(c, bytes);
         if (((t->starts[bytes[0] >> 5] >> (bytes[0] & 31u)) & 1u) != 0u) {
             while (tok_next_literal(t, &p, &literal) != 0u) {
-                tok_cursor behind = scan->at;
+                tok_cursor behind;
+                tok_copy(&behind, &scan->at);
                 if ((literal.flags & (TOK_MATCH | TOK_NORMALIZED)) != (TOK_MATCH | level) ||
                     literal.bytes[0] != bytes[0] || tok_follows(t, s, &behind, &literal) == 0u) {
                     continue;
                 }
                 *id = literal.id;
 #if BITNET_TOK_STRIPS
-                *to = scan->taken != 0u ? scan->start
-                                        : ((literal.flags & TOK_LSTRIP) != 0u ? scan->blank : scan->at);
+                tok_copy(to, scan->taken != 0u ? &scan->start
+                                               : ((literal.flags & TOK_LSTRIP) != 0u ? &scan->blank : &scan->at));
 #else
-                *to = scan->at;
+                tok_copy(to, &scan->at);
 #endif
                 tok_scan_from(scan, &behind);
 #if BITNET_TOK_STRIPS
                 if ((literal.flags & TOK_RSTRIP) != 0u) {
-                    next = behind;
+                    tok_copy(&next, &behind);
                     while (tok_is_white(tok_next(t, s, &next)) != 0u) {
-                        behind = next;
+                        tok_copy(&behind, &next);
                         scan->taken++;
                     }
                 }
-                scan->start = behind;
+                tok_copy(&scan->start, &behind);
 #endif
                 return 1;
             }
         }
-        scan->at = next;
+        tok_copy(&scan->at, &next);
 #if BITNET_TOK_STRIPS
         if (scan->taken != 0u) {
             scan->taken--;
-            scan->blank = next;
+            tok_copy(&scan->blank, &next);
         } else if (tok_is_white(c) == 0u) {
-            scan->blank = next;
+            tok_copy(&scan->blank, &next);
         }
 #endif
     }
@@ -145,11 +149,12 @@ static bitnet_status tok_pieces(const bitnet_tokenizer *t, tok_stream *s, const 
     uint32_t id = 0;
     tok_scan_from(&scan, start);
     do {
-        const tok_cursor end = s->stop;
+        tok_cursor end;
+        tok_copy(&end, &s->stop);
         found = tok_find(t, s, &scan, TOK_NORMALIZED, &from, &to, &id);
-        s->stop = to;
-        status = tok_piece(t, s, from, out);
-        s->stop = end;
+        tok_copy(&s->stop, &to);
+        status = tok_piece(t, s, &from, out);
+        tok_copy(&s->stop, &end);
         if (status == BITNET_OK && found != 0u) {
             status = tok_put(out, id);
         }
@@ -171,7 +176,18 @@ static bitnet_status tok_segment(const bitnet_tokenizer *t, tok_stream *s, tok_o
         return tok_pieces(t, s, &start, out);
     }
 #endif
-    return tok_piece(t, s, start, out);
+    return tok_piece(t, s, &start, out);
+}
+
+static void tok_open_stream(const bitnet_tokenizer *t, tok_stream *s, const uint8_t *text, uint32_t n)
+{
+    s->text = text;
+    s->n = n;
+#if BITNET_TOK_NORMAL
+    s->raw = 0;
+#endif
+    s->normal = t->work;
+    s->model = t->work + t->normal_words;
 }
 
 bitnet_status tokenize_c(const bitnet_tokenizer *t, const uint8_t *utf8, uint32_t n, uint32_t *ids,
@@ -200,26 +216,18 @@ bitnet_status tokenize_c(const bitnet_tokenizer *t, const uint8_t *utf8, uint32_
     out.ids = ids;
     out.cap = cap;
     out.n = 0;
-    text.text = utf8;
-    text.n = n;
-    text.first = 1;
-    text.last = 1;
+    tok_open_stream(t, &text, utf8, n);
+    tok_start(&text, &from);
+    tok_open_stream(t, &segment, utf8, n);
 #if BITNET_TOK_NORMAL
     text.raw = 1;
-#endif
-    text.normal = t->work;
-    text.model = t->work + t->normal_words;
-    tok_start(&text, &from);
-    segment = text;
-#if BITNET_TOK_NORMAL
-    segment.raw = 0;
 #endif
     tok_scan_from(&scan, &from);
     do {
         if ((t->literal_flags & TOK_MATCH) != 0u) {
             found = tok_find(t, &text, &scan, 0, &from, &to, &id);
         } else {
-            to = text.stop;
+            tok_copy(&to, &text.stop);
         }
         segment.first = from.at == 0u ? 1u : 0u;
         segment.last = 1u - found;

@@ -32,7 +32,7 @@ typedef struct {
     uint16_t front;           /* the front character */
     /* merges (models 0, 1) */
     uint32_t merges, results, base, longest; /* n, D, base, L of section 4 */
-    const uint8_t *stream, *permutation, *jumps, *ranks; /* ranks NULL: ids are ranks */
+    const uint8_t *stream, *permutation, *jumps, *ranks, *late; /* NULL: ids are ranks */
     uint32_t code_bits;       /* S */
     uint8_t offset_bits, result_bits; /* o, d */
     /* pieces (models 2, 3) */

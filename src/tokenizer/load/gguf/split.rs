@@ -1,5 +1,6 @@
 //! How each family of byte-level tokenizers cuts a text into words before merging, by the name that the header gives it.
 
+use super::super::spelled::{self, regex};
 use serde_json::{json, Value};
 
 /// A pre-tokenizer and what goes with it.
@@ -22,11 +23,7 @@ const GPT4O: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\
 const DEEPSEEK3: &str = r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"##;
 
 fn byte_level(use_regex: bool) -> Value {
-    json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex})
-}
-
-fn regex(pattern: &str) -> Value {
-    json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false})
+    spelled::byte_level(false, use_regex)
 }
 
 fn sequence(steps: Vec<Value>) -> Value {

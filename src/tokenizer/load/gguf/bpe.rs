@@ -1,10 +1,11 @@
 //! Byte-level BPE: the vocabulary spells bytes as printable characters, merges are given in their order.
 
+use super::super::spelled::{by_token, byte_level as bytes_step};
 use super::split::by_name;
 use super::{around, Parts, Vocab};
 use crate::error::{Error, Result};
 use crate::format::gguf::Metadata;
-use serde_json::{json, Map, Value};
+use serde_json::{json, Value};
 
 pub fn byte_level(meta: &Metadata, vocab: &Vocab, warnings: &mut Vec<String>) -> Result<Parts> {
     let name = match meta.str("tokenizer.ggml.pre")? {
@@ -39,7 +40,7 @@ pub fn byte_level(meta: &Metadata, vocab: &Vocab, warnings: &mut Vec<String>) ->
     Ok(Parts {
         normalizer: if split.nfc { json!({"type": "NFC"}) } else { Value::Null },
         pre_tokenizer: split.pre_tokenizer,
-        decoder: json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true}),
+        decoder: bytes_step(true, true),
         model: json!({
             "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
             "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false,
@@ -51,9 +52,4 @@ pub fn byte_level(meta: &Metadata, vocab: &Vocab, warnings: &mut Vec<String>) ->
         suffix,
         spelled: None,
     })
-}
-
-/// Token → id.
-pub fn by_token(tokens: &[String]) -> Map<String, Value> {
-    tokens.iter().enumerate().map(|(i, t)| (t.clone(), json!(i))).collect()
 }

@@ -4,6 +4,7 @@ mod bpe;
 mod pieces;
 mod split;
 
+use super::spelled;
 use crate::error::{Error, Result};
 use crate::format::gguf::{Metadata, Value as Stored};
 use serde_json::{json, Map, Value};
@@ -157,10 +158,7 @@ fn kind(v: &Stored) -> Result<Kind> {
 
 impl Parts {
     fn json(self, vocab: &Vocab) -> Value {
-        let spelled = |id: usize| match &self.spelled {
-            Some(all) => all[id].as_str(),
-            None => vocab.tokens[id].as_str(),
-        };
+        let tokens = self.spelled.as_deref().unwrap_or(vocab.tokens);
         let added = |(id, kind): (usize, &Kind)| {
             let special = match kind {
                 Kind::Control | Kind::Unknown => true,
@@ -168,29 +166,11 @@ impl Parts {
                 _ => return None,
             };
             // The library takes no empty pattern.
-            let content = Some(spelled(id)).filter(|t| !t.is_empty())?;
-            Some(json!({
-                "id": id, "content": content, "special": special, "normalized": false,
-                "single_word": false, "lstrip": false, "rstrip": false,
-            }))
+            let content = Some(&tokens[id]).filter(|t| !t.is_empty())?;
+            Some(spelled::added(id as u64, content, special))
         };
         let added: Vec<Value> = vocab.kinds.iter().enumerate().filter_map(added).collect();
-        let template = |id: u32| json!({"SpecialToken": {"id": spelled(id as usize), "type_id": 0}});
-        let post_processor = if self.prefix.is_none() && self.suffix.is_none() {
-            Value::Null
-        } else {
-            let text = |name: &str, type_id: u32| json!({"Sequence": {"id": name, "type_id": type_id}});
-            let single: Vec<Value> =
-                self.prefix.map(template).into_iter().chain([text("A", 0)]).chain(self.suffix.map(template)).collect();
-            let second = self.prefix.map(template).into_iter().chain([text("B", 1)]).chain(self.suffix.map(template));
-            let pair: Vec<Value> = single.iter().cloned().chain(second).collect();
-            let mut special = Map::new();
-            for id in self.prefix.into_iter().chain(self.suffix) {
-                let name = spelled(id as usize);
-                special.insert(name.to_string(), json!({"id": name, "ids": [id], "tokens": [name]}));
-            }
-            json!({"type": "TemplateProcessing", "single": single, "pair": pair, "special_tokens": special})
-        };
+        let [prefix, suffix] = [self.prefix, self.suffix].map(|id| id.map(|id| id as usize));
         json!({
             "version": "1.0",
             "truncation": null,
@@ -198,7 +178,7 @@ impl Parts {
             "added_tokens": added,
             "normalizer": self.normalizer,
             "pre_tokenizer": self.pre_tokenizer,
-            "post_processor": post_processor,
+            "post_processor": spelled::template(tokens, prefix, suffix),
             "decoder": self.decoder,
             "model": self.model,
         })

@@ -1,6 +1,7 @@
 //! SentencePiece vocabularies, merged by score or chosen as the likeliest sequence, and WordPiece.
 
-use super::bpe::by_token;
+use super::super::spelled::by_token;
+use super::super::{base64, sentencepiece::by_score};
 use super::{around, Kind, Parts, Vocab};
 use crate::error::{Error, Result};
 use crate::format::gguf::Metadata;
@@ -9,9 +10,6 @@ use serde_json::{json, Value};
 /// Stands for a space.
 const SPACE: &str = "\u{2581}";
 
-/// Longest piece that is looked at for merges; the longest known ones are runs of about a hundred spaces.
-const MAX_PIECE: usize = 512;
-
 /// Merges by score: the header gives no order of merges, only a score for what they lead to.
 pub fn sentencepiece(meta: &Metadata, vocab: &Vocab) -> Result<Parts> {
     let scores = vocab.scores(meta)?;
@@ -19,6 +17,7 @@ pub fn sentencepiece(meta: &Metadata, vocab: &Vocab) -> Result<Parts> {
     let bos = vocab.id_or(meta, "bos_token_id", 1)?;
     let eos = vocab.id_or(meta, "eos_token_id", 2)?;
     let (prefix, suffix) = around(meta, (bos, true), (eos, false))?;
+    let normal = (0..vocab.tokens.len()).filter(|id| vocab.kinds[*id] == Kind::Normal).collect();
     let leading = meta.bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
     let mut steps = clean(meta)?;
     if leading {
@@ -41,7 +40,7 @@ pub fn sentencepiece(meta: &Metadata, vocab: &Vocab) -> Result<Parts> {
             "type": "BPE", "dropout": null, "unk_token": unknown.map(|id| &vocab.tokens[id as usize]),
             "continuing_subword_prefix": null, "end_of_word_suffix": null, "fuse_unk": true,
             "byte_fallback": vocab.kinds.contains(&Kind::Byte), "ignore_merges": false,
-            "vocab": by_token(vocab.tokens), "merges": merges(vocab, &scores)?,
+            "vocab": by_token(vocab.tokens), "merges": by_score(vocab.tokens, &scores, normal)?,
         }),
         bos,
         eos,
@@ -49,27 +48,6 @@ pub fn sentencepiece(meta: &Metadata, vocab: &Vocab) -> Result<Parts> {
         suffix,
         spelled: None,
     })
-}
-
-/// Every way to join two pieces to a third, the best score first; among equals the shorter ids.
-fn merges(vocab: &Vocab, scores: &[f32]) -> Result<Vec<Value>> {
-    let normal = |t: &str| vocab.ids.get(t).copied().filter(|id| vocab.kinds[*id as usize] == Kind::Normal);
-    let mut all = Vec::new();
-    for (id, token) in vocab.tokens.iter().enumerate().filter(|(id, _)| vocab.kinds[*id] == Kind::Normal) {
-        if token.len() > MAX_PIECE {
-            return Err(Error::unsupported(format!(
-                "token {id} has {} bytes, at most {MAX_PIECE} are supported",
-                token.len()
-            )));
-        }
-        for (at, _) in token.char_indices().skip(1) {
-            if let (Some(left), Some(right)) = (normal(&token[..at]), normal(&token[at..])) {
-                all.push((scores[id], left, right));
-            }
-        }
-    }
-    all.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| (a.1, a.2).cmp(&(b.1, b.2))));
-    Ok(all.into_iter().map(|(_, l, r)| json!([vocab.tokens[l as usize], vocab.tokens[r as usize]])).collect())
 }
 
 /// The likeliest sequence of pieces.
@@ -108,7 +86,7 @@ fn clean(meta: &Metadata) -> Result<Vec<Value>> {
     let key = "tokenizer.ggml.precompiled_charsmap";
     if let Some(map) = meta.numbers(key)?.filter(|m| !m.is_empty()) {
         let map = map.raw().ok_or_else(|| Error::input(format!("`{key}` holds something else than bytes")))?;
-        steps.push(json!({"type": "Precompiled", "precompiled_charsmap": base64(map)}));
+        steps.push(json!({"type": "Precompiled", "precompiled_charsmap": base64::encode(map)}));
     }
     if meta.bool("tokenizer.ggml.remove_extra_whitespaces")?.unwrap_or(false) {
         // Only spaces: a line break that the map left is a character.
@@ -116,18 +94,6 @@ fn clean(meta: &Metadata) -> Result<Vec<Value>> {
         steps.push(json!({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}));
     }
     Ok(steps)
-}
-
-fn base64(data: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(data.len().div_ceil(3) * 4);
-    for c in data.chunks(3) {
-        let n = (0..3).fold(0u32, |n, i| n << 8 | u32::from(c.get(i).copied().unwrap_or(0)));
-        for i in 0..4 {
-            out.push(if i > c.len() { '=' } else { char::from(DIGITS[(n >> (18 - 6 * i) & 63) as usize]) });
-        }
-    }
-    out
 }
 
 /// The longest piece first. The file marks beginnings of words, the library marks their continuations.
@@ -175,14 +141,4 @@ pub fn wordpiece(meta: &Metadata, vocab: &Vocab) -> Result<Parts> {
         suffix,
         spelled: Some(spelled),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn base64_of_every_remainder() {
-        for (data, text) in [("", ""), ("M", "TQ=="), ("Ma", "TWE="), ("Man", "TWFu"), ("Many", "TWFueQ==")] {
-            assert_eq!(super::base64(data.as_bytes()), text);
-        }
-    }
 }
