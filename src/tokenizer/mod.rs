@@ -6,7 +6,7 @@
 //!
 //! | file | does |
 //! |---|---|
-//! | `host` | the `tokenizers` crate, the reference for every device form |
+//! | `host` | the `tokenizers` crate and SentencePiece, the reference for every device form |
 //! | `load` | files of every kind → `tokenizer.json` |
 //! | `compile` | `tokenizer.json` → blob, refusing whatever the blob cannot say |
 //! | `chat` | chat templates, and the form in which a device writes conversations |
@@ -14,6 +14,7 @@
 //! | `device` | text → ids and ids → text over a checked blob, without a heap: also the source of exported crates |
 //! | `owned` | the same with a blob of its own |
 //! | `charmap` | the character map of SentencePiece |
+//! | `spm_text`, `spm_unigram` | what SentencePiece does to a text, and its unigram model, in its own arithmetic |
 //! | `trim` | a smaller vocabulary, as a `tokenizer.json` again |
 
 mod charmap;
@@ -26,6 +27,8 @@ mod device_tests;
 pub mod host;
 pub mod load;
 mod owned;
+mod spm_text;
+mod spm_unigram;
 pub mod trim;
 
 pub use compile::{compile, MAGIC, MAX_VOCAB, VERSION};
