@@ -8,13 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Rooms that may use another one on their own floor, and why.
-const NEIGHBOURS: [(&str, &str, &str); 10] = [
+const NEIGHBOURS: [(&str, &str, &str); 11] = [
     ("tensor", "encoding", "an element type may be a block of quantized values"),
     ("bytes", "error", "an error is the one thing that every room shares"),
     ("fsio", "error", "as above"),
     ("parallel", "error", "as above"),
     ("process", "error", "as above"),
     ("kernels", "encoding", "a kernel reads weights as they are encoded"),
+    ("import", "tokenizer", "the tokenizer of a checkpoint is any of the files that are loaded alone too"),
     ("lower", "transform", "lowering applies the weight quantizers while it writes"),
     ("lower", "target", "lowering chooses kernels by the costs of a target"),
     ("export", "plan", "an export is refused by its plan before it starts"),

@@ -2,18 +2,19 @@
 //! is): the cases of its golden.json on the host, on the device in Rust, on the device in C under the sanitizers, and in Python.
 
 mod common;
-mod tokenizer_support;
+#[path = "tokenizer_support/driver.rs"]
+mod driver;
 
 use bitnet_convert::tokenizer::host::HostTokenizer;
 use bitnet_convert::tokenizer::{compile, load, DeviceTokenizer};
 use common::{finish, fixture, not_run};
+use driver::{Script, OK};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use tokenizer_support::{Script, OK};
 
 /// Differences shown for each tokenizer.
 const SHOWN: usize = 8;

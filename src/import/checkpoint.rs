@@ -3,7 +3,7 @@
 use super::config::Config;
 use super::{gguf, pooling};
 use crate::digest::sha256;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::format::file::Alias;
 use crate::format::File;
 use crate::fsio::read_capped;
@@ -11,6 +11,7 @@ use crate::limits::{MAX_JSON_BYTES, MAX_TOKENIZER_BYTES};
 use crate::model::{Pooling, TensorRef};
 use crate::tensor::TensorView;
 use crate::tokenizer::chat::Source;
+use crate::tokenizer::load;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -55,7 +56,11 @@ impl Checkpoint {
         let parse = |x: Option<(PathBuf, Vec<u8>)>| x.map(|(p, d)| Config::parse(&p, &d)).transpose();
         let generation = parse(side("generation_config.json", MAX_JSON_BYTES)?)?;
         let index = parse(side("model.safetensors.index.json", MAX_JSON_BYTES)?)?;
-        let tokenizer_json = side("tokenizer.json", MAX_TOKENIZER_BYTES)?.map(|(_, d)| d);
+        // A model works without one, but not with a damaged one.
+        let loaded = match load::of_checkpoint(dir) {
+            Err(e) if e.kind() != Kind::Unsupported => return Err(e),
+            loaded => loaded,
+        };
         let template =
             side("chat_template.jinja", MAX_JSON_BYTES)?.map(|(_, d)| String::from_utf8_lossy(&d).into_owned());
         let tokenizer_config = parse(side("tokenizer_config.json", MAX_JSON_BYTES)?)?;
@@ -75,6 +80,19 @@ impl Checkpoint {
             },
         };
         let files = weight_files(path, dir, index.as_ref())?;
+        let (mut tokenizer_json, mut warnings) = (None, Vec::new());
+        if let Some(found) = loaded.unwrap_or_else(|e| {
+            warnings.push(format!("the tokenizer is left out: {e}"));
+            None
+        }) {
+            for path in &found.files {
+                let data = read_capped(path, MAX_TOKENIZER_BYTES)?;
+                let name = path.file_name().map_or(String::new(), |n| n.to_string_lossy().into_owned());
+                sources.push((name, data.len() as u64, sha256(&data)));
+            }
+            tokenizer_json = found.json;
+            warnings.extend(found.warnings);
+        }
         sources.sort();
         let full = dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf());
         let name = full.file_name().map_or("model".into(), |n| n.to_string_lossy().into_owned());
@@ -89,7 +107,7 @@ impl Checkpoint {
             files,
             index,
             sources,
-            warnings: Vec::new(),
+            warnings,
         })
     }
 

@@ -1,9 +1,12 @@
-//! The host's tokenizer: the `tokenizers` crate, the reference for every device form.
+//! The host's tokenizer, the reference for every device form: the `tokenizers` crate, and for models of SentencePiece what that crate does
+//! otherwise.
 
+use super::spm_text::Spm;
 use crate::error::{Error, Result};
+use serde_json::Value;
 use std::cell::Cell;
 use std::panic::{catch_unwind, AssertUnwindSafe};
-use tokenizers::ModelWrapper;
+use tokenizers::{Encoding, ModelWrapper, Token};
 
 thread_local! {
     static GUARDED: Cell<bool> = const { Cell::new(false) };
@@ -25,14 +28,24 @@ fn guard<T>(f: impl FnOnce() -> tokenizers::Result<T>, what: &str) -> Result<T> 
     }
 }
 
-pub struct HostTokenizer(tokenizers::Tokenizer);
+pub struct HostTokenizer {
+    library: tokenizers::Tokenizer,
+    /// Where the file was made from a SentencePiece model.
+    spm: Option<Spm>,
+}
 
 impl HostTokenizer {
     /// # Errors
     /// `Input` if the reference library does not take the file.
     pub fn from_json(json: &[u8]) -> Result<HostTokenizer> {
+        let mut file: Value = serde_json::from_slice(json).unwrap_or_default();
+        let spm = Spm::from_json(&file)?;
+        let own = spm.as_ref().map(|_| {
+            file["normalizer"] = Value::Null;
+            file.to_string()
+        });
         let read = || {
-            let mut t = tokenizers::Tokenizer::from_bytes(json)?;
+            let mut t = tokenizers::Tokenizer::from_bytes(own.as_ref().map_or(json, |own| own.as_bytes()))?;
             // Settings of training: texts come whole, alone and the same way every time.
             t.with_padding(None).with_truncation(None)?;
             if let ModelWrapper::BPE(bpe) = t.get_model() {
@@ -42,39 +55,54 @@ impl HostTokenizer {
                     t.with_model(bpe);
                 }
             }
-            Ok(HostTokenizer(t))
+            Ok(t)
         };
-        guard(read, "the tokenizer cannot be read")
+        Ok(HostTokenizer { library: guard(read, "the tokenizer cannot be read")?, spm })
     }
 
-    /// Ids of a text; special tokens inside the text are recognised, and those of the template are added.
+    fn encoding(&self, text: &str, template: bool) -> Result<Encoding> {
+        let encode = || match &self.spm {
+            Some(spm) => {
+                let ids = spm.encode(text, self.library.get_model())?;
+                let tokens = ids.into_iter().map(|id| Token::new(id, String::new(), (0, 0))).collect();
+                self.library.post_process(Encoding::from_tokens(tokens, 0), None, template)
+            }
+            None => self.library.encode(text, template),
+        };
+        guard(encode, "the text cannot be tokenized")
+    }
+
+    /// Ids of a text; special tokens inside the text are recognised (SentencePiece does not), and those of the template are added.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        guard(|| Ok(self.0.encode(text, true)?.get_ids().to_vec()), "the text cannot be tokenized")
+        Ok(self.encoding(text, true)?.get_ids().to_vec())
     }
 
     /// As [`HostTokenizer::encode`] without those of the template.
     pub fn encode_more(&self, text: &str) -> Result<Vec<u32>> {
-        guard(|| Ok(self.0.encode(text, false)?.get_ids().to_vec()), "the text cannot be tokenized")
+        Ok(self.encoding(text, false)?.get_ids().to_vec())
     }
 
     /// Text of ids, special tokens left out.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        guard(|| self.0.decode(ids, true), "the ids cannot be decoded")
+        match &self.spm {
+            Some(spm) => Ok(spm.decode(ids, |id| self.spelling(id))),
+            None => guard(|| self.library.decode(ids, true), "the ids cannot be decoded"),
+        }
     }
 
     /// Number of entries, added tokens included.
     pub fn size(&self) -> usize {
-        self.0.get_vocab_size(true)
+        self.library.get_vocab_size(true)
     }
 
     /// A token as the vocabulary spells it (`Ġthe`).
     pub fn spelling(&self, id: u32) -> Option<String> {
-        self.0.id_to_token(id)
+        self.library.id_to_token(id)
     }
 
     /// Where in the text each id of [`HostTokenizer::encode`] starts, in bytes; None if the reference does not say.
     pub fn offsets(&self, text: &str) -> Option<Vec<usize>> {
-        let encoding = guard(|| self.0.encode(text, true), "the text cannot be tokenized").ok()?;
+        let encoding = self.encoding(text, true).ok().filter(|_| self.spm.is_none())?;
         Some(encoding.get_offsets().iter().map(|(start, _)| *start).collect())
     }
 }

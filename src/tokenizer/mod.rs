@@ -1,37 +1,38 @@
-//! Tokenizers: the host's reference ([`host`]) and the device form, a byte-level BPE tokenizer small enough for flash.
+//! Tokenizers: the host's reference ([`host`]) and the device form, small enough for flash.
 //!
-//! [`compile`] turns a Hugging Face `tokenizer.json` into one little-endian blob (docs/format/tokenizer.md). [`DeviceTokenizer`] reads that
-//! blob on the host and is the definition of what the blob means; `bitnet_tokenizer.c` computes the same ids on the chip.
+//! [`load`] reads every kind of source as a Hugging Face `tokenizer.json`; [`compile`] turns that into one little-endian blob
+//! (docs/format/tokenizer.md). [`DeviceTokenizer`] reads the blob on the host and is the definition of what it means; `bitnet_tokenizer.c` computes
+//! the same ids on the chip.
 //!
 //! | file | does |
 //! |---|---|
-//! | `host` | the `tokenizers` crate, the reference for every device form |
+//! | `host` | the `tokenizers` crate and SentencePiece, the reference for every device form |
 //! | `load` | files of every kind → `tokenizer.json` |
 //! | `compile` | `tokenizer.json` → blob, refusing whatever the blob cannot say |
-//! | `device` | text → ids and ids → text over a checked blob, without a heap: also the source of exported crates |
-//! | `owned` | the same with a blob of its own |
 //! | `chat` | chat templates, and the form in which a device writes conversations |
 //! | `check` | is the device form equal to the reference, on all texts that there are |
+//! | `device` | text → ids and ids → text over a checked blob, without a heap: also the source of exported crates |
+//! | `owned` | the same with a blob of its own |
+//! | `charmap` | the character map of SentencePiece |
+//! | `spm_text`, `spm_unigram` | what SentencePiece does to a text, and its unigram model, in its own arithmetic |
 //! | `trim` | a smaller vocabulary, as a `tokenizer.json` again |
-//! | `device` | text → ids and id → bytes over a checked blob |
 
+mod charmap;
 pub mod chat;
 pub mod check;
 mod compile;
 pub mod device;
+#[cfg(test)]
+mod device_tests;
 pub mod host;
 pub mod load;
 mod owned;
+mod spm_text;
+mod spm_unigram;
 pub mod trim;
 
 pub use compile::{compile, MAGIC, MAX_VOCAB, VERSION};
 pub use owned::{fuzz_device_blob, DeviceTokenizer};
-
-/// A source as the bytes of a `tokenizer.json`.
-pub fn load(path: &std::path::Path) -> Result<Vec<u8>> {
-    let file = if path.is_dir() { path.join("tokenizer.json") } else { path.to_path_buf() };
-    crate::fsio::read_capped(&file, 1 << 28)
-}
 
 use crate::error::{Error, Result};
 use crate::format::packed::{Kind, Packed};

@@ -66,9 +66,9 @@ impl Folder {
     }
 
     /// Sources of a program that runs the tokenizer of a target alone; what it reads is put beside them later, as `model.bin`.
-    pub fn of_texts(target: &Target, words: usize) -> Result<Folder> {
+    pub fn of_texts(target: &Target, words: usize, blob: &[u8]) -> Result<Folder> {
         let t = temporary()?;
-        c::write_runtime_for_texts(t.path(), target, words)?;
+        c::write_runtime_for_texts(t.path(), target, words, blob)?;
         let (dir, build) = (t.path().to_path_buf(), t.path().join("build"));
         Ok(Folder { dir, build, adapter: Vec::new(), _temporary: t })
     }

@@ -261,7 +261,7 @@ fn emulated(t: &Target, facts: Facts) -> Result<Result<Emulated, Failure>> {
         Ok(found) => found,
         Err(f) => return Ok(Err(f)),
     };
-    let folder = Folder::of_texts(t, facts.words(LONGEST))?;
+    let folder = Folder::of_texts(t, facts.words(LONGEST), &facts.blob)?;
     Ok(Ok(Emulated { facts, target: t.clone(), emulator, folder, most, busy: Mutex::new(()) }))
 }
 

@@ -3,7 +3,7 @@
 
 use crate::writer::*;
 use bitnet_convert::format::gguf::parse;
-use bitnet_convert::import::gguf::tokenizer::build;
+use bitnet_convert::tokenizer::load::gguf::build;
 use bitnet_convert::tokenizer::host::HostTokenizer;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashMap};

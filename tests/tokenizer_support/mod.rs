@@ -1,9 +1,10 @@
 //! Inputs, the C driver and the comparisons for the tests of the device tokenizer.
 
+pub mod driver;
+
+pub use driver::{Script, OK};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::OnceLock;
 
 use bitnet_convert::tokenizer::{compile, DeviceTokenizer};
 use serde_json::{json, Value};
@@ -13,10 +14,6 @@ pub const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+
 pub const QWEN2: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// Where `bitnet_tokenizer.c` and its headers are.
-const C_FOLDER: &str = "src/export/c/files/runtime";
-
-pub const OK: u32 = 0;
 pub const E_STATE: u32 = 13;
 pub const E_CAPACITY: u32 = 10;
 
@@ -283,104 +280,6 @@ pub fn sampled(c: char) -> bool {
 pub fn contexts(group: usize, skip: impl Fn(char) -> bool) -> Vec<String> {
     let all: Vec<char> = scalars().filter(|&c| !skip(c)).collect();
     all.chunks(group).map(|chunk| chunk.iter().map(|c| format!("a{c}1 {c}")).collect()).collect()
-}
-
-// ---- the C side ---------------------------------------------------------------------------
-
-/// Builds the driver once, with the address and undefined-behaviour sanitizers.
-pub fn driver() -> Option<&'static Path> {
-    static DRIVER: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let built = DRIVER.get_or_init(|| {
-        let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tokenizer_driver");
-        let run = Command::new("cc")
-            .args(["-std=c99", "-O2", "-g", "-Wall", "-Wextra", "-Werror"])
-            .args(["-fsanitize=address,undefined", "-fno-sanitize-recover=all"])
-            .arg(format!("-I{}", root().join(C_FOLDER).display()))
-            .arg(root().join(C_FOLDER).join("bitnet_tokenizer.c"))
-            .arg(root().join("tests/c/tokenizer_driver.c"))
-            .arg("-o")
-            .arg(&out)
-            .output();
-        match run {
-            Ok(run) if run.status.success() => Some(out),
-            Ok(run) => panic!("cc: {}", String::from_utf8_lossy(&run.stderr)),
-            Err(e) => {
-                println!("not run: C device tokenizer, no C compiler ({e})");
-                None
-            }
-        }
-    });
-    built.as_deref()
-}
-
-/// A script of requests for the driver.
-#[derive(Default)]
-pub struct Script(Vec<u8>);
-
-impl Script {
-    pub fn words(&mut self, command: u8, numbers: &[u32]) -> &mut Self {
-        self.0.push(command);
-        self.0.extend(numbers.iter().flat_map(|n| n.to_le_bytes()));
-        self
-    }
-    pub fn open(&mut self, blob: &[u8]) -> &mut Self {
-        self.words(b'B', &[blob.len() as u32]).0.extend_from_slice(blob);
-        self
-    }
-    /// Numbers behind those of a command.
-    pub fn numbers(&mut self, numbers: &[u32]) -> &mut Self {
-        self.0.extend(numbers.iter().flat_map(|n| n.to_le_bytes()));
-        self
-    }
-    /// A text, with the room that the blob promises.
-    pub fn promised(&mut self, text: &[u8]) -> &mut Self {
-        self.words(b'G', &[text.len() as u32]).0.extend_from_slice(text);
-        self
-    }
-    pub fn text(&mut self, cap: usize, text: &[u8]) -> &mut Self {
-        self.words(b'T', &[cap as u32, text.len() as u32]).0.extend_from_slice(text);
-        self
-    }
-    pub fn run(&self, name: &str) -> Option<Answers> {
-        let driver = driver()?;
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        // Files instead of pipes: neither side can wait for the other.
-        let (input, output) = (folder.join(format!("{name}.in")), folder.join(format!("{name}.out")));
-        std::fs::write(&input, &self.0).expect("write the script");
-        let run = Command::new(driver)
-            .stdin(std::fs::File::open(&input).expect("open the script"))
-            .stdout(std::fs::File::create(&output).expect("create the answers"))
-            .stderr(Stdio::piped())
-            .output()
-            .expect("start the driver");
-        assert!(run.status.success(), "{name}: {}", String::from_utf8_lossy(&run.stderr));
-        let bytes = std::fs::read(&output).expect("read the answers");
-        let _ = (std::fs::remove_file(input), std::fs::remove_file(output));
-        Some(Answers { bytes, at: 0 })
-    }
-}
-
-pub struct Answers {
-    bytes: Vec<u8>,
-    at: usize,
-}
-
-impl Answers {
-    pub fn take(&mut self, n: usize) -> &[u8] {
-        self.at += n;
-        &self.bytes[self.at - n..self.at]
-    }
-    pub fn number(&mut self) -> u32 {
-        u32::from_le_bytes(self.take(4).try_into().expect("four bytes"))
-    }
-    pub fn ids(&mut self) -> (u32, Vec<u32>) {
-        let (status, count) = (self.number(), self.number());
-        (status, (0..count).map(|_| self.number()).collect())
-    }
-    pub fn bytes(&mut self) -> (u32, Vec<u8>) {
-        let (status, count) = (self.number(), self.number());
-        (status, self.take(count as usize).to_vec())
-    }
 }
 
 /// Room that always fits: one id a byte, and a space before each.

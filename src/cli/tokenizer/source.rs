@@ -1,17 +1,13 @@
 //! Where a tokenizer comes from: the text form, the compiled form, or both.
 
+use crate::cli::export::chat_source;
 use crate::error::{Error, Result};
-use crate::format::packed::{self, Kind, Packed};
-use crate::fsio::read_capped;
 use crate::import;
 use crate::progress::Silent;
 use crate::tokenizer::host::HostTokenizer;
-use crate::tokenizer::{self, compile, DeviceTokenizer};
-use std::io::Read;
+use crate::tokenizer::load::load;
+use crate::tokenizer::{chat, compile, DeviceTokenizer};
 use std::path::{Path, PathBuf};
-
-/// Largest file that only holds a compiled tokenizer.
-const LARGEST_BLOB: u64 = 64 << 20;
 
 /// What was found at a path.
 pub struct Source {
@@ -22,45 +18,26 @@ pub struct Source {
     pub compiled: Option<Vec<u8>>,
     /// Bytes of the file or files that the text form was read from.
     pub bytes: Option<u64>,
-}
-
-fn starts_with(path: &Path, magic: &[u8]) -> bool {
-    let mut start = vec![0; magic.len()];
-    path.is_file() && std::fs::File::open(path).and_then(|mut f| f.read_exact(&mut start)).is_ok() && start == magic
+    /// The chat template beside it, if there is one.
+    pub chat: chat::Source,
 }
 
 impl Source {
     /// # Errors
     /// `Io` if nothing can be read there, `Input` for a damaged file, `Unsupported` for one that holds no tokenizer.
     pub fn open(path: &Path) -> Result<Source> {
-        let model = path.join("model.bin");
-        let file = if model.is_file() { model.as_path() } else { path };
-        if starts_with(file, &packed::MAGIC) {
-            return Source::of_packed(file);
-        }
-        if starts_with(path, &tokenizer::MAGIC) {
-            let blob = read_capped(path, LARGEST_BLOB)?;
-            return Ok(Source { path: path.into(), json: None, compiled: Some(blob), bytes: None });
-        }
-        if path.extension().is_some_and(|e| e == "gguf") {
-            let json = import::open(path, &Silent)?
-                .tokenizer_json
-                .ok_or_else(|| Error::unsupported("this file has no tokenizer that can be read").at_file(path))?;
-            return Ok(Source { path: path.into(), bytes: Some(json.len() as u64), json: Some(json), compiled: None });
-        }
-        let json = tokenizer::load(path)?;
-        Ok(Source { path: path.into(), bytes: size(path), json: Some(json), compiled: None })
-    }
-
-    fn of_packed(path: &Path) -> Result<Source> {
-        let packed = Packed::open(path)?;
-        let json = packed.section(Kind::TokenizerJson).map(<[u8]>::to_vec);
-        let compiled = packed.section(Kind::Tokenizer).map(<[u8]>::to_vec);
-        if json.is_none() && compiled.is_none() {
-            return Err(Error::unsupported("the model has no tokenizer, only token ids can be given").at_file(path));
-        }
-        let bytes = json.as_ref().map(|j| j.len() as u64);
-        Ok(Source { path: path.into(), json, compiled, bytes })
+        let found = load(path)?;
+        let size = |p: &PathBuf| std::fs::metadata(p).ok().map(|m| m.len());
+        // Of a file that holds more than the tokenizer, only that part counts.
+        let bytes = match (&found.json, found.whole) {
+            (Some(_), true) => found.files.iter().map(size).sum(),
+            (json, _) => json.as_ref().map(|json| json.len() as u64),
+        };
+        let chat = match &found.json {
+            Some(_) => chat_beside(path)?,
+            None => chat::Source::default(),
+        };
+        Ok(Source { path: path.into(), json: found.json, compiled: found.compiled, bytes, chat })
     }
 
     /// The compiled form: what lies there, else made from the text form.
@@ -73,6 +50,18 @@ impl Source {
             (None, Some(json)) => compile(json).map_err(|e| Error::from(e).at_file(&self.path)),
             (None, None) => Err(Error::unsupported("there is no tokenizer").at_file(&self.path)),
         }
+    }
+
+    /// The compiled form with that of its chat template, and what to tell about that.
+    ///
+    /// # Errors
+    /// As [`Source::blob`].
+    pub fn blob_with_chat(&self) -> Result<(Vec<u8>, Vec<String>)> {
+        let blob = self.blob()?;
+        Ok(match &self.json {
+            Some(json) if self.compiled.is_none() => chat::with_template(blob, &self.chat, json),
+            _ => (blob, Vec::new()),
+        })
     }
 
     /// # Errors
@@ -91,15 +80,15 @@ impl Source {
     }
 }
 
-/// Bytes of what was read: of a folder, its tokenizer files.
-fn size(path: &Path) -> Option<u64> {
-    let bytes = |p: &Path| std::fs::metadata(p).ok().filter(|m| m.is_file()).map(|m| m.len());
-    if !path.is_dir() {
-        return bytes(path);
+/// The chat template in the folder of a tokenizer, or in a GGUF file.
+fn chat_beside(path: &Path) -> Result<chat::Source> {
+    if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf")) {
+        // A model that is not imported can have a tokenizer that is.
+        return Ok(import::open(path, &Silent).map(|m| chat_source(&m)).unwrap_or_default());
     }
-    let one = ["tokenizer.json", "tokenizer.model", "spiece.model", "vocab.txt"];
-    one.iter().find_map(|n| bytes(&path.join(n))).or_else(|| {
-        let two = ["vocab.json", "merges.txt"].map(|n| bytes(&path.join(n)));
-        two.into_iter().sum()
-    })
+    match (path.is_dir(), path.parent()) {
+        (true, _) => chat::Source::of_folder(path),
+        (false, Some(folder)) => chat::Source::of_folder(folder),
+        (false, None) => Ok(chat::Source::default()),
+    }
 }

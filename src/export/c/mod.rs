@@ -212,16 +212,17 @@ pub(super) fn tokenizer_scratch(blob: &[u8]) -> u64 {
     4 * u64::from(sizes.work) + 3 * (u64::from(sizes.token) + 4) + 1
 }
 
-/// The runtime of a target with its tokenizer alone in mind: `words` of memory for it, every part compiled, and no model yet.
-pub fn write_runtime_for_texts(dir: &Path, target: &Target, words: usize) -> Result<()> {
-    let parts = String::new();
+/// The runtime of a target with its tokenizer alone in mind: `words` of memory for it, the parts that its `blob` needs as an export
+/// would compile them, and no model yet.
+pub fn write_runtime_for_texts(dir: &Path, target: &Target, words: usize, blob: &[u8]) -> Result<()> {
+    let parts = tokenizer::switches(Some(blob));
     let sizes = Sizes {
         arena: 16,
         arena_in_fast: false,
         vocab: 1,
         results: words,
         parts,
-        tokenizer: tokenizer::Sizes::ANY,
+        tokenizer: tokenizer::Sizes::of(None),
         state: 96,
         prompts: &[],
         rules: None,

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 /// Parts of the tokenizer, named as in `bitnet_features.h` and in its order.
-pub(super) const PARTS: [&str; 11] = [
+pub(super) const PARTS: [&str; 12] = [
     "TOK_BPE",
     "TOK_CHARS",
     "TOK_LATE",

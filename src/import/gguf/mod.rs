@@ -7,10 +7,10 @@ mod names;
 mod rope;
 
 use crate::error::{Error, Result};
-use crate::tokenizer::load::gguf;
 use crate::format::gguf::Metadata;
 use crate::format::File;
 use crate::tensor::RowOrder;
+use crate::tokenizer::load::gguf;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -5,10 +5,11 @@ use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Small files that the importer reads if they are there; the other `tokenizer*.json` are added to them.
-const SIDE: [&str; 11] = [
+const SIDE: [&str; 12] = [
     "config.json",
     "generation_config.json",
     "tokenizer.model",
+    "spiece.model",
     "vocab.json",
     "merges.txt",
     "vocab.txt",

@@ -30,7 +30,7 @@ impl Hasher for PairHasher {
 
 /// A merge that some text makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Live {
+pub(in crate::tokenizer) struct Live {
     pub left: u32,
     pub right: u32,
     pub result: u32,
@@ -42,7 +42,7 @@ pub(super) struct Live {
 
 /// All merges of a source by pair.
 #[derive(Default)]
-pub(super) struct Merges {
+pub(in crate::tokenizer) struct Merges {
     /// Both ids → rank and result.
     pairs: HashMap<u64, (u32, u32), BuildHasherDefault<PairHasher>>,
     word: Word,
@@ -204,7 +204,7 @@ fn level(all: &mut [Live]) -> Result<(), Live> {
 }
 
 /// Most right halves that wait while an id is expanded from the left, by id.
-pub(super) fn pending(merges: &[Live]) -> HashMap<u32, u32> {
+pub(in crate::tokenizer) fn pending(merges: &[Live]) -> HashMap<u32, u32> {
     let mut by_length: Vec<&Live> = merges.iter().collect();
     by_length.sort_unstable_by_key(|live| live.atoms);
     let mut needs: HashMap<u32, u32> = HashMap::new();

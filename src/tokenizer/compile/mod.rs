@@ -16,7 +16,9 @@ mod classes;
 mod cuts;
 mod decoder;
 pub(super) mod json;
-mod merges;
+pub(super) mod merges;
+mod normal_steps;
+mod normal_tables;
 pub(super) mod normalizer;
 pub(super) mod pieces;
 #[cfg(test)]

@@ -90,7 +90,7 @@ impl Model {
     fn words(&self, text: &[u8], cuts: &[usize], room: usize) -> Result<Vec<u32>, Fault> {
         let mut stream = Stream {
             t: self.tokenizer(),
-            segment: Segment { text, first: true },
+            segment: Segment { text, first: true, last: true },
             raw: true,
             scratch: &mut [],
             seen: Default::default(),

@@ -40,6 +40,8 @@ pub struct Loaded {
     pub compiled: Option<Vec<u8>>,
     /// The files with the vocabulary; what the settings beside them say is in `json` already.
     pub files: Vec<PathBuf>,
+    /// The files hold nothing else.
+    pub whole: bool,
     /// What a person should know about the reading.
     pub warnings: Vec<String>,
 }
@@ -77,7 +79,7 @@ fn named(dir: &Path) -> Option<Vec<PathBuf>> {
 
 fn in_folder(dir: &Path) -> Result<Option<Vec<PathBuf>>> {
     let model = dir.join("model.bin");
-    if let Some(files) = named(dir).or_else(|| model.is_file().then(|| vec![model])) {
+    if let Some(files) = model.is_file().then(|| vec![model]).or_else(|| named(dir)) {
         return Ok(Some(files));
     }
     let entries = std::fs::read_dir(dir).map_err(|e| Error::io("read the folder", dir, &e))?;
@@ -89,7 +91,7 @@ fn in_folder(dir: &Path) -> Result<Option<Vec<PathBuf>>> {
 
 fn from_files(files: Vec<PathBuf>) -> Result<Loaded> {
     let path = files[0].clone();
-    let mut out = Loaded { json: None, compiled: None, files, warnings: Vec::new() };
+    let mut out = Loaded { json: None, compiled: None, files, whole: false, warnings: Vec::new() };
     let here = |e: Error| e.at_file(&path);
     let start = start(&path)?;
     if start.starts_with(&packed::MAGIC) {
@@ -109,6 +111,7 @@ fn from_files(files: Vec<PathBuf>) -> Result<Loaded> {
         out.json = Some(of_gguf(&path, &mut out.warnings)?);
         return Ok(out);
     }
+    out.whole = true;
     let data = read_capped(&path, MAX_TOKENIZER_BYTES)?;
     let dir = path.parent().unwrap_or(Path::new("."));
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");

@@ -127,7 +127,7 @@ pub fn word_piece(data: &[u8], dir: &Path) -> Result<Value> {
     let added: Vec<Value> = ids.iter().map(|id| spelled::added(*id as u64, &tokens[*id], true)).collect();
     let (first, last) = (position(&cls), position(&sep));
     let both = first.is_some() && last.is_some();
-    let capital = tokens.iter().any(|t| !t.starts_with('[') && t.contains(|c: char| c.is_uppercase()));
+    let capital = tokens.iter().any(|t| !t.starts_with('[') && t.contains(|c: char| c.is_ascii_uppercase()));
     Ok(json!({
         "version": "1.0",
         "truncation": null,
