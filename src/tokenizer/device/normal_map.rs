@@ -103,7 +103,7 @@ impl Blocks {
     }
 
     /// The block whose key is the last not above `key`, and its entries.
-    fn find<'a>(self, bytes: &'a [u8], key: (u32, u32)) -> Option<(u32, &'a [u8])> {
+    fn find(self, bytes: &[u8], key: (u32, u32)) -> Option<(u32, &[u8])> {
         let (mut low, mut high) = (0, self.count());
         while low < high {
             let middle = (low + high) / 2;
