@@ -10,8 +10,8 @@ use crate::fsio::read_capped;
 use crate::limits::{MAX_JSON_BYTES, MAX_TOKENIZER_BYTES};
 use crate::model::{Pooling, TensorRef};
 use crate::tensor::TensorView;
-use crate::tokenizer::load;
 use crate::tokenizer::chat::Source;
+use crate::tokenizer::load;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
