@@ -34,7 +34,7 @@ use merges::{Live, Merges};
 use pieces::Sums;
 use std::collections::{BTreeSet, HashSet};
 pub(super) use vocab::alphabet;
-use vocab::{byte_name, Vocab};
+use vocab::Vocab;
 use write::{Body, Merging, Tables, Unknown};
 pub use write::{MAGIC, VERSION};
 
@@ -209,7 +209,7 @@ fn unigram(
     let (sums, below) = if source.sentencepiece.is_some() {
         left_out.insert(unknown);
         left_out.extend(source.added.iter().filter(|token| token.special).map(|token| token.id));
-        left_out.extend((0..=255).filter(|_| byte_fallback).filter_map(|byte| vocab.id(&byte_name(byte))));
+        left_out.extend(vocab.byte_tokens(byte_fallback)?.into_iter().map(|(_, id)| id));
         let user: Vec<u32> = source.added.iter().filter(|token| !token.special).map(|token| token.id).collect();
         let normal = (0..).zip(scores).filter(|(id, _)| !left_out.contains(id) && !user.contains(id));
         // SentencePiece starts from the smallest positive number, so this is what its users' pieces score in every trained model.
@@ -227,9 +227,10 @@ fn unigram(
     };
     let list = vocab.pieces(&left_out);
     let known: HashSet<u32> = list.iter().map(|(id, _)| *id).collect();
+    let bytes: HashSet<u32> = vocab.byte_tokens(byte_fallback)?.into_iter().map(|(_, id)| id).collect();
     let longest = list.iter().map(|(_, bytes)| bytes.len()).max().unwrap_or(0) as u32;
     for id in vocab.ids() {
-        if !known.contains(&id) {
+        if !known.contains(&id) && !bytes.contains(&id) {
             vocab.spell_out(id);
         }
     }

@@ -26,7 +26,7 @@ pub(in crate::tokenizer) fn alphabet() -> BTreeMap<char, u8> {
 }
 
 /// The token that stands for one byte.
-pub(super) fn byte_name(byte: u8) -> String {
+fn byte_name(byte: u8) -> String {
     format!("<0x{byte:02X}>")
 }
 
