@@ -10,8 +10,8 @@ use crate::fsio::read_capped;
 use crate::limits::{MAX_JSON_BYTES, MAX_TOKENIZER_BYTES};
 use crate::model::{Pooling, TensorRef};
 use crate::tensor::TensorView;
-use crate::tokenizer::load;
 use crate::tokenizer::chat::Source;
+use crate::tokenizer::load;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -97,18 +97,7 @@ impl Checkpoint {
         let full = dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf());
         let name = full.file_name().map_or("model".into(), |n| n.to_string_lossy().into_owned());
         let index = index_tensors(&files)?;
-        Ok(Checkpoint {
-            name,
-            config,
-            generation,
-            tokenizer_json,
-            chat,
-            pooling,
-            files,
-            index,
-            sources,
-            warnings,
-        })
+        Ok(Checkpoint { name, config, generation, tokenizer_json, chat, pooling, files, index, sources, warnings })
     }
 
     /// A GGUF file holds everything: weights, configuration and tokenizer.
