@@ -15,11 +15,15 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use tokenizers::normalizers::NormalizerWrapper;
 use tokenizers::{NormalizedString, Normalizer};
-use unicode_normalization_alignments::char::{canonical_combining_class, compose, decompose_canonical, decompose_compatible};
+use unicode_normalization_alignments::char::{
+    canonical_combining_class, compose, decompose_canonical, decompose_compatible,
+};
 
 /// Words of scratch that the section needs.
 pub use super::super::device::normal::WORK;
 
+/// Code points that are tried at once, a power of 16.
+const STRETCH: u32 = 4096;
 const SYLLABLES: std::ops::Range<u32> = 0xac00..0xd7a4;
 
 type Checked<T> = Result<T, TokenizerError>;
@@ -89,7 +93,11 @@ const JOIN_HANGUL: u8 = 2;
 impl Tables {
     fn section(&self, spaces: &Spaces) -> Vec<u8> {
         let parts = [map(&self.map), classes(&self.classes), pairs(&self.pairs), map(&self.after)];
-        let rule = spaces.left | spaces.right << 2 | spaces.runs << 4 | u8::from(spaces.marks) << 6 | u8::from(spaces.of_text) << 7;
+        let rule = spaces.left
+            | spaces.right << 2
+            | spaces.runs << 4
+            | u8::from(spaces.marks) << 6
+            | u8::from(spaces.of_text) << 7;
         let mut out = vec![self.kind, self.flags, rule, spaces.front];
         parts.iter().for_each(|part| out.extend((part.len() as u32).to_le_bytes()));
         parts.iter().for_each(|part| out.extend(part));
@@ -126,12 +134,19 @@ fn probe(step: &Value, before: &Images) -> Checked<Images> {
     let step = reference(step)?;
     let mut images = Images::new();
     // Most of Unicode is left alone by most steps: a stretch that comes out as it went in need not be asked character by character.
-    let mut stretches: Vec<std::ops::Range<u32>> = (0..0x11_0000).step_by(4096).map(|at| at..at + 4096).rev().collect();
+    let mut stretches: Vec<std::ops::Range<u32>> =
+        (0..0x11_0000).step_by(STRETCH as usize).map(|at| at..at + STRETCH).rev().collect();
     while let Some(range) = stretches.pop() {
         let text: String = range.clone().filter_map(char::from_u32).collect();
-        let untouched = before.range(range.clone()).next().is_none();
-        if untouched && step(&text)? == text {
-            continue;
+        if before.range(range.clone()).next().is_none() {
+            let all = step(&text)?;
+            if all == text {
+                continue;
+            }
+            if all.is_empty() {
+                images.extend(text.chars().map(|c| (u32::from(c), Image::Text(Vec::new()))));
+                continue;
+            }
         }
         if range.len() > 1 {
             let size = range.len() / 16;
@@ -221,7 +236,8 @@ fn fold(tables: &mut Tables) {
         return;
     }
     let gone = |code: &u32| tables.after.get(code) == Some(&Image::Text(Vec::new()));
-    let stay: BTreeMap<u32, u8> = tables.classes.iter().filter(|(code, _)| !gone(code)).map(|(&c, &k)| (c, k)).collect();
+    let stay: BTreeMap<u32, u8> =
+        tables.classes.iter().filter(|(code, _)| !gone(code)).map(|(&c, &k)| (c, k)).collect();
     let walls: Images = match stay.is_empty() {
         true => Images::new(),
         false => {
@@ -265,9 +281,11 @@ fn canonical_pairs() -> BTreeMap<(u32, u32), u32> {
 /// SentencePiece's rules: what single characters become, and pairs that compose from the left. Its keys are all sequences that compose from a
 /// character that is not composed itself; maps that are not made like this are refused.
 fn chained(entries: &[(String, &str)], runs: bool) -> Checked<Tables> {
-    let refuse = |what: String| Err(unsupported("normalizer.precompiled_charsmap", what, "only rules like SentencePiece's own"));
+    let refuse =
+        |what: String| Err(unsupported("normalizer.precompiled_charsmap", what, "only rules like SentencePiece's own"));
     let mut tables = Tables { kind: 3, ..Tables::default() };
-    let keys: BTreeMap<Vec<u32>, Vec<u32>> = entries.iter().map(|(key, text)| (codes_of(key), codes_of(text))).collect();
+    let keys: BTreeMap<Vec<u32>, Vec<u32>> =
+        entries.iter().map(|(key, text)| (codes_of(key), codes_of(text))).collect();
     for (key, text) in &keys {
         if runs && text.windows(2).any(|two| two == [0x20, 0x20]) {
             return refuse(format!("two spaces for {key:x?}"));
@@ -337,7 +355,8 @@ fn implied(tables: &Tables, keys: &BTreeMap<Vec<u32>, Vec<u32>>) -> Option<u64> 
         }
         of
     };
-    let mut pairs: Vec<(u32, u32, u32)> = tables.pairs.iter().map(|(&(second, first), &made)| (first, second, made)).collect();
+    let mut pairs: Vec<(u32, u32, u32)> =
+        tables.pairs.iter().map(|(&(second, first), &made)| (first, second, made)).collect();
     if syllables {
         for s in 0..11172 {
             let (lead, vowel, tail) = (0x1100 + s / 588, 0x1161 + s / 28 % 21, s % 28);
@@ -421,5 +440,11 @@ pub fn growth(section: &[u8]) -> u32 {
         let grown = opened.inner(&text).len().saturating_sub(around);
         (16 * grown).div_ceil(c.len_utf8()) as u32
     };
-    characters().map(bytes).fold(16, u32::max)
+    // Stretches that stay as they are need not be asked character by character.
+    let touched = |from: &u32| {
+        let text: String = (*from..from + STRETCH).filter_map(char::from_u32).collect();
+        opened.inner(&text) != text.as_bytes()
+    };
+    let stretches = (0..0x11_0000).step_by(STRETCH as usize).filter(touched);
+    stretches.flat_map(|from| (from..from + STRETCH).filter_map(char::from_u32)).map(bytes).fold(16, u32::max)
 }
