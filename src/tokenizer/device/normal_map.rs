@@ -411,7 +411,7 @@ impl Pairs {
             let (mut at, mut first) = (0, blocks.field(bytes, index, 1));
             let mut made = first;
             while (at as usize) < block.len() {
-                first = number(block, &mut at).and_then(|by| first.checked_add(by)).ok_or(bad)?;
+                first = number(block, &mut at).map(|by| first + by).filter(|&code| code < STRAY).ok_or(bad)?;
                 made = moved(block, &mut at, made).ok_or(bad)?;
             }
         }
