@@ -82,8 +82,12 @@ pub fn compile(tokenizer_json: &[u8]) -> Checked<Vec<u8>> {
             if prefix.len() > 255 {
                 return Err(unsupported("model.continuing_subword_prefix", prefix, "at most 255 bytes"));
             }
-            let unknown =
-                Unknown { id: Some(*unknown), limit: *limit, prefix: prefix.clone().into_bytes(), ..Unknown::default() };
+            let unknown = Unknown {
+                id: Some(*unknown),
+                limit: *limit,
+                prefix: prefix.clone().into_bytes(),
+                ..Unknown::default()
+            };
             let pieces = pieces::pieces(&vocab.pieces(&HashSet::new()), vocab.size)?;
             (Body::WordPiece { pieces, unknown }, Vec::new())
         }
@@ -110,11 +114,7 @@ fn invalid_template(key: &str, id: u32) -> TokenizerError {
 }
 
 /// Byte-pair encoding, over bytes or characters.
-fn merged(
-    bpe: &Bpe,
-    vocab: &mut Vocab,
-    cuts: &mut Cuts,
-) -> Checked<(Body, Vec<(u8, u32)>)> {
+fn merged(bpe: &Bpe, vocab: &mut Vocab, cuts: &mut Cuts) -> Checked<(Body, Vec<(u8, u32)>)> {
     let byte_ids = if bpe.bytes {
         let ids = vocab.alphabet_ids();
         let rule = if bpe.unknown.is_some() {
@@ -147,8 +147,7 @@ fn merged(
     let pending = merges::pending(&live);
     let spelled = |id: u32| made.contains(&id) && pending.get(&id).is_none_or(|n| *n <= MAX_PENDING);
     let atoms = if bpe.bytes { Vec::new() } else { vocab.characters() };
-    let known: HashSet<u32> =
-        byte_ids.iter().map(|(_, id)| *id).chain(atoms.iter().map(|(_, id)| *id)).collect();
+    let known: HashSet<u32> = byte_ids.iter().map(|(_, id)| *id).chain(atoms.iter().map(|(_, id)| *id)).collect();
     for id in vocab.ids() {
         if !known.contains(&id) && !spelled(id) {
             vocab.spell_out(id);
