@@ -407,7 +407,7 @@ impl<'a> Opened<'a> {
         let segment = Segment { text: text.as_bytes(), first: false, last: false };
         let tokenizer = Tokenizer { blob: self.section, layout: &self.layout };
         let (mut cursor, mut out) = (Cursor::default(), Vec::new());
-        while let Some(code) = next(tokenizer, segment, &mut cursor, &mut []) {
+        while let Some(code) = next(tokenizer, segment, &mut cursor) {
             out.extend_from_slice(Utf8::of(code).bytes());
         }
         out
