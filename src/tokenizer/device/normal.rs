@@ -99,7 +99,7 @@ impl Normal {
 }
 
 /// The next character of the normalized segment, or None at its end. Never called with `cursor.front` set.
-pub fn next(t: Tokenizer<'_>, segment: Segment<'_>, cursor: &mut Cursor, _scratch: &mut [u32]) -> Option<u32> {
+pub fn next(t: Tokenizer<'_>, segment: Segment<'_>, cursor: &mut Cursor) -> Option<u32> {
     let walk = Walk { blob: t.blob, normal: &t.layout.normal, segment };
     let code = walk.spaced(cursor)?;
     Some(if code == SPACE && walk.normal.spaces & 0x40 != 0 { UNDERLINE } else { code })

@@ -224,7 +224,8 @@ impl Map {
         for block in 0..count {
             let first = blocks.field(bytes, block, 0);
             let ok = (first >= next).then(|| map.check_block(blocks.block(bytes, block), first)).flatten();
-            next = ok.ok_or(Bad { at: blocks.entries.at + blocks.start(bytes, block), what: "normalizer map entry" })?;
+            next =
+                ok.ok_or(Bad { at: blocks.entries.at + blocks.start(bytes, block), what: "normalizer map entry" })?;
         }
         Ok(map)
     }
