@@ -22,6 +22,8 @@ use unicode_normalization_alignments::char::{
 /// Words of scratch that the section needs.
 pub use super::super::device::normal::WORK;
 
+/// Code points that are tried at once, a power of 16.
+const STRETCH: u32 = 4096;
 const SYLLABLES: std::ops::Range<u32> = 0xac00..0xd7a4;
 
 type Checked<T> = Result<T, TokenizerError>;
@@ -132,12 +134,19 @@ fn probe(step: &Value, before: &Images) -> Checked<Images> {
     let step = reference(step)?;
     let mut images = Images::new();
     // Most of Unicode is left alone by most steps: a stretch that comes out as it went in need not be asked character by character.
-    let mut stretches: Vec<std::ops::Range<u32>> = (0..0x11_0000).step_by(4096).map(|at| at..at + 4096).rev().collect();
+    let mut stretches: Vec<std::ops::Range<u32>> =
+        (0..0x11_0000).step_by(STRETCH as usize).map(|at| at..at + STRETCH).rev().collect();
     while let Some(range) = stretches.pop() {
         let text: String = range.clone().filter_map(char::from_u32).collect();
-        let untouched = before.range(range.clone()).next().is_none();
-        if untouched && step(&text)? == text {
-            continue;
+        if before.range(range.clone()).next().is_none() {
+            let all = step(&text)?;
+            if all == text {
+                continue;
+            }
+            if all.is_empty() {
+                images.extend(text.chars().map(|c| (u32::from(c), Image::Text(Vec::new()))));
+                continue;
+            }
         }
         if range.len() > 1 {
             let size = range.len() / 16;
@@ -431,5 +440,11 @@ pub fn growth(section: &[u8]) -> u32 {
         let grown = opened.inner(&text).len().saturating_sub(around);
         (16 * grown).div_ceil(c.len_utf8()) as u32
     };
-    characters().map(bytes).fold(16, u32::max)
+    // Stretches that stay as they are need not be asked character by character.
+    let touched = |from: &u32| {
+        let text: String = (*from..from + STRETCH).filter_map(char::from_u32).collect();
+        opened.inner(&text) != text.as_bytes()
+    };
+    let stretches = (0..0x11_0000).step_by(STRETCH as usize).filter(touched);
+    stretches.flat_map(|from| (from..from + STRETCH).filter_map(char::from_u32)).map(bytes).fold(16, u32::max)
 }
