@@ -37,6 +37,16 @@ pub use owned::{fuzz_device_blob, DeviceTokenizer};
 use crate::error::{Error, Result};
 use crate::format::packed::{Kind, Packed};
 use host::HostTokenizer;
+use std::path::Path;
+
+/// The tokenizer of a file or folder of any kind, as the bytes of a `tokenizer.json`.
+///
+/// # Errors
+/// As [`load::load`]; `Unsupported` where only the compiled form lies there.
+pub fn load(path: &Path) -> Result<Vec<u8>> {
+    let found = load::load(path)?;
+    found.json.ok_or_else(|| Error::unsupported("there is only the compiled form of the tokenizer").at_file(path))
+}
 
 /// Why a tokenizer could not be compiled, or a blob not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -15,7 +15,9 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use tokenizers::normalizers::NormalizerWrapper;
 use tokenizers::{NormalizedString, Normalizer};
-use unicode_normalization_alignments::char::{canonical_combining_class, compose, decompose_canonical, decompose_compatible};
+use unicode_normalization_alignments::char::{
+    canonical_combining_class, compose, decompose_canonical, decompose_compatible,
+};
 
 /// Words of scratch that the section needs.
 pub use super::super::device::normal::WORK;
@@ -89,7 +91,11 @@ const JOIN_HANGUL: u8 = 2;
 impl Tables {
     fn section(&self, spaces: &Spaces) -> Vec<u8> {
         let parts = [map(&self.map), classes(&self.classes), pairs(&self.pairs), map(&self.after)];
-        let rule = spaces.left | spaces.right << 2 | spaces.runs << 4 | u8::from(spaces.marks) << 6 | u8::from(spaces.of_text) << 7;
+        let rule = spaces.left
+            | spaces.right << 2
+            | spaces.runs << 4
+            | u8::from(spaces.marks) << 6
+            | u8::from(spaces.of_text) << 7;
         let mut out = vec![self.kind, self.flags, rule, spaces.front];
         parts.iter().for_each(|part| out.extend((part.len() as u32).to_le_bytes()));
         parts.iter().for_each(|part| out.extend(part));
@@ -221,7 +227,8 @@ fn fold(tables: &mut Tables) {
         return;
     }
     let gone = |code: &u32| tables.after.get(code) == Some(&Image::Text(Vec::new()));
-    let stay: BTreeMap<u32, u8> = tables.classes.iter().filter(|(code, _)| !gone(code)).map(|(&c, &k)| (c, k)).collect();
+    let stay: BTreeMap<u32, u8> =
+        tables.classes.iter().filter(|(code, _)| !gone(code)).map(|(&c, &k)| (c, k)).collect();
     let walls: Images = match stay.is_empty() {
         true => Images::new(),
         false => {
@@ -265,9 +272,11 @@ fn canonical_pairs() -> BTreeMap<(u32, u32), u32> {
 /// SentencePiece's rules: what single characters become, and pairs that compose from the left. Its keys are all sequences that compose from a
 /// character that is not composed itself; maps that are not made like this are refused.
 fn chained(entries: &[(String, &str)], runs: bool) -> Checked<Tables> {
-    let refuse = |what: String| Err(unsupported("normalizer.precompiled_charsmap", what, "only rules like SentencePiece's own"));
+    let refuse =
+        |what: String| Err(unsupported("normalizer.precompiled_charsmap", what, "only rules like SentencePiece's own"));
     let mut tables = Tables { kind: 3, ..Tables::default() };
-    let keys: BTreeMap<Vec<u32>, Vec<u32>> = entries.iter().map(|(key, text)| (codes_of(key), codes_of(text))).collect();
+    let keys: BTreeMap<Vec<u32>, Vec<u32>> =
+        entries.iter().map(|(key, text)| (codes_of(key), codes_of(text))).collect();
     for (key, text) in &keys {
         if runs && text.windows(2).any(|two| two == [0x20, 0x20]) {
             return refuse(format!("two spaces for {key:x?}"));
@@ -337,7 +346,8 @@ fn implied(tables: &Tables, keys: &BTreeMap<Vec<u32>, Vec<u32>>) -> Option<u64> 
         }
         of
     };
-    let mut pairs: Vec<(u32, u32, u32)> = tables.pairs.iter().map(|(&(second, first), &made)| (first, second, made)).collect();
+    let mut pairs: Vec<(u32, u32, u32)> =
+        tables.pairs.iter().map(|(&(second, first), &made)| (first, second, made)).collect();
     if syllables {
         for s in 0..11172 {
             let (lead, vowel, tail) = (0x1100 + s / 588, 0x1161 + s / 28 % 21, s % 28);

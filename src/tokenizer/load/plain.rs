@@ -57,7 +57,9 @@ pub fn bpe(vocab: &[u8], merge_list: &[u8], dir: &Path) -> Result<Value> {
     let settings = settings::read(dir)?;
     let qwen = settings::class(&settings) == "Qwen2Tokenizer";
     let words = match qwen {
-        true => json!({"type": "Sequence", "pretokenizers": [spelled::regex(QWEN2), spelled::byte_level(false, false)]}),
+        true => {
+            json!({"type": "Sequence", "pretokenizers": [spelled::regex(QWEN2), spelled::byte_level(false, false)]})
+        }
         false => spelled::byte_level(settings::flag(&settings, "add_prefix_space").unwrap_or(false), true),
     };
     let mut added = settings::added(&settings, |_, _| true)?;
@@ -160,11 +162,9 @@ mod tests {
 
     #[test]
     fn hostile_merges_are_named() {
-        for (data, expected) in [
-            (&b"#version: 0.2\na b\nab"[..], "line 3"),
-            (b"a b c", "line 1"),
-            (b"a b\n\xff \xfe", "no UTF-8"),
-        ] {
+        for (data, expected) in
+            [(&b"#version: 0.2\na b\nab"[..], "line 3"), (b"a b c", "line 1"), (b"a b\n\xff \xfe", "no UTF-8")]
+        {
             assert!(merges(data).unwrap_err().to_string().contains(expected), "{data:?}");
         }
         assert_eq!(merges(b"#version: 0.2\r\na b\r\n\n").unwrap(), [json!(["a", "b"])]);
