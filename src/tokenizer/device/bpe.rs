@@ -46,7 +46,7 @@ struct Atoms {
 }
 
 impl Atoms {
-    fn next(&mut self, s: &mut Stream<'_, '_>) -> Option<u32> {
+    fn next(&mut self, s: &mut Stream<'_>) -> Option<u32> {
         let (t, unknown) = (s.t, s.t.layout.unknown);
         loop {
             if let Some(byte) = self.bytes.bytes().get(self.given) {
@@ -198,7 +198,7 @@ impl Window<'_, '_> {
 ///
 /// # Errors
 /// `Capacity`; `Work` for a word whose tokens depend on atoms further away than the window is long.
-pub fn word(s: &mut Stream<'_, '_>, word: Word, work: &mut [u32], out: &mut Out<'_>) -> Result<(), Fault> {
+pub fn word(s: &mut Stream<'_>, word: Word, work: &mut [u32], out: &mut Out<'_>) -> Result<(), Fault> {
     let size = work.len() / 3;
     let (all, rest) = work.split_at_mut(size);
     let (tokens, merged) = rest.split_at_mut(size);

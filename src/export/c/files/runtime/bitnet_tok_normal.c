@@ -11,7 +11,7 @@
 #define NORMAL_BAD 0xffffffffu
 #define NORMAL_SYLLABLES 11172u
 
-enum { NORMAL_PLAIN, NORMAL_ORDERED, NORMAL_COMPOSED, NORMAL_CHAINED };
+enum { NORMAL_PLAIN, NORMAL_ORDERED, NORMAL_COMPOSED, NORMAL_CHAINED, NORMAL_KEYED };
 enum { NORMAL_SPLIT = 1, NORMAL_JOIN = 2 };
 enum { MAP_DELETE, MAP_OFFSET, MAP_OTHERS, MAP_STRINGS, MAP_SINGLES, MAP_SPACED, MAP_KEEP, MAP_CONSTANT, MAP_SPACED_SINGLES };
 
@@ -469,11 +469,13 @@ static uint32_t normal_pairs_good(const normal_blocks *pairs)
     }
     for (k = 0; k < pairs->count; k++) {
         const normal_block b = normal_at(pairs, k);
-        uint32_t at = 0, made = normal_field(pairs, k, 1);
+        uint32_t at = 0, first = normal_field(pairs, k, 1), made = first, by;
         while (at < b.bytes) {
-            if (normal_number(&b, &at) == NORMAL_BAD) {
+            by = normal_number(&b, &at);
+            if (by >= TOK_CODE_POINTS || first >= TOK_CODE_POINTS - by) {
                 return 0;
             }
+            first += by;
             made = normal_moved(&b, &at, made);
             if (made == NORMAL_BAD) {
                 return 0;
@@ -519,7 +521,7 @@ bitnet_status tok_normal_open(bitnet_tokenizer *t, uint32_t *words)
     normal n;
     *words = 0;
     n.s = NULL;
-    if (normal_parts(&n, p, t->section_bytes[TOK_S_NORMAL]) == 0u || p[0] > NORMAL_CHAINED ||
+    if (normal_parts(&n, p, t->section_bytes[TOK_S_NORMAL]) == 0u || p[0] > NORMAL_KEYED ||
         p[1] > (NORMAL_SPLIT | NORMAL_JOIN) || (p[2] & 3u) == 3u || ((p[2] >> 4) & 3u) == 3u || p[3] > 7u ||
         (p[3] & 3u) == 3u || normal_map_good(&n.map) == 0u || normal_map_good(&n.after) == 0u ||
         normal_classes_good(&n.classes) == 0u || normal_pairs_good(&n.pairs) == 0u) {
@@ -563,51 +565,6 @@ static void normal_mapped(const normal *n, uint32_t code, normal_image *image)
     }
 }
 
-/* The mapped character at `at`, which moves behind it; TOK_END at the end. */
-static uint32_t normal_item_at(const normal *n, normal_item *at)
-{
-    normal_image image;
-    while (at->at < n->s->n) {
-        uint32_t behind = at->at;
-        normal_mapped(n, tok_utf8(n->s->text, n->s->n, &behind), &image);
-        if (at->index < image.count) {
-            const uint32_t code = normal_get(&image, at->index);
-            at->index++;
-            if (at->index == image.count) {
-                at->at = behind;
-                at->index = 0;
-            }
-            return code;
-        }
-        at->at = behind;
-        at->index = 0;
-    }
-    return TOK_END;
-}
-
-static uint32_t normal_class(const normal *n, uint32_t code)
-{
-    const normal_block b = normal_find(&n->classes, code, 0);
-    uint32_t at = 0, next, gap, more;
-    if (b.p == NULL) {
-        return 0;
-    }
-    next = normal_field(&n->classes, b.index, 0);
-    while (at < b.bytes) {
-        at = tok_varint(b.p, b.bytes, at, &gap);
-        at = tok_varint(b.p, b.bytes, at, &more);
-        if (code < next + gap) {
-            return 0;
-        }
-        next += gap + more + 1u;
-        if (code < next) {
-            return b.p[at];
-        }
-        at++;
-    }
-    return 0;
-}
-
 /* What two characters compose to, TOK_END if they do not. */
 static uint32_t normal_compose(const normal *n, uint32_t first, uint32_t second)
 {
@@ -644,6 +601,68 @@ static void normal_go(normal_item *to, const normal_item *from)
 {
     to->at = from->at;
     to->index = from->index;
+}
+
+/* The character of the text at `at`, which moves behind it; with keys, what the longest one that
+ * starts there stands for. */
+static uint32_t normal_source(const normal *n, uint32_t *at)
+{
+    uint32_t code = tok_utf8(n->s->text, n->s->n, at);
+    while (n->head[0] == NORMAL_KEYED && *at < n->s->n) {
+        uint32_t behind = *at;
+        const uint32_t made = normal_compose(n, code, tok_utf8(n->s->text, n->s->n, &behind));
+        if (made == TOK_END) {
+            break;
+        }
+        code = made;
+        *at = behind;
+    }
+    return code;
+}
+
+/* The mapped character at `at`, which moves behind it; TOK_END at the end. */
+static uint32_t normal_item_at(const normal *n, normal_item *at)
+{
+    normal_image image;
+    while (at->at < n->s->n) {
+        uint32_t behind = at->at;
+        normal_mapped(n, normal_source(n, &behind), &image);
+        if (at->index < image.count) {
+            const uint32_t code = normal_get(&image, at->index);
+            at->index++;
+            if (at->index == image.count) {
+                at->at = behind;
+                at->index = 0;
+            }
+            return code;
+        }
+        at->at = behind;
+        at->index = 0;
+    }
+    return TOK_END;
+}
+
+static uint32_t normal_class(const normal *n, uint32_t code)
+{
+    const normal_block b = normal_find(&n->classes, code, 0);
+    uint32_t at = 0, next, gap, more;
+    if (b.p == NULL) {
+        return 0;
+    }
+    next = normal_field(&n->classes, b.index, 0);
+    while (at < b.bytes) {
+        at = tok_varint(b.p, b.bytes, at, &gap);
+        at = tok_varint(b.p, b.bytes, at, &more);
+        if (code < next + gap) {
+            return 0;
+        }
+        next += gap + more + 1u;
+        if (code < next) {
+            return b.p[at];
+        }
+        at++;
+    }
+    return 0;
 }
 
 static void normal_stand(normal_position *place, const normal_item *item)
@@ -822,7 +841,7 @@ static uint32_t normal_ordered(const normal *n, normal_position *place)
     if (n->head[0] == NORMAL_CHAINED) {
         return normal_chained(n, code, &at, place);
     }
-    if (n->head[0] != NORMAL_PLAIN && normal_class(n, code) != 0u) {
+    if (n->head[0] != NORMAL_PLAIN && n->head[0] != NORMAL_KEYED && normal_class(n, code) != 0u) {
         normal_enter(n, &place->item, 0, 0, place);
         return normal_mark(n, place);
     }
