@@ -2,11 +2,14 @@
 
 mod common;
 
-use bitnet_convert::tokenizer::chat::{derive, parse, Chat, ChatFault, Role, Source};
+use bitnet_convert::tokenizer::chat::{self, derive, parse, Chat, ChatFault, Role, Source};
 use bitnet_convert::tokenizer::device::chat as device;
-use common::fixture;
+use bitnet_convert::tokenizer::DeviceTokenizer;
+use common::device::{build_with_runtime, have, SANITIZERS};
+use common::{finish, fixture};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::process::Command;
 
 fn source(name: &str) -> Source {
     let template = std::fs::read_to_string(fixture("chat").join(format!("{name}.jinja"))).expect("a template");
@@ -228,4 +231,97 @@ fn tokenizer_config_is_read_in_all_its_forms() {
     );
     assert_eq!(Source::new(Some("c".into()), Some(&config)).template, "c", "the file wins");
     assert_eq!(Source::new(None, None), Source::default());
+}
+
+/// A tokenizer with the special tokens of ChatML, and the form of that template in its blob.
+fn with_chatml() -> (Vec<u8>, DeviceTokenizer, Source) {
+    let json = std::fs::read(fixture("tokenizers/bytes-smollm/tokenizer.json")).expect("a fixture");
+    let source = source("chatml");
+    let blob = bitnet_convert::tokenizer::compile(&json).expect("the device form");
+    let (with, notes) = chat::with_template(blob.clone(), &source, &json);
+    assert!(notes.is_empty() && with.len() > blob.len(), "{notes:?}");
+    let device = DeviceTokenizer::from_bytes(&with).expect("a blob with one more section");
+    assert!(chat::attach(&with, &Chat::of_blob(&with).expect("its form")).is_none(), "it has one already");
+    (with, device, source)
+}
+
+/// What C encodes, turn by turn, is what the host encodes of the rendered conversation.
+#[test]
+fn a_device_in_c_encodes_conversations() {
+    if !have("conversations in C", &["cc"]) {
+        return;
+    }
+    let (blob, device, source) = with_chatml();
+    let dir = tempfile::tempdir().unwrap();
+    let program = build_with_runtime(dir.path(), "chat_driver.c", "cc", &SANITIZERS);
+    let file = dir.path().join("tokenizer.bin");
+    std::fs::write(&file, &blob).unwrap();
+    let said = |words: &[&str]| -> Vec<String> {
+        let out = finish(Command::new(&program).arg(&file).args(words)).ok().stdout;
+        out.lines().map(str::to_string).collect()
+    };
+    let ids = |text: &str| {
+        let ids = device.encode(text.as_bytes());
+        ids.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
+    };
+    let template = source.template().unwrap();
+    let talk = [("system", "Be brief."), ("user", " one\n"), ("assistant", "two "), ("user", "")];
+    let words: Vec<&str> = talk.iter().flat_map(|(r, c)| [*r, *c]).collect();
+    let lines = said(&[&words[..], &["prompt", "answered", "user", "more", "prompt"]].concat());
+    assert_eq!(lines[0], "has 2");
+    assert_eq!(lines[1], ids(&template.render(&talk).unwrap()));
+    assert_eq!(lines[2], ids("<|im_end|>"));
+    let (end, rest) = ("<|im_end|>", "\n<|im_start|>user\nmore<|im_end|>\n<|im_start|>assistant\n");
+    assert_eq!(format!("{},{}", ids(end), lines[3]), ids(&format!("{end}{rest}")));
+    assert_eq!(lines[4], "status 0");
+    let status = |words: &[&str]| said(words).pop().unwrap();
+    for words in [&["assistant", "x"][..], &["prompt"], &["user", "x", "user", "y"], &["user", "x", "prompt", "user", "y"]] {
+        assert_eq!(status(words), "status 13", "BITNET_E_STATE: {words:?}");
+    }
+    assert_eq!(status(&["user", &"x".repeat(5000)]), "status 10", "BITNET_E_CAPACITY");
+    // White space is the same in both languages: every kind of it, and what looks like it.
+    let mut stripped = Chat::of_blob(&blob).unwrap();
+    stripped.strip = [true; 3];
+    let plain = chat::attach(&bitnet_convert::tokenizer::compile(&std::fs::read(fixture("tokenizers/bytes-smollm/tokenizer.json")).unwrap()).unwrap(), &stripped);
+    std::fs::write(&file, plain.unwrap()).unwrap();
+    let spaces = "\t\n\u{b}\u{c}\r\u{1c}\u{1d}\u{1e}\u{1f} \u{85}\u{a0}\u{1680}\u{2000}\u{200a}\u{2028}\u{2029}\u{202f}\u{205f}\u{3000}";
+    for content in [format!("{spaces}a b{spaces}"), spaces.to_string(), format!("\u{200b}{spaces}\u{feff}"), "\u{180e}x\u{2060}".into()] {
+        let text = stripped.text(&[(Role::User, content.as_str())]).unwrap();
+        assert_eq!(said(&["user", &content, "prompt"])[1], ids(&text), "{content:?}");
+    }
+}
+
+/// Sections that break a rule are refused when a conversation is opened, whatever the bytes are.
+#[test]
+fn c_refuses_damaged_sections() {
+    if !have("conversations in C", &["cc"]) {
+        return;
+    }
+    let (blob, ..) = with_chatml();
+    let section = Chat::of_blob(&blob).unwrap().section().unwrap();
+    let at = blob.len() - section.len();
+    assert_eq!(&blob[at..], &section[..]);
+    let dir = tempfile::tempdir().unwrap();
+    let program = build_with_runtime(dir.path(), "chat_driver.c", "cc", &SANITIZERS);
+    let file = dir.path().join("tokenizer.bin");
+    let (mut refused, mut taken) = (0, 0);
+    for i in 0..device::HEAD {
+        for byte in [0, 1, 16, 127, 255] {
+            let mut bad = blob.clone();
+            bad[at + i] = byte;
+            std::fs::write(&file, &bad).unwrap();
+            let out = finish(Command::new(&program).arg(&file).args(["user", "x", "prompt", "answered", "user", "y", "prompt"])).ok().stdout;
+            match device::Chat::read(&bad[at..]) {
+                None => {
+                    assert!(out.contains("has 0") && out.contains("status 9"), "byte {i} = {byte}: {out}");
+                    refused += 1;
+                }
+                Some(_) => {
+                    assert!(out.contains("has 2"), "byte {i} = {byte}: {out}");
+                    taken += 1;
+                }
+            }
+        }
+    }
+    assert!(refused > 50 && taken > 20, "{refused} {taken}");
 }

@@ -230,16 +230,25 @@ def spm_bpe_nmt_nfkc(f):
 
 
 def rules(blocks):
-    """A file of normalization rules: NFKC of blocks of code points, composed or not, the controls and the white space."""
-    normalize = unicodedata.ucd_3_2_0.normalize  # the one version that every Python has
-    found = {}
-    for c in (chr(c) for a, b in blocks for c in range(a, b) if not 0xd800 <= c < 0xe000):
-        want = normalize("NFKC", c)
-        if want != c:
-            found[c] = want
-        parts = normalize("NFD", c)
-        if parts not in (c, want) and len(parts) < 4:
-            found[parts] = want
+    """A file of normalization rules of the shape that SentencePiece makes itself: NFKC of blocks of code points, of each way to write them with
+    marks apart, the controls and the white space. A rule that says what the rules of its characters say already is left out."""
+    old = unicodedata.ucd_3_2_0  # the one version that every Python has
+    found = {chr(c): old.normalize("NFKC", chr(c)) for a, b in blocks for c in range(a, b) if not 0xd800 <= c < 0xe000}
+
+    def spellings(c):
+        parts = old.decomposition(c).split() if not 0xac00 <= ord(c) < 0xd7a4 else ["%X" % ord(x) for x in old.normalize("NFD", c)]
+        if len(parts) < 2 or "<" in parts[0]:
+            return [c]
+        first, rest = chr(int(parts[0], 16)), "".join(chr(int(x, 16)) for x in parts[1:])
+        if len(rest) == 2:  # a syllable with an end is one without it, and the end
+            first, rest = old.normalize("NFC", first + rest[0]), rest[1]
+        return [c] + [s + rest for s in spellings(first)]
+
+    for c, want in [*found.items()]:
+        for s in spellings(c)[1:]:
+            if "".join(found.get(x, old.normalize("NFKC", x)) for x in s) != want:
+                found[s] = want
+    found = {k: v for k, v in found.items() if k != v}
     found.update({c: " " for c in map(chr, [9, 10, 11, 12, 13, 0x85, 0x2028, 0x2029, 0x200b, 0xfeff])})
     found.update({chr(c): "" for c in [*range(1, 9), *range(14, 32), 0x7f, 0xad]})
     path = Path("rules.tsv")  # a model keeps the name

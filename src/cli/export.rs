@@ -377,10 +377,15 @@ fn device_tokenizer(model: &Model) -> Result<Option<Vec<u8>>> {
 /// With the form in which a device writes conversations, if the checkpoint has a chat template, and what to tell about that.
 fn with_chat(model: &Model, blob: Vec<u8>) -> (Option<Vec<u8>>, Vec<String>) {
     let json = model.tokenizer_json.as_deref().unwrap_or_default();
-    let mut source = Source { template: model.chat_template.clone(), tokens: model.chat_tokens.clone() };
+    let (blob, notes) = chat::with_template(blob, &chat_source(model), json);
+    (Some(blob), notes)
+}
+
+/// The chat template of a checkpoint.
+pub fn chat_source(model: &Model) -> Source {
+    let json = model.tokenizer_json.as_deref().unwrap_or_default();
     let bos = model.bos.map(|id| ("bos_token", id));
     let eos = model.eos.first().map(|id| ("eos_token", *id));
-    source.name_tokens(json, bos.into_iter().chain(eos).collect::<Vec<_>>().as_slice());
-    let (blob, notes) = chat::with_template(blob, &source, json);
-    (Some(blob), notes)
+    let ids: Vec<(&str, u32)> = bos.into_iter().chain(eos).collect();
+    Source::of_parts(&model.chat_template, &model.chat_tokens, json, &ids)
 }

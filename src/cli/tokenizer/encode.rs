@@ -2,6 +2,7 @@ use super::source::Source;
 use super::Printer;
 use crate::error::{Error, Result};
 use crate::fsio::read_capped;
+use crate::tokenizer::chat::{self, Role};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::io::Read;
@@ -23,6 +24,7 @@ pub enum Engine {
 #[command(after_help = "Examples:
   bitnet-convert tokenizer encode DIR --text \"a cat\"
   bitnet-convert tokenizer encode tokenizer.model --file text.txt --json
+  bitnet-convert tokenizer encode DIR --chat system:\"Be brief.\" --chat user:\"What is a cat?\"
   echo -n \"a cat\" | bitnet-convert tokenizer encode model.bitnet --engine device")]
 pub struct Encode {
     /// A tokenizer, see `tokenizer --help`
@@ -34,6 +36,10 @@ pub struct Encode {
     /// Read the text from a file; without this and `--text` from stdin
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
+    /// A message of a conversation, in the form of the chat template, up to where the model is to write: `system:`, `user:` or `assistant:`
+    /// and its text; give it again for the next message
+    #[arg(long, value_name = "ROLE:TEXT", conflicts_with_all = ["text", "file"], value_parser = chat::parse)]
+    chat: Vec<(Role, String)>,
     /// Who computes it (default: the reference where there is one)
     #[arg(long, value_enum)]
     engine: Option<Engine>,
@@ -53,12 +59,14 @@ struct Output {
 impl Encode {
     pub fn run(&self, printer: &Printer) -> Result<u8> {
         let source = Source::open(&self.source)?;
-        let text = self.text()?;
         let engine = match self.engine {
             Some(e) => e,
             None if source.json.is_some() => Engine::Host,
             None => Engine::Device,
         };
+        let text = if self.chat.is_empty() { self.text()? } else { self.conversation(&source, engine)?.into_bytes() };
+        // A chat template says itself what stands around a text.
+        let no_template = self.no_template || !self.chat.is_empty();
         let ids = match engine {
             Engine::Host => {
                 let host = source.host()?.ok_or_else(|| no_reference(&source.path))?;
@@ -66,7 +74,7 @@ impl Encode {
                     let e = Error::input(format!("the text is not UTF-8: {e}")).at_offset(e.valid_up_to() as u64);
                     e.hint("`--engine device` takes any bytes")
                 })?;
-                if self.no_template {
+                if no_template {
                     host.encode_more(text)?
                 } else {
                     host.encode(text)?
@@ -75,7 +83,7 @@ impl Encode {
             Engine::Device => {
                 let device = source.device()?;
                 let ids = device.encode(&text);
-                if self.no_template {
+                if no_template {
                     ids
                 } else {
                     [device.prefix_ids(), &ids, device.suffix_ids()].concat()
@@ -93,6 +101,25 @@ impl Encode {
             writeln!(out, "{}", ids.join(","))
         })?;
         Ok(0)
+    }
+
+    /// The messages as one text: of the template itself for the reference, of the form that a device has for the compiled tokenizer.
+    fn conversation(&self, source: &Source, engine: Engine) -> Result<String> {
+        let messages: Vec<(Role, &str)> = self.chat.iter().map(|(r, c)| (*r, c.as_str())).collect();
+        if engine == Engine::Host {
+            if source.chat.template.is_empty() {
+                return Err(Error::unsupported("there is no chat template beside this tokenizer").at_file(&source.path));
+            }
+            let named: Vec<(&str, &str)> = messages.iter().map(|(r, c)| (r.name(), *c)).collect();
+            let text = source.chat.template().and_then(|t| t.render(&named));
+            return text.map_err(|e| Error::input(format!("the chat template: {e}")).at_file(&source.path));
+        }
+        let (blob, notes) = source.blob_with_chat()?;
+        let chat = chat::Chat::of_blob(&blob).ok_or_else(|| {
+            let e = Error::unsupported("the compiled tokenizer has no form for conversations").at_file(&source.path);
+            notes.iter().fold(e, |e, note| e.hint(note.clone()))
+        })?;
+        chat.text(&messages).map_err(|fault| Error::usage(fault.text()).at_file(&source.path))
     }
 
     fn text(&self) -> Result<Vec<u8>> {

@@ -45,7 +45,8 @@ struct Section {
 impl Pack {
     pub fn run(&self, printer: &Printer) -> Result<u8> {
         let source = Source::open(&self.model)?;
-        let blob = source.blob()?;
+        let (blob, notes) = source.blob_with_chat()?;
+        notes.iter().for_each(|n| printer.warn(n));
         let device = source.device()?;
         if let Some(path) = &self.output {
             let mut out = AtomicFile::create(path)?;

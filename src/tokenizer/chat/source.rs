@@ -38,6 +38,13 @@ impl Source {
         }
     }
 
+    /// Of a model that was read.
+    pub fn of_parts(template: &str, tokens: &BTreeMap<String, String>, json: &[u8], ids: &[(&str, u32)]) -> Source {
+        let mut source = Source { template: template.into(), tokens: tokens.clone() };
+        source.name_tokens(json, ids);
+        source
+    }
+
     /// Of a folder with a tokenizer.
     ///
     /// # Errors

@@ -26,6 +26,19 @@ pub enum ChatFault {
     Room,
 }
 
+impl ChatFault {
+    /// In words.
+    pub fn text(self) -> &'static str {
+        match self {
+            ChatFault::Section => "the form of conversations is damaged",
+            ChatFault::Order => "this message may not stand here: a system message first, if at all, then questions and answers in turn, a question last",
+            ChatFault::System => "conversations of this model have no system message, or none that is empty",
+            ChatFault::NoEnd => "no token ends an answer of this model",
+            ChatFault::Room => "the buffer is too small",
+        }
+    }
+}
+
 /// Where a conversation stands. A new one is `Turn::default()`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Turn {
