@@ -28,7 +28,7 @@ const FAMILIES: [&str; 9] = [
 /// A small checkpoint with the files of a tokenizer.
 fn checkpoint(family: &str) -> Bench {
     let from = fixture("tokenizers").join(family);
-    let json = bitnet_convert::tokenizer::load(&from).expect("a tokenizer");
+    let json = bitnet_convert::tokenizer::load::load(&from).expect("a tokenizer").json.expect("its text form");
     let blob = bitnet_convert::tokenizer::compile(&json).expect("the device form");
     let vocab = DeviceTokenizer::from_bytes(&blob).expect("its own blob").vocab_size() as usize;
     let bench = Bench::new(&Checkpoint::sized(1, 32, 48, vocab.next_multiple_of(4)));

@@ -1,7 +1,9 @@
 //! Trimmed vocabularies, checked with the reference library: no text is lost, every id is a row that was kept, and nothing else changes.
 
 use bitnet_convert::error::Kind;
+use bitnet_convert::tokenizer::host::HostTokenizer;
 use bitnet_convert::tokenizer::trim::{count, trim, Choice, Keep, Trimmed};
+use bitnet_convert::tokenizer::{compile, DeviceTokenizer};
 use serde_json::{json, Value};
 use std::collections::BTreeSet;
 use tokenizers::models::bpe::{BpeTrainer, BPE};
@@ -538,6 +540,26 @@ fn real_tokenizers() {
         sound(&old, &t, if pieces { &[] } else { &TEXTS[1..] });
         if !pieces {
             reachable(&old, &t);
+        }
+    }
+}
+
+/// A trimmed tokenizer of every family is one that a device can have, and it computes the same there.
+#[test]
+fn trimmed_tokenizers_compile() {
+    for name in ["bytes-llama3", "spm-bpe-bytes", "spm-unigram-bytes", "json-llama2", "wordpiece-vocab"] {
+        let folder = format!("{}/fixtures/tokenizers/{name}", env!("CARGO_MANIFEST_DIR"));
+        let json = bitnet_convert::tokenizer::load(folder.as_ref()).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let full = HostTokenizer::from_json(&json).unwrap_or_else(|e| panic!("{name}: {e}")).size();
+        let small = to_size(&json, (least(&json) + full) / 2);
+        let blob = compile(&small.tokenizer_json).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let device = DeviceTokenizer::from_bytes(&blob).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let host = HostTokenizer::from_json(&small.tokenizer_json).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!(device.vocab_size() as usize, small.kept.len(), "{name}");
+        assert!(small.kept.len() < full, "{name}");
+        for text in TEXTS.iter().copied().chain([TALE]) {
+            let ids = host.encode_more(text).unwrap_or_else(|e| panic!("{name}: {e}"));
+            assert_eq!(device.encode(text.as_bytes()), ids, "{name}: {text:?}");
         }
     }
 }

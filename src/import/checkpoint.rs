@@ -97,18 +97,7 @@ impl Checkpoint {
         let full = dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf());
         let name = full.file_name().map_or("model".into(), |n| n.to_string_lossy().into_owned());
         let index = index_tensors(&files)?;
-        Ok(Checkpoint {
-            name,
-            config,
-            generation,
-            tokenizer_json,
-            chat,
-            pooling,
-            files,
-            index,
-            sources,
-            warnings,
-        })
+        Ok(Checkpoint { name, config, generation, tokenizer_json, chat, pooling, files, index, sources, warnings })
     }
 
     /// A GGUF file holds everything: weights, configuration and tokenizer.

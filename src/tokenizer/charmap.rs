@@ -73,7 +73,7 @@ impl Charmap {
     pub fn entries(&self) -> Result<Vec<(String, &str)>, &'static str> {
         let mut found = Vec::new();
         // Equal branches are shared: SentencePiece's own maps have ten times as many nodes as units.
-        let mut visits = self.units.len().saturating_mul(40);
+        let mut visits = self.units.len().saturating_mul(40).min(1 << 22);
         self.walk(self.root(), &mut Vec::new(), &mut visits, &mut found)?;
         Ok(found)
     }
@@ -125,4 +125,74 @@ pub(super) fn from_base64(text: &str) -> Option<Vec<u8>> {
         }
     }
     (count < 6 && bits & ((1 << count) - 1) == 0).then_some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A map: units of the double array, and strings.
+    fn map(units: &[u32], strings: &[u8]) -> Vec<u8> {
+        let mut out = (4 * units.len() as u32).to_le_bytes().to_vec();
+        units.iter().for_each(|unit| out.extend(unit.to_le_bytes()));
+        out.extend_from_slice(strings);
+        out
+    }
+
+    /// `a` becomes `bc`: the root leads to 1 ^ b'a', and that to its value at 2.
+    fn good() -> Vec<u32> {
+        let mut units = vec![0u32; 128];
+        units[0] = 1 << 10;
+        units[1 ^ 0x61] = (1 ^ 0x61 ^ 2) << 10 | 1 << 8 | 0x61;
+        units[2] = 0x8000_0000 | 1;
+        units
+    }
+
+    #[test]
+    fn a_key_and_what_replaces_it() {
+        let map = Charmap::read(&map(&good(), b"xbc\0y\0")).expect("a map").expect("not empty");
+        assert_eq!(map.longest(b"aa"), Some((1, "bc")));
+        assert_eq!(map.longest(b"b"), None);
+        assert_eq!(map.entries(), Ok(vec![("a".to_string(), "bc")]));
+        assert!(Charmap::read(b"").is_ok_and(|map| map.is_none()));
+    }
+
+    #[test]
+    fn damaged_maps_are_refused() {
+        let refused = |bytes: &[u8]| Charmap::read(bytes).map(|_| ());
+        assert_eq!(refused(&[4, 0, 0]), Err("the size of its trie is cut short"));
+        for size in [0u32, 3, 8, 400, u32::MAX] {
+            let bytes = [&size.to_le_bytes()[..], &[0; 8]].concat();
+            assert_eq!(refused(&bytes), Err("the size of its trie is wrong"), "{size}");
+        }
+        assert_eq!(refused(&map(&good(), b"\xff\0")), Err("its strings are not UTF-8"));
+    }
+
+    #[test]
+    fn loops_and_values_outside_end() {
+        let entries = |units: &[u32]| {
+            let map = Charmap::read(&map(units, b"xbc\0")).expect("a map").expect("not empty");
+            map.entries().map(|found| found.len())
+        };
+        let mut around = good();
+        around[1 ^ 0x61] = 0x61 << 10 | 0x61;
+        assert_eq!(entries(&around), Err("one of its keys is too long"));
+        let mut outside = good();
+        outside[2] = 0x8000_0000 | 99;
+        assert_eq!(entries(&outside), Err("one of its strings is missing"));
+        let mut cut = good();
+        cut[1 ^ 0x61] = 0x1f_ffff << 10 | 1 << 8 | 0x61;
+        assert_eq!(entries(&cut), Err("one of its strings is missing"));
+    }
+
+    #[test]
+    fn base64_of_every_length() {
+        assert_eq!(from_base64("AP9h"), Some(vec![0, 255, b'a']));
+        assert_eq!(from_base64("YQ=="), Some(b"a".to_vec()));
+        assert_eq!(from_base64("YWI="), Some(b"ab".to_vec()));
+        assert_eq!(from_base64(""), Some(Vec::new()));
+        for bad in ["A", "YR==", "YQ==YQ==", "Y Q=", "-_8A"] {
+            assert_eq!(from_base64(bad), None, "{bad}");
+        }
+    }
 }

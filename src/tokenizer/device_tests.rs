@@ -29,7 +29,7 @@ struct Bits {
 impl Bits {
     fn put(&mut self, value: u32, width: u32) {
         for k in 0..width {
-            if self.count % 8 == 0 {
+            if self.count.is_multiple_of(8) {
                 self.bytes.push(0);
             }
             let last = self.bytes.last_mut().expect("a byte");

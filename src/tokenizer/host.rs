@@ -67,7 +67,8 @@ impl HostTokenizer {
                 let tokens = ids.into_iter().map(|id| Token::new(id, String::new(), (0, 0))).collect();
                 self.library.post_process(Encoding::from_tokens(tokens, 0), None, template)
             }
-            None => self.library.encode(text, template),
+            // Without offsets, which nobody asks for here.
+            None => self.library.encode_fast(text, template),
         };
         guard(encode, "the text cannot be tokenized")
     }
@@ -102,7 +103,10 @@ impl HostTokenizer {
 
     /// Where in the text each id of [`HostTokenizer::encode`] starts, in bytes; None if the reference does not say.
     pub fn offsets(&self, text: &str) -> Option<Vec<usize>> {
-        let encoding = self.encoding(text, true).ok().filter(|_| self.spm.is_none())?;
+        if self.spm.is_some() {
+            return None;
+        }
+        let encoding = guard(|| self.library.encode(text, true), "the text cannot be tokenized").ok()?;
         Some(encoding.get_offsets().iter().map(|(start, _)| *start).collect())
     }
 }

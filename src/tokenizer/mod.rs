@@ -37,6 +37,16 @@ pub use owned::{fuzz_device_blob, DeviceTokenizer};
 use crate::error::{Error, Result};
 use crate::format::packed::{Kind, Packed};
 use host::HostTokenizer;
+use std::path::Path;
+
+/// The tokenizer of a file or folder of any kind, as the bytes of a `tokenizer.json`.
+///
+/// # Errors
+/// As [`load::load`]; `Unsupported` where only the compiled form lies there.
+pub fn load(path: &Path) -> Result<Vec<u8>> {
+    let found = load::load(path)?;
+    found.json.ok_or_else(|| Error::unsupported("there is only the compiled form of the tokenizer").at_file(path))
+}
 
 /// Why a tokenizer could not be compiled, or a blob not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -116,7 +126,7 @@ impl TextCodec {
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         match self {
             TextCodec::Host(h) => h.encode(text),
-            TextCodec::Device(d) => Ok([d.prefix_ids(), &d.encode(text.as_bytes()), d.suffix_ids()].concat()),
+            TextCodec::Device(d) => Ok([d.prefix_ids(), &d.encode_as_stated(text.as_bytes())?, d.suffix_ids()].concat()),
         }
     }
 
@@ -124,7 +134,7 @@ impl TextCodec {
     pub fn encode_more(&self, text: &str) -> Result<Vec<u32>> {
         match self {
             TextCodec::Host(h) => h.encode_more(text),
-            TextCodec::Device(d) => Ok(d.encode(text.as_bytes())),
+            TextCodec::Device(d) => Ok(d.encode_as_stated(text.as_bytes())?),
         }
     }
 
@@ -132,11 +142,7 @@ impl TextCodec {
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
         match self {
             TextCodec::Host(h) => h.decode(ids),
-            TextCodec::Device(d) => {
-                let shown = ids.iter().filter(|id| !d.is_special(**id));
-                let bytes: Vec<u8> = shown.filter_map(|id| d.decode_token(*id)).flatten().collect();
-                Ok(String::from_utf8_lossy(&bytes).into_owned())
-            }
+            TextCodec::Device(d) => Ok(d.decode(ids)),
         }
     }
 

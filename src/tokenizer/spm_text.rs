@@ -185,3 +185,70 @@ fn push_bytes(out: &mut String, bytes: &mut Vec<u8>) {
     }
     bytes.clear();
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::host::HostTokenizer;
+    use super::super::load::load;
+    use super::*;
+    use serde_json::json;
+    use std::path::Path;
+
+    #[test]
+    fn ids_and_texts_of_sentencepiece_itself() {
+        let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tokenizers");
+        let mut differences = Vec::new();
+        for name in ["spm-bpe-bytes", "spm-bpe-nmt-nfkc", "spm-symbols", "spm-unigram-bytes", "spm-unigram-nfkc"] {
+            let folder = all.join(name);
+            let host = HostTokenizer::from_json(&load(&folder).unwrap().json.unwrap()).unwrap();
+            let golden: Value = serde_json::from_slice(&std::fs::read(folder.join("golden.json")).unwrap()).unwrap();
+            for case in golden["cases"].as_array().unwrap() {
+                let ids: Vec<u32> = serde_json::from_value(case["ids"].clone()).unwrap();
+                let text = case["text"].as_str().unwrap();
+                let ours = (host.encode_more(text).unwrap(), host.decode(&ids).unwrap());
+                if ours != (ids, case["decoded"].as_str().unwrap().to_string()) {
+                    differences.push(format!("{name} {text:?}: {ours:?}, but {case}"));
+                }
+            }
+        }
+        assert!(
+            differences.is_empty(),
+            "{}: {}",
+            differences.len(),
+            differences[..differences.len().min(5)].join("\n")
+        );
+    }
+
+    fn spm(settings: Value, added: Value) -> Spm {
+        let mut settings = settings;
+        settings["type"] = json!("SentencePiece");
+        let model = json!({"type": "Unigram", "unk_id": 0, "byte_fallback": true, "vocab": [["<unk>", 0.0], ["▁a", -1.0], ["▁", -2.0], ["<0xE2>", 0.0], ["</s>", 0.0]]});
+        Spm::from_json(&json!({"normalizer": settings, "added_tokens": added, "model": model})).unwrap().unwrap()
+    }
+
+    #[test]
+    fn spaces_at_the_ends_and_in_a_row() {
+        let trimmed = spm(json!({}), json!([]));
+        assert_eq!(trimmed.normalized("  a  b "), "▁a▁b");
+        assert_eq!(trimmed.normalized("  "), "");
+        assert_eq!(trimmed.normalized("a ▁"), "▁a", "the mark itself counts as a space at the end");
+        let kept = spm(json!({"remove_extra_whitespaces": false, "add_dummy_prefix": false}), json!([]));
+        assert_eq!(kept.normalized(" a  b "), "▁a▁▁b▁");
+        assert_eq!(kept.normalized(""), "");
+        let plain = spm(json!({"escape_whitespaces": false}), json!([]));
+        assert_eq!(plain.normalized(" a  b "), " a b");
+    }
+
+    #[test]
+    fn the_first_space_of_a_text_is_not_its_own() {
+        let piece = |id: u32| ["<unk>", "▁a", "▁", "<0xE2>", "</s>"].get(id as usize).map(|s| s.to_string());
+        let special = json!([{"content": "</s>", "id": 4, "special": true}]);
+        let trimmed = spm(json!({}), special.clone());
+        assert_eq!(trimmed.decode(&[4, 2, 2, 1, 1, 4], piece), "a a");
+        let kept = spm(json!({"remove_extra_whitespaces": false}), special.clone());
+        assert_eq!(kept.decode(&[4, 2, 2, 1, 1, 4], piece), "  a a");
+        assert_eq!(kept.decode(&[3, 3, 1, 0, 9], piece), "\u{FFFD}\u{FFFD} a \u{2047} ");
+        let bare = spm(json!({"remove_extra_whitespaces": false, "add_dummy_prefix": false}), special);
+        assert_eq!(bare.decode(&[1], piece), " a");
+    }
+}

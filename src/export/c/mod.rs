@@ -77,6 +77,7 @@ const FILES: &[(&str, &str)] = &files![
     "runtime/bitnet_tok_chat.c",
     "runtime/bitnet_tok_chat.h",
     "runtime/bitnet_tok_decode.c",
+    "runtime/bitnet_tok_normal.c",
     "runtime/bitnet_tok_pieces.c",
     "runtime/bitnet_tok_words.c",
     "runtime/bitnet_tokenizer.c",

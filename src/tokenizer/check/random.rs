@@ -33,12 +33,12 @@ impl Random {
         list.get(self.below(list.len()))
     }
 
-    /// Mostly small; one of 64 is long.
+    /// Mostly small, because many short texts find more than few long ones; one of 64 is long.
     fn length(&mut self) -> usize {
         match self.below(64) {
-            0 => self.below(400),
-            1..=12 => self.below(40),
-            _ => 1 + self.below(10),
+            0 => self.below(200),
+            1..=6 => self.below(30),
+            _ => 1 + self.below(5),
         }
     }
 }
@@ -150,9 +150,10 @@ fn spellings(r: &mut Random, m: &Material, out: &mut String) {
 /// A line with a few accidents.
 fn mutated(r: &mut Random, m: &Material, out: &mut String) {
     let mut line: Vec<char> = r.pick(&m.lines).map(|l| l.chars().collect()).unwrap_or_default();
-    if line.len() > 300 {
-        let from = r.below(line.len() - 200);
-        line = line[from..from + 200].to_vec();
+    let most = if r.one_in(16) { 200 } else { 30 };
+    if line.len() > most {
+        let from = r.below(line.len() - most);
+        line = line[from..from + most].to_vec();
     }
     for _ in 0..1 + r.below(8) {
         let at = r.below(line.len() + 1);
@@ -177,7 +178,7 @@ fn mutated(r: &mut Random, m: &Material, out: &mut String) {
                 line.splice(at..at, token);
             }
             6 => {
-                let other: Vec<char> = r.pick(&m.lines).map(|l| l.chars().take(100).collect()).unwrap_or_default();
+                let other: Vec<char> = r.pick(&m.lines).map(|l| l.chars().take(30).collect()).unwrap_or_default();
                 let from = r.below(other.len() + 1);
                 line.splice(at.., other[from..].iter().copied());
             }

@@ -158,7 +158,7 @@ fn step(value: &Value, cuts: &mut Cuts) -> Result<(), TokenizerError> {
         "WhitespaceSplit" => splitter(cuts, Splitter::Spaces, value),
         "BertPreTokenizer" => splitter(cuts, Splitter::Bert, value),
         "Split" => split(value, cuts),
-        "ByteLevel" if !cuts.bytes && cuts.front == Front::None && !cuts.marks_spaces => {
+        "ByteLevel" if !cuts.bytes && cuts.front == Front::None && !cuts.mark => {
             cuts.bytes = true;
             if flag(value, "add_prefix_space", true) {
                 front(cuts, Front::Every, value)?;
@@ -172,12 +172,13 @@ fn step(value: &Value, cuts: &mut Cuts) -> Result<(), TokenizerError> {
                 _ => Err(order(value)),
             }
         }
-        "Metaspace" if !cuts.bytes && !cuts.marks_spaces && cuts.words == Words::Whole => {
+        "Metaspace" if !cuts.bytes && !cuts.mark && cuts.words == Words::Whole => {
             let mark = value.get("replacement").and_then(Value::as_str).unwrap_or(SPACE_MARK);
             if mark != SPACE_MARK {
                 return Err(unsupported("pre_tokenizer.replacement", mark, "only U+2581"));
             }
-            cuts.marks_spaces = true;
+            // Parts of these have no spaces any more.
+            cuts.marks_spaces = !matches!(cuts.splitter, Splitter::Spaces | Splitter::Bert);
             cuts.mark = true;
             match prepends(value)? {
                 Prepend::Never => {}

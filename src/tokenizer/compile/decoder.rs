@@ -78,7 +78,8 @@ fn pieces(value: &Value, byte_fallback: bool) -> Result<u8, TokenizerError> {
                 return Err(unsupported("decoder", step, "`Metaspace`, or `Replace`, `ByteFallback`, `Fuse`, `Strip`"))
             }
             _ => {
-                let reason = "`Metaspace`, or `Replace` of U+2581 by a space, `ByteFallback`, `Fuse` and `Strip` of one \
+                let reason =
+                    "`Metaspace`, or `Replace` of U+2581 by a space, `ByteFallback`, `Fuse` and `Strip` of one \
                               space at the start, in this order";
                 return Err(unsupported("decoder", step, reason));
             }

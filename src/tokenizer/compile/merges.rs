@@ -224,9 +224,8 @@ pub(super) fn ids(
     pair: &(String, String),
     of: impl Fn(&str) -> Option<u32>,
 ) -> Result<(u32, u32, u32), TokenizerError> {
-    let id = |token: &str| {
-        of(token).ok_or_else(|| invalid("model.merges", format!("`{token}` is not in the vocabulary")))
-    };
+    let id =
+        |token: &str| of(token).ok_or_else(|| invalid("model.merges", format!("`{token}` is not in the vocabulary")));
     Ok((id(&pair.0)?, id(&pair.1)?, id(&format!("{}{}", pair.0, pair.1))?))
 }
 

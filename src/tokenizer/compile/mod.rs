@@ -34,7 +34,7 @@ use merges::{Live, Merges};
 use pieces::Sums;
 use std::collections::{BTreeSet, HashSet};
 pub(super) use vocab::alphabet;
-use vocab::{byte_name, Vocab};
+use vocab::Vocab;
 use write::{Body, Merging, Tables, Unknown};
 pub use write::{MAGIC, VERSION};
 
@@ -82,8 +82,12 @@ pub fn compile(tokenizer_json: &[u8]) -> Checked<Vec<u8>> {
             if prefix.len() > 255 {
                 return Err(unsupported("model.continuing_subword_prefix", prefix, "at most 255 bytes"));
             }
-            let unknown =
-                Unknown { id: Some(*unknown), limit: *limit, prefix: prefix.clone().into_bytes(), ..Unknown::default() };
+            let unknown = Unknown {
+                id: Some(*unknown),
+                limit: *limit,
+                prefix: prefix.clone().into_bytes(),
+                ..Unknown::default()
+            };
             let pieces = pieces::pieces(&vocab.pieces(&HashSet::new()), vocab.size)?;
             (Body::WordPiece { pieces, unknown }, Vec::new())
         }
@@ -110,11 +114,7 @@ fn invalid_template(key: &str, id: u32) -> TokenizerError {
 }
 
 /// Byte-pair encoding, over bytes or characters.
-fn merged(
-    bpe: &Bpe,
-    vocab: &mut Vocab,
-    cuts: &mut Cuts,
-) -> Checked<(Body, Vec<(u8, u32)>)> {
+fn merged(bpe: &Bpe, vocab: &mut Vocab, cuts: &mut Cuts) -> Checked<(Body, Vec<(u8, u32)>)> {
     let byte_ids = if bpe.bytes {
         let ids = vocab.alphabet_ids();
         let rule = if bpe.unknown.is_some() {
@@ -147,8 +147,7 @@ fn merged(
     let pending = merges::pending(&live);
     let spelled = |id: u32| made.contains(&id) && pending.get(&id).is_none_or(|n| *n <= MAX_PENDING);
     let atoms = if bpe.bytes { Vec::new() } else { vocab.characters() };
-    let known: HashSet<u32> =
-        byte_ids.iter().map(|(_, id)| *id).chain(atoms.iter().map(|(_, id)| *id)).collect();
+    let known: HashSet<u32> = byte_ids.iter().map(|(_, id)| *id).chain(atoms.iter().map(|(_, id)| *id)).collect();
     for id in vocab.ids() {
         if !known.contains(&id) && !spelled(id) {
             vocab.spell_out(id);
@@ -209,7 +208,7 @@ fn unigram(
     let (sums, below) = if source.sentencepiece.is_some() {
         left_out.insert(unknown);
         left_out.extend(source.added.iter().filter(|token| token.special).map(|token| token.id));
-        left_out.extend((0..=255).filter(|_| byte_fallback).filter_map(|byte| vocab.id(&byte_name(byte))));
+        left_out.extend(vocab.byte_tokens(byte_fallback)?.into_iter().map(|(_, id)| id));
         let user: Vec<u32> = source.added.iter().filter(|token| !token.special).map(|token| token.id).collect();
         let normal = (0..).zip(scores).filter(|(id, _)| !left_out.contains(id) && !user.contains(id));
         // SentencePiece starts from the smallest positive number, so this is what its users' pieces score in every trained model.
@@ -227,9 +226,10 @@ fn unigram(
     };
     let list = vocab.pieces(&left_out);
     let known: HashSet<u32> = list.iter().map(|(id, _)| *id).collect();
+    let bytes: HashSet<u32> = vocab.byte_tokens(byte_fallback)?.into_iter().map(|(_, id)| id).collect();
     let longest = list.iter().map(|(_, bytes)| bytes.len()).max().unwrap_or(0) as u32;
     for id in vocab.ids() {
-        if !known.contains(&id) {
+        if !known.contains(&id) && !bytes.contains(&id) {
             vocab.spell_out(id);
         }
     }

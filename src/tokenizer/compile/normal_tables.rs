@@ -97,7 +97,13 @@ fn run(images: &Images, start: u32) -> Run {
         let others = 2 * free as u32 + 1;
         let length = offset.max(constant).max(others);
         if length >= 4 || length >= 3 && !images.contains_key(&(start + length)) {
-            let kind = if length == offset { OFFSET } else if length == constant { CONSTANT } else { OTHERS };
+            let kind = if length == offset {
+                OFFSET
+            } else if length == constant {
+                CONSTANT
+            } else {
+                OTHERS
+            };
             return Run { start, length, kind };
         }
     }
@@ -216,7 +222,8 @@ pub(super) fn map(images: &Images) -> Vec<u8> {
             start = next;
         }
     }
-    let texts: Vec<String> = tails.iter().map(|tail| tail.iter().filter_map(|&c| char::from_u32(c)).collect()).collect();
+    let texts: Vec<String> =
+        tails.iter().map(|tail| tail.iter().filter_map(|&c| char::from_u32(c)).collect()).collect();
     let mut out = blocks.count.to_le_bytes().to_vec();
     out.extend((tails.len() as u16).to_le_bytes());
     out.extend((texts.iter().map(String::len).sum::<usize>() as u32).to_le_bytes());

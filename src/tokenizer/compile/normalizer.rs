@@ -15,11 +15,15 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use tokenizers::normalizers::NormalizerWrapper;
 use tokenizers::{NormalizedString, Normalizer};
-use unicode_normalization_alignments::char::{canonical_combining_class, compose, decompose_canonical, decompose_compatible};
+use unicode_normalization_alignments::char::{
+    canonical_combining_class, compose, decompose_canonical, decompose_compatible,
+};
 
 /// Words of scratch that the section needs.
 pub use super::super::device::normal::WORK;
 
+/// Code points that are tried at once, a power of 16.
+const STRETCH: u32 = 4096;
 const SYLLABLES: std::ops::Range<u32> = 0xac00..0xd7a4;
 
 type Checked<T> = Result<T, TokenizerError>;
@@ -42,7 +46,8 @@ pub fn normalizer(json: &Value) -> Checked<Option<Vec<u8>>> {
             Step::Charmap(bytes) => {
                 let bad = |what: &str| invalid("normalizer.precompiled_charsmap", what);
                 if let Some(charmap) = Charmap::read(bytes).map_err(bad)? {
-                    tables = chained(&charmap.entries().map_err(bad)?, plan.spaces.runs != 0)?;
+                    let entries = charmap.entries().map_err(bad)?;
+                    tables = charmap_tables(&entries, plan.spaces.runs != 0)?;
                 }
             }
         }
@@ -89,7 +94,11 @@ const JOIN_HANGUL: u8 = 2;
 impl Tables {
     fn section(&self, spaces: &Spaces) -> Vec<u8> {
         let parts = [map(&self.map), classes(&self.classes), pairs(&self.pairs), map(&self.after)];
-        let rule = spaces.left | spaces.right << 2 | spaces.runs << 4 | u8::from(spaces.marks) << 6 | u8::from(spaces.of_text) << 7;
+        let rule = spaces.left
+            | spaces.right << 2
+            | spaces.runs << 4
+            | u8::from(spaces.marks) << 6
+            | u8::from(spaces.of_text) << 7;
         let mut out = vec![self.kind, self.flags, rule, spaces.front];
         parts.iter().for_each(|part| out.extend((part.len() as u32).to_le_bytes()));
         parts.iter().for_each(|part| out.extend(part));
@@ -126,12 +135,19 @@ fn probe(step: &Value, before: &Images) -> Checked<Images> {
     let step = reference(step)?;
     let mut images = Images::new();
     // Most of Unicode is left alone by most steps: a stretch that comes out as it went in need not be asked character by character.
-    let mut stretches: Vec<std::ops::Range<u32>> = (0..0x11_0000).step_by(4096).map(|at| at..at + 4096).rev().collect();
+    let mut stretches: Vec<std::ops::Range<u32>> =
+        (0..0x11_0000).step_by(STRETCH as usize).map(|at| at..at + STRETCH).rev().collect();
     while let Some(range) = stretches.pop() {
         let text: String = range.clone().filter_map(char::from_u32).collect();
-        let untouched = before.range(range.clone()).next().is_none();
-        if untouched && step(&text)? == text {
-            continue;
+        if before.range(range.clone()).next().is_none() {
+            let all = step(&text)?;
+            if all == text {
+                continue;
+            }
+            if all.is_empty() {
+                images.extend(text.chars().map(|c| (u32::from(c), Image::Text(Vec::new()))));
+                continue;
+            }
         }
         if range.len() > 1 {
             let size = range.len() / 16;
@@ -221,7 +237,8 @@ fn fold(tables: &mut Tables) {
         return;
     }
     let gone = |code: &u32| tables.after.get(code) == Some(&Image::Text(Vec::new()));
-    let stay: BTreeMap<u32, u8> = tables.classes.iter().filter(|(code, _)| !gone(code)).map(|(&c, &k)| (c, k)).collect();
+    let stay: BTreeMap<u32, u8> =
+        tables.classes.iter().filter(|(code, _)| !gone(code)).map(|(&c, &k)| (c, k)).collect();
     let walls: Images = match stay.is_empty() {
         true => Images::new(),
         false => {
@@ -262,23 +279,73 @@ fn canonical_pairs() -> BTreeMap<(u32, u32), u32> {
     pairs
 }
 
-/// SentencePiece's rules: what single characters become, and pairs that compose from the left. Its keys are all sequences that compose from a
-/// character that is not composed itself; maps that are not made like this are refused.
-fn chained(entries: &[(String, &str)], runs: bool) -> Checked<Tables> {
-    let refuse = |what: String| Err(unsupported("normalizer.precompiled_charsmap", what, "only rules like SentencePiece's own"));
-    let mut tables = Tables { kind: 3, ..Tables::default() };
-    let keys: BTreeMap<Vec<u32>, Vec<u32>> = entries.iter().map(|(key, text)| (codes_of(key), codes_of(text))).collect();
-    for (key, text) in &keys {
-        if runs && text.windows(2).any(|two| two == [0x20, 0x20]) {
-            return refuse(format!("two spaces for {key:x?}"));
+/// Most bytes that a key of several characters may become for each of its own.
+const KEY_GROWTH: u32 = 3;
+/// Codes that no text holds, for the keys of more than one character.
+const KEYS: std::ops::Range<u32> = 0xd800..0xe000;
+
+/// SentencePiece's rules, the longest key that starts the text being replaced: its own if they are those, else key by key.
+fn charmap_tables(entries: &[(String, &str)], runs: bool) -> Checked<Tables> {
+    let keys: Keys = entries.iter().map(|(key, text)| (codes_of(key), codes_of(text))).collect();
+    let double = |text: &&Vec<u32>| text.windows(2).any(|two| two == [0x20, 0x20]);
+    if runs && keys.values().any(|text| double(&text)) {
+        let reason = "runs of spaces are one space, but a replacement has two";
+        return Err(unsupported("normalizer.precompiled_charsmap", "two spaces", reason));
+    }
+    chained(&keys).map_or_else(|| keyed(&keys), Ok)
+}
+
+type Keys = BTreeMap<Vec<u32>, Vec<u32>>;
+
+/// Single characters, and for longer keys a code of its own for each, reached character by character.
+fn keyed(keys: &Keys) -> Checked<Tables> {
+    let refuse = |what: String, reason: &str| Err(unsupported("normalizer.precompiled_charsmap", what, reason));
+    let mut tables = Tables { kind: 4, ..Tables::default() };
+    let mut codes: BTreeMap<&[u32], u32> = BTreeMap::new();
+    let mut free = KEYS;
+    for (key, text) in keys {
+        let bytes = text_of(text).replace(' ', "\u{2581}").len();
+        if key.len() > 1 && bytes > KEY_GROWTH as usize * text_of(key).len() {
+            return refuse(text_of(key), "only replacements at most three times as long as their keys");
         }
+        let code = match key[..] {
+            [code] => code,
+            _ => {
+                let Some(code) = free.next() else {
+                    return refuse(format!("{} keys", keys.len()), "at most 2,048 keys of several characters");
+                };
+                // Ascending order of keys: what a key starts with came before it.
+                let front = &key[..key.len() - 1];
+                let from = match front {
+                    [code] => Some(*code),
+                    _ => codes.get(front).copied(),
+                };
+                let Some(from) = from else {
+                    return refuse(text_of(key), "only keys whose beginnings are keys too");
+                };
+                tables.pairs.insert((key[key.len() - 1], from), code);
+                codes.insert(key, code);
+                code
+            }
+        };
+        if *text != [code] {
+            tables.map.insert(code, Image::Text(text.clone()));
+        }
+    }
+    Ok(tables)
+}
+
+/// SentencePiece's own rules: what single characters become, and pairs that compose from the left. Its keys are all sequences that compose
+/// from a character that is not composed itself; None for maps that are not made like this.
+fn chained(keys: &Keys) -> Option<Tables> {
+    let mut tables = Tables { kind: 3, ..Tables::default() };
+    for (key, text) in keys {
         if let [code] = key[..] {
             if *text != [code] {
                 tables.map.insert(code, Image::Text(text.clone()));
             }
         }
     }
-    let mut starts: BTreeSet<u32> = BTreeSet::new();
     let single = |images: &Images, code: u32| match image_of(images, code)[..] {
         [code] => Some(code),
         _ => None,
@@ -290,12 +357,11 @@ fn chained(entries: &[(String, &str)], runs: bool) -> Checked<Tables> {
             _ => keys.get(front).and_then(|text| if let [code] = text[..] { Some(code) } else { None }),
         };
         let (Some(first), Some(second), [made]) = (first, single(&tables.map, end), &text[..]) else {
-            return refuse(format!("{text:x?} for {key:x?}"));
+            return None;
         };
         if *tables.pairs.entry((second, first)).or_insert(*made) != *made {
-            return refuse(format!("{text:x?} for {key:x?}"));
+            return None;
         }
-        starts.insert(key[0]);
     }
     let hangul = |&(second, first): &(u32, u32), made: u32| {
         let of = |code| char::from_u32(code).unwrap_or(' ');
@@ -311,14 +377,12 @@ fn chained(entries: &[(String, &str)], runs: bool) -> Checked<Tables> {
         }
     }
     // The tables say what all keys are; there must be no others than those of the file.
-    match implied(&tables, &keys) {
-        count if count == Some(keys.keys().filter(|key| key.len() > 1).count() as u64) => Ok(tables),
-        _ => refuse("sequences that compose only here and there".to_string()),
-    }
+    let count = keys.keys().filter(|key| key.len() > 1).count() as u64;
+    (implied(&tables, keys) == Some(count)).then_some(tables)
 }
 
 /// How many sequences compose by the tables, if every one of those of two characters is a key.
-fn implied(tables: &Tables, keys: &BTreeMap<Vec<u32>, Vec<u32>>) -> Option<u64> {
+fn implied(tables: &Tables, keys: &Keys) -> Option<u64> {
     let syllables = tables.flags & JOIN_HANGUL != 0;
     let composed = |code: u32| tables.map.get(&code) == Some(&Image::Keep) || syllables && SYLLABLES.contains(&code);
     // Characters of the text that become one character each.
@@ -337,7 +401,8 @@ fn implied(tables: &Tables, keys: &BTreeMap<Vec<u32>, Vec<u32>>) -> Option<u64> 
         }
         of
     };
-    let mut pairs: Vec<(u32, u32, u32)> = tables.pairs.iter().map(|(&(second, first), &made)| (first, second, made)).collect();
+    let mut pairs: Vec<(u32, u32, u32)> =
+        tables.pairs.iter().map(|(&(second, first), &made)| (first, second, made)).collect();
     if syllables {
         for s in 0..11172 {
             let (lead, vowel, tail) = (0x1100 + s / 588, 0x1161 + s / 28 % 21, s % 28);
@@ -397,7 +462,7 @@ impl<'a> Opened<'a> {
         let segment = Segment { text: text.as_bytes(), first: false, last: false };
         let tokenizer = Tokenizer { blob: self.section, layout: &self.layout };
         let (mut cursor, mut out) = (Cursor::default(), Vec::new());
-        while let Some(code) = next(tokenizer, segment, &mut cursor, &mut []) {
+        while let Some(code) = next(tokenizer, segment, &mut cursor) {
             out.extend_from_slice(Utf8::of(code).bytes());
         }
         out
@@ -413,6 +478,7 @@ pub fn normalized(section: &[u8], text: &str) -> String {
 /// Most bytes of normalized text that one byte of a text becomes, in sixteenths.
 pub fn growth(section: &[u8]) -> u32 {
     let Some(opened) = Opened::new(section) else { return 16 };
+    let least = if section.first() == Some(&4) { 16 * KEY_GROWTH } else { 16 };
     let around = opened.inner("xx").len();
     let mut text = String::new();
     let bytes = |c: char| {
@@ -421,5 +487,12 @@ pub fn growth(section: &[u8]) -> u32 {
         let grown = opened.inner(&text).len().saturating_sub(around);
         (16 * grown).div_ceil(c.len_utf8()) as u32
     };
-    characters().map(bytes).fold(16, u32::max)
+    // Stretches that stay as they are need not be asked character by character.
+    let touched = |from: &u32| {
+        let text: String = (*from..from + STRETCH).filter_map(char::from_u32).collect();
+        opened.inner(&text) != text.as_bytes()
+    };
+    let stretches = (0..0x11_0000).step_by(STRETCH as usize).filter(touched);
+    let characters = stretches.flat_map(|from| (from..from + STRETCH).filter_map(char::from_u32));
+    characters.map(bytes).fold(least, u32::max)
 }

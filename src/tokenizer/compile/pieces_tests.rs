@@ -92,7 +92,6 @@ impl Model {
             t: self.tokenizer(),
             segment: Segment { text, first: true, last: true },
             raw: true,
-            scratch: &mut [],
             seen: Default::default(),
         };
         let is_unigram = self.layout.scores != Scores::default();

@@ -26,7 +26,7 @@ pub(in crate::tokenizer) fn alphabet() -> BTreeMap<char, u8> {
 }
 
 /// The token that stands for one byte.
-pub(super) fn byte_name(byte: u8) -> String {
+fn byte_name(byte: u8) -> String {
     format!("<0x{byte:02X}>")
 }
 
@@ -189,8 +189,7 @@ impl<'a> Vocab<'a> {
         if !fallback {
             return Ok(Vec::new());
         }
-        let all: Vec<(u8, u32)> =
-            (0..=255).filter_map(|byte| self.id(&byte_name(byte)).map(|id| (byte, id))).collect();
+        let all: Vec<(u8, u32)> = (0..=255).filter_map(|byte| self.id(&byte_name(byte)).map(|id| (byte, id))).collect();
         if !all.is_empty() && all.len() < 256 {
             let reason = format!("{} of the 256 byte tokens are in the vocabulary", all.len());
             return Err(unsupported("model.byte_fallback", true, reason));

@@ -49,8 +49,16 @@ pub(super) enum Body {
     Bytes(Merging),
     /// The same over characters with their ids, ascending.
     Characters(Vec<(char, u32)>, Merging, Unknown),
-    Unigram { pieces: Vec<u8>, scores: Vec<u8>, longest: u32, unknown: Unknown },
-    WordPiece { pieces: Vec<u8>, unknown: Unknown },
+    Unigram {
+        pieces: Vec<u8>,
+        scores: Vec<u8>,
+        longest: u32,
+        unknown: Unknown,
+    },
+    WordPiece {
+        pieces: Vec<u8>,
+        unknown: Unknown,
+    },
 }
 
 #[derive(Debug, Default)]

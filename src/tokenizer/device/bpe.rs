@@ -3,10 +3,11 @@
 //! A word is its *atoms* (bytes, or characters) in a row; as long as two neighbours have a merge, the merge of the lowest rank is made, the
 //! leftmost of equals first.
 //!
-//! **What a blob's merges are.** Let a merge (A, B) → T of rank r be *live* if the atoms of A and B, merged with ranks below r only, give
-//! exactly [A, B]. No other merge is ever made in any text, and every string of atoms has at most one live merge. A blob holds live merges
-//! only, so that a token is made in one way, and "merge by rank" (byte level), "merge what is in the vocabulary" (tiktoken) and "merge the
-//! best score" (SentencePiece) are one algorithm.
+//! **What a blob's merges are.** Let a merge (A, B) → T be *live* if merging the atoms of A followed by those of B gives A and B first, and
+//! then T. No other merge is ever made in any text: until two neighbours are merged, what happens inside of them is what happens in the two
+//! alone. And every string of atoms has at most one live merge, because merging it has one outcome. A blob holds live merges only, so that a
+//! token is made in one way, and "merge by rank" (byte level), "merge what is in the vocabulary" (tiktoken) and "merge the best score"
+//! (SentencePiece) are one algorithm.
 //!
 //! **Words of any length in a window.** Two neighbouring tokens s, t are *compatible* if merging the atoms of both gives [s, t] again.
 //! Tokens t1 … tk are what their atoms merge to if and only if each neighbouring pair is compatible. So if q is a boundary of the tokens of
@@ -18,6 +19,7 @@
 //! each of the other j, then q is a boundary of the whole: the tokens before q are certain, and the window moves on to q.
 
 use super::bits::le;
+use super::layout::Model;
 use super::text::{Out, Stream, Utf8, Word};
 use super::{Fault, Tokenizer};
 
@@ -44,7 +46,7 @@ struct Atoms {
 }
 
 impl Atoms {
-    fn next(&mut self, s: &mut Stream<'_, '_>) -> Option<u32> {
+    fn next(&mut self, s: &mut Stream<'_>) -> Option<u32> {
         let (t, unknown) = (s.t, s.t.layout.unknown);
         loop {
             if let Some(byte) = self.bytes.bytes().get(self.given) {
@@ -55,15 +57,17 @@ impl Atoms {
                 }
             } else {
                 let code = s.next_before(&mut self.word.from, self.word.to)?;
+                if t.layout.model == Model::Characters {
+                    if let Some(id) = t.character_id(code) {
+                        self.unknown = false;
+                        return Some(id);
+                    }
+                }
                 let bytes = Utf8::of(code);
                 let has_bytes = || bytes.bytes().iter().all(|byte| t.byte_id(*byte).is_some());
-                if t.layout.character_count == 0 || unknown.bytes && t.character_id(code).is_none() && has_bytes() {
+                if t.layout.model == Model::Bytes || unknown.bytes && has_bytes() {
                     (self.bytes, self.given) = (bytes, 0);
                     continue;
-                }
-                if let Some(id) = t.character_id(code) {
-                    self.unknown = false;
-                    return Some(id);
                 }
             }
             let fused = self.unknown && unknown.fuse;
@@ -194,7 +198,7 @@ impl Window<'_, '_> {
 ///
 /// # Errors
 /// `Capacity`; `Work` for a word whose tokens depend on atoms further away than the window is long.
-pub fn word(s: &mut Stream<'_, '_>, word: Word, work: &mut [u32], out: &mut Out<'_>) -> Result<(), Fault> {
+pub fn word(s: &mut Stream<'_>, word: Word, work: &mut [u32], out: &mut Out<'_>) -> Result<(), Fault> {
     let size = work.len() / 3;
     let (all, rest) = work.split_at_mut(size);
     let (tokens, merged) = rest.split_at_mut(size);

@@ -68,12 +68,6 @@ pub struct Tokenizer<'a> {
     pub layout: &'a Layout,
 }
 
-/// Scratch of one text.
-struct Scratch<'w> {
-    normal: &'w mut [u32],
-    model: &'w mut [u32],
-}
-
 /// Longest text, so that offsets fit everywhere.
 const MAX_TEXT: usize = 1 << 31;
 
@@ -92,26 +86,23 @@ impl<'a> Tokenizer<'a> {
         if work.len() < self.layout.work as usize {
             return Err(Fault::Work);
         }
-        let share = if self.layout.normal.present { normal::WORK as usize } else { 0 };
-        let (normal, model) = work.split_at_mut(share.min(work.len()));
-        let mut scratch = Scratch { normal, model };
         let mut out = Out::new(ids);
         let mut from = 0;
         let cut = self.layout.literals.any(Which::Raw);
         while let Some(found) = cut.then(|| self.next_raw(text, from)).flatten() {
             let to = found.from.at as usize;
-            self.segment(text, from..to, &mut scratch, &mut out)?;
+            self.segment(text, from..to, work, &mut out)?;
             out.put(found.id)?;
             from = found.to.at as usize;
         }
-        self.segment(text, from..text.len(), &mut scratch, &mut out)?;
+        self.segment(text, from..text.len(), work, &mut out)?;
         Ok(out.count())
     }
 
     /// The next literal of the text as it is.
     fn next_raw(&self, text: &'a [u8], from: usize) -> Option<Found> {
         let segment = Segment { text, first: true, last: true };
-        let mut stream = Stream { t: *self, segment, raw: true, scratch: &mut [], seen: Range::default() };
+        let mut stream = Stream { t: *self, segment, raw: true, seen: Range::default() };
         stream.find(Cursor { at: from as u32, ..Cursor::default() }, Which::Raw)
     }
 
@@ -120,26 +111,26 @@ impl<'a> Tokenizer<'a> {
         &self,
         text: &[u8],
         range: core::ops::Range<usize>,
-        scratch: &mut Scratch<'_>,
+        work: &mut [u32],
         out: &mut Out<'_>,
     ) -> Result<(), Fault> {
         let (first, last) = (range.start == 0, range.end == text.len());
         let segment = Segment { text: text.get(range).unwrap_or(&[]), first, last };
-        let mut stream = Stream { t: *self, segment, raw: false, scratch: scratch.normal, seen: Range::default() };
+        let mut stream = Stream { t: *self, segment, raw: false, seen: Range::default() };
         let mut from = Cursor::default();
         let cut = self.layout.literals.any(Which::Normalized);
         while let Some(found) = cut.then(|| stream.find(from, Which::Normalized)).flatten() {
-            self.piece(&mut stream, from, Some(found.from), scratch.model, out)?;
+            self.piece(&mut stream, from, Some(found.from), work, out)?;
             out.put(found.id)?;
             from = found.to;
         }
-        self.piece(&mut stream, from, None, scratch.model, out)
+        self.piece(&mut stream, from, None, work, out)
     }
 
     /// Text between literals: cut into parts and these into words.
     fn piece(
         &self,
-        s: &mut Stream<'_, '_>,
+        s: &mut Stream<'_>,
         mut from: Cursor,
         end: End,
         work: &mut [u32],
@@ -175,7 +166,7 @@ impl<'a> Tokenizer<'a> {
 
     fn word(
         &self,
-        s: &mut Stream<'_, '_>,
+        s: &mut Stream<'_>,
         word: Word,
         first: bool,
         work: &mut [u32],

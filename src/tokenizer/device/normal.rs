@@ -24,6 +24,8 @@ enum Kind {
     Composed,
     /// Pairs of neighbours are composed from the left.
     Chained,
+    /// Pairs lead from a key's start to its end; the map has what the whole becomes.
+    Keyed,
 }
 
 /// Section 7, checked.
@@ -58,6 +60,7 @@ impl Normal {
             1 => Kind::Ordered,
             2 => Kind::Composed,
             3 => Kind::Chained,
+            4 => Kind::Keyed,
             _ => return Err(bad(0, "normalizer of an unknown kind")),
         };
         if flags > 3 {
@@ -99,7 +102,7 @@ impl Normal {
 }
 
 /// The next character of the normalized segment, or None at its end. Never called with `cursor.front` set.
-pub fn next(t: Tokenizer<'_>, segment: Segment<'_>, cursor: &mut Cursor, _scratch: &mut [u32]) -> Option<u32> {
+pub fn next(t: Tokenizer<'_>, segment: Segment<'_>, cursor: &mut Cursor) -> Option<u32> {
     let walk = Walk { blob: t.blob, normal: &t.layout.normal, segment };
     let code = walk.spaced(cursor)?;
     Some(if code == SPACE && walk.normal.spaces & 0x40 != 0 { UNDERLINE } else { code })
@@ -156,16 +159,27 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// The character of the text at an offset and the offset behind it; with keys, what the longest one that starts there stands for.
     fn source(&self, at: u32) -> Option<(u32, u32)> {
-        character(self.segment.text.get(at as usize..)?)
+        let raw = |at: u32| {
+            let (code, length) = character(self.segment.text.get(at as usize..)?)?;
+            Some((code, at + length))
+        };
+        let (mut code, mut at) = raw(at)?;
+        while self.normal.kind == Kind::Keyed {
+            let Some((next, behind)) = raw(at) else { break };
+            let Some(made) = self.compose(code, next) else { break };
+            (code, at) = (made, behind);
+        }
+        Some((code, at))
     }
 
     /// The mapped character at a place and the place behind it.
     fn item(&self, mut from: Item) -> Option<(u32, Item)> {
         loop {
-            let (code, length) = self.source(from.at)?;
+            let (code, behind) = self.source(from.at)?;
             let image = self.image(code);
-            let behind = Item { at: from.at + length, index: 0 };
+            let behind = Item { at: behind, index: 0 };
             if from.index < image.count {
                 let next = Item { at: from.at, index: from.index + 1 };
                 return Some((image.get(from.index), if next.index < image.count { next } else { behind }));
@@ -199,7 +213,7 @@ impl<'a> Walk<'a> {
         }
         let (code, behind) = self.item(place.item)?;
         match self.normal.kind {
-            Kind::Plain => {
+            Kind::Plain | Kind::Keyed => {
                 place.item = behind;
                 Some(code)
             }
@@ -224,12 +238,12 @@ impl<'a> Walk<'a> {
         if !alone || self.normal.map.keeps(self.blob, code) || self.normal.join_hangul && is_syllable(code) {
             return code;
         }
-        while let Some((next, length)) = self.source(place.item.at) {
+        while let Some((next, behind)) = self.source(place.item.at) {
             let image = self.image(next);
             let made = if image.count == 1 { self.compose(code, image.get(0)) } else { None };
             let Some(made) = made else { break };
             code = made;
-            place.item.at += length;
+            place.item.at = behind;
         }
         code
     }

@@ -103,7 +103,7 @@ impl Blocks {
     }
 
     /// The block whose key is the last not above `key`, and its entries.
-    fn find<'a>(self, bytes: &'a [u8], key: (u32, u32)) -> Option<(u32, &'a [u8])> {
+    fn find(self, bytes: &[u8], key: (u32, u32)) -> Option<(u32, &[u8])> {
         let (mut low, mut high) = (0, self.count());
         while low < high {
             let middle = (low + high) / 2;
@@ -224,7 +224,8 @@ impl Map {
         for block in 0..count {
             let first = blocks.field(bytes, block, 0);
             let ok = (first >= next).then(|| map.check_block(blocks.block(bytes, block), first)).flatten();
-            next = ok.ok_or(Bad { at: blocks.entries.at + blocks.start(bytes, block), what: "normalizer map entry" })?;
+            next =
+                ok.ok_or(Bad { at: blocks.entries.at + blocks.start(bytes, block), what: "normalizer map entry" })?;
         }
         Ok(map)
     }
@@ -410,7 +411,7 @@ impl Pairs {
             let (mut at, mut first) = (0, blocks.field(bytes, index, 1));
             let mut made = first;
             while (at as usize) < block.len() {
-                first = number(block, &mut at).and_then(|by| first.checked_add(by)).ok_or(bad)?;
+                first = number(block, &mut at).map(|by| first + by).filter(|&code| code < STRAY).ok_or(bad)?;
                 made = moved(block, &mut at, made).ok_or(bad)?;
             }
         }

@@ -44,20 +44,18 @@ pub struct Segment<'a> {
 }
 
 /// Characters of a segment as the normalizer gives them.
-pub struct Stream<'a, 'w> {
+pub struct Stream<'a> {
     /// The tokenizer.
     pub t: Tokenizer<'a>,
     /// What is read.
     pub segment: Segment<'a>,
     /// Whether the normalizer is left out: the stream is the text.
     pub raw: bool,
-    /// Scratch words of the normalizer.
-    pub scratch: &'w mut [u32],
     /// Range of the class table in which the last character was found.
     pub seen: super::classes::Range,
 }
 
-impl<'a> Stream<'a, '_> {
+impl<'a> Stream<'a> {
     /// The next character, or None at the end of the segment. A stray byte is [`STRAY`] + byte.
     pub fn next(&mut self, cursor: &mut Cursor) -> Option<u32> {
         if cursor.front {
@@ -65,7 +63,7 @@ impl<'a> Stream<'a, '_> {
             return Some(self.t.layout.front_character());
         }
         if !self.raw && self.t.layout.normal.present {
-            return normal::next(self.t, self.segment, cursor, self.scratch);
+            return normal::next(self.t, self.segment, cursor);
         }
         let (code, length) = character(self.segment.text.get(cursor.at as usize..)?)?;
         cursor.at += length;

@@ -200,7 +200,7 @@ fn store(words: &mut [u32], at: usize, value: u64) {
 /// # Errors
 /// `Capacity`
 pub fn word(
-    stream: &mut Stream<'_, '_>,
+    stream: &mut Stream<'_>,
     word: Word,
     first: bool,
     work: &mut [u32],

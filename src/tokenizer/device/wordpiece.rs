@@ -16,7 +16,7 @@ pub fn work(limit: u32) -> u32 {
 ///
 /// # Errors
 /// `Capacity`
-pub fn word(stream: &mut Stream<'_, '_>, word: Word, work: &mut [u32], out: &mut Out<'_>) -> Result<(), Fault> {
+pub fn word(stream: &mut Stream<'_>, word: Word, work: &mut [u32], out: &mut Out<'_>) -> Result<(), Fault> {
     let t = stream.t;
     let limit = t.layout.unknown.limit as usize;
     let word_room = work.get_mut(..limit).ok_or(Fault::Work)?;

@@ -16,7 +16,7 @@ const BLANK: u32 = 0x20;
 const LOW_LINE: u32 = 0x2581;
 
 /// Stage one: the end of the part that starts at `at`, and whether it is kept. There is a character at `at`.
-pub fn part(s: &mut Stream<'_, '_>, at: Cursor, end: End) -> (End, bool) {
+pub fn part(s: &mut Stream<'_>, at: Cursor, end: End) -> (End, bool) {
     match s.t.layout.cuts.splitter {
         1 => (Some(digits(s, at, end, true)), true),
         2 => (Some(digits(s, at, end, false)), true),
@@ -31,7 +31,7 @@ pub fn part(s: &mut Stream<'_, '_>, at: Cursor, end: End) -> (End, bool) {
 }
 
 /// Stage two: the end of the word that starts at `at`. There is a character at `at`.
-pub fn word(s: &mut Stream<'_, '_>, at: Cursor, end: End) -> End {
+pub fn word(s: &mut Stream<'_>, at: Cursor, end: End) -> End {
     match s.t.layout.cuts.words {
         1 => Some(gpt2(s, at, end)),
         2 => Some(low_lines(s, at, end, false)),
@@ -41,7 +41,7 @@ pub fn word(s: &mut Stream<'_, '_>, at: Cursor, end: End) -> End {
 }
 
 /// Letter, number, white space or other: what most patterns tell apart.
-fn kind(s: &mut Stream<'_, '_>, code: u32) -> u8 {
+fn kind(s: &mut Stream<'_>, code: u32) -> u8 {
     match s.class(code) {
         LETTER | UPPER | LOWER => LETTER,
         class @ (NUMBER | SPACE) => class,
@@ -51,11 +51,11 @@ fn kind(s: &mut Stream<'_, '_>, code: u32) -> u8 {
 
 /// End of the run of characters that `wanted` takes, at most `limit` of them.
 fn run(
-    s: &mut Stream<'_, '_>,
+    s: &mut Stream<'_>,
     mut at: Cursor,
     end: End,
     limit: u32,
-    wanted: impl Fn(&mut Stream<'_, '_>, u32) -> bool,
+    wanted: impl Fn(&mut Stream<'_>, u32) -> bool,
 ) -> Cursor {
     for _ in 0..limit {
         let mut next = at;
@@ -68,17 +68,12 @@ fn run(
 }
 
 /// The character at `at` whatever it is, and the run after it of characters that `wanted` takes.
-fn one_and_run(
-    s: &mut Stream<'_, '_>,
-    mut at: Cursor,
-    end: End,
-    wanted: impl Fn(&mut Stream<'_, '_>, u32) -> bool,
-) -> Cursor {
+fn one_and_run(s: &mut Stream<'_>, mut at: Cursor, end: End, wanted: impl Fn(&mut Stream<'_>, u32) -> bool) -> Cursor {
     s.next_before(&mut at, end);
     run(s, at, end, u32::MAX, wanted)
 }
 
-fn digits(s: &mut Stream<'_, '_>, at: Cursor, end: End, single: bool) -> Cursor {
+fn digits(s: &mut Stream<'_>, at: Cursor, end: End, single: bool) -> Cursor {
     let number = s.peek(at, end).is_some_and(|code| s.class(code) == NUMBER);
     if number && single {
         return one_and_run(s, at, end, |_, _| false);
@@ -87,8 +82,8 @@ fn digits(s: &mut Stream<'_, '_>, at: Cursor, end: End, single: bool) -> Cursor 
 }
 
 /// White space is dropped; with `bert` every punctuation character is a part.
-fn blanks(s: &mut Stream<'_, '_>, at: Cursor, end: End, bert: bool) -> (End, bool) {
-    let class = |s: &mut Stream<'_, '_>, code: u32| match s.class(code) {
+fn blanks(s: &mut Stream<'_>, at: Cursor, end: End, bert: bool) -> (End, bool) {
+    let class = |s: &mut Stream<'_>, code: u32| match s.class(code) {
         _ if is_white(code) => SPACE,
         PUNCTUATION if bert => PUNCTUATION,
         _ => OTHER,
@@ -102,7 +97,7 @@ fn blanks(s: &mut Stream<'_, '_>, at: Cursor, end: End, bert: bool) -> (End, boo
 }
 
 /// A word starts at every U+2581, or with `runs` at every one that follows another character.
-fn low_lines(s: &mut Stream<'_, '_>, mut at: Cursor, end: End, runs: bool) -> Cursor {
+fn low_lines(s: &mut Stream<'_>, mut at: Cursor, end: End, runs: bool) -> Cursor {
     if runs {
         at = run(s, at, end, u32::MAX, |_, code| code == LOW_LINE);
     } else {
@@ -112,7 +107,7 @@ fn low_lines(s: &mut Stream<'_, '_>, mut at: Cursor, end: End, runs: bool) -> Cu
 }
 
 /// Behind the letters of `'s 't 're 've 'm 'll 'd` if they are at `at`. With `fold`, case is ignored the Unicode way: U+017F is a small s.
-fn contraction(s: &mut Stream<'_, '_>, mut at: Cursor, end: End, fold: bool) -> Option<Cursor> {
+fn contraction(s: &mut Stream<'_>, mut at: Cursor, end: End, fold: bool) -> Option<Cursor> {
     let mut letter = |at: &mut Cursor| {
         let code = s.next_before(at, end)?;
         Some(match u8::try_from(code) {
@@ -136,7 +131,7 @@ fn is_newline(code: u32) -> bool {
 
 /// `\s+(?!\S)|\s+` from a white-space character: the whole run at the end of the text, otherwise all but its last character. With `lines`,
 /// `\s*[\r\n]+` is tried first.
-fn spaces(s: &mut Stream<'_, '_>, at: Cursor, end: End, lines: bool) -> Cursor {
+fn spaces(s: &mut Stream<'_>, at: Cursor, end: End, lines: bool) -> Cursor {
     let (mut stop, mut last, mut after_line, mut at_end) = (at, at, None, false);
     loop {
         let mut next = stop;
@@ -161,7 +156,7 @@ fn spaces(s: &mut Stream<'_, '_>, at: Cursor, end: End, lines: bool) -> Cursor {
 }
 
 /// `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
-fn gpt2(s: &mut Stream<'_, '_>, at: Cursor, end: End) -> Cursor {
+fn gpt2(s: &mut Stream<'_>, at: Cursor, end: End) -> Cursor {
     let mut next = at;
     let first = s.next_before(&mut next, end).unwrap_or(0);
     if first == QUOTE {
@@ -184,8 +179,8 @@ fn gpt2(s: &mut Stream<'_, '_>, at: Cursor, end: End) -> Cursor {
 /// The patterns of Llama 3 and Qwen 2, `\p{N}` up to `numbers` at a time:
 /// `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`.
 /// With `marks`, `\p{M}` counts as letters (not for what may be in front of one, which makes no difference).
-fn modern(s: &mut Stream<'_, '_>, at: Cursor, end: End, numbers: u32, marks: bool) -> Cursor {
-    let of = |s: &mut Stream<'_, '_>, code: u32| match s.class(code) {
+fn modern(s: &mut Stream<'_>, at: Cursor, end: End, numbers: u32, marks: bool) -> Cursor {
+    let of = |s: &mut Stream<'_>, code: u32| match s.class(code) {
         MARK if marks => LETTER,
         _ => kind(s, code),
     };
@@ -216,7 +211,7 @@ fn modern(s: &mut Stream<'_, '_>, at: Cursor, end: End, numbers: u32, marks: boo
 
 /// What the first two alternatives of [`o200k`] match from `at` on, without what may be in front of it: `[U]*[L]+`, and `[U]+[L]*` for
 /// where the first does not match. U is upper case, title case, and what is neither upper nor lower; L is lower case and the same.
-fn cased(s: &mut Stream<'_, '_>, at: Cursor, end: End) -> [Option<Cursor>; 2] {
+fn cased(s: &mut Stream<'_>, at: Cursor, end: End) -> [Option<Cursor>; 2] {
     let (mut stop, mut both) = (at, None);
     loop {
         let mut next = stop;
@@ -239,7 +234,7 @@ fn cased(s: &mut Stream<'_, '_>, at: Cursor, end: End) -> [Option<Cursor>; 2] {
 
 /// The pattern of GPT-4o, with U and L as in [`cased`] and S = `(?i:'s|'t|'re|'ve|'m|'ll|'d)`:
 /// `[^\r\n\p{L}\p{N}]?[U]*[L]+S?|[^\r\n\p{L}\p{N}]?[U]+[L]*S?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`
-fn o200k(s: &mut Stream<'_, '_>, at: Cursor, end: End) -> Cursor {
+fn o200k(s: &mut Stream<'_>, at: Cursor, end: End) -> Cursor {
     let mut next = at;
     let first = s.next_before(&mut next, end).unwrap_or(0);
     let class = s.class(first);

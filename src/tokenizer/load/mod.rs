@@ -155,3 +155,40 @@ fn of_gguf(path: &Path, warnings: &mut Vec<String>) -> Result<Vec<u8>> {
     let json = built.map_err(|e| e.at_file(path))?;
     json.ok_or_else(|| Error::unsupported("the file has no tokenizer").at_file(path))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(name: &str, data: &[u8]) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(name);
+        std::fs::write(&path, data).unwrap();
+        load(&path).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_is_no_tokenizer_is_named() {
+        assert!(refused("notes.txt", b"hello").contains("no tokenizer of a known kind"));
+        assert!(refused("empty", b"").contains("no tokenizer of a known kind"));
+        assert!(refused("tokenizer.model", b"").contains("0x00"));
+        assert!(refused("x.gguf", b"GGUF\x03").contains("x.gguf"));
+        assert!(refused("model.bin", &packed::MAGIC).contains("model.bin"));
+        let dir = tempfile::tempdir().unwrap();
+        assert!(load(dir.path()).unwrap_err().to_string().contains("the folder has no tokenizer"));
+        assert!(load(&dir.path().join("missing")).is_err());
+    }
+
+    #[test]
+    fn files_of_a_folder_by_their_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |name: &str, data: &[u8]| std::fs::write(dir.path().join(name), data).unwrap();
+        put("vocab.txt", b"[UNK]\na\n");
+        assert_eq!(load(dir.path()).unwrap().files, [dir.path().join("vocab.txt")]);
+        put("merges.txt", b"");
+        assert_eq!(load(dir.path()).unwrap().files, [dir.path().join("vocab.txt")], "half of a pair is none");
+        put("tokenizer.json", b"{}");
+        let found = of_checkpoint(dir.path()).unwrap().unwrap();
+        assert_eq!((found.json.as_deref(), found.files.len()), (Some(&b"{}"[..]), 1));
+    }
+}

@@ -57,7 +57,9 @@ pub fn bpe(vocab: &[u8], merge_list: &[u8], dir: &Path) -> Result<Value> {
     let settings = settings::read(dir)?;
     let qwen = settings::class(&settings) == "Qwen2Tokenizer";
     let words = match qwen {
-        true => json!({"type": "Sequence", "pretokenizers": [spelled::regex(QWEN2), spelled::byte_level(false, false)]}),
+        true => {
+            json!({"type": "Sequence", "pretokenizers": [spelled::regex(QWEN2), spelled::byte_level(false, false)]})
+        }
         false => spelled::byte_level(settings::flag(&settings, "add_prefix_space").unwrap_or(false), true),
     };
     let mut added = settings::added(&settings, |_, _| true)?;
@@ -127,7 +129,7 @@ pub fn word_piece(data: &[u8], dir: &Path) -> Result<Value> {
     let added: Vec<Value> = ids.iter().map(|id| spelled::added(*id as u64, &tokens[*id], true)).collect();
     let (first, last) = (position(&cls), position(&sep));
     let both = first.is_some() && last.is_some();
-    let capital = tokens.iter().any(|t| !t.starts_with('[') && t.contains(|c: char| c.is_uppercase()));
+    let capital = tokens.iter().any(|t| !t.starts_with('[') && t.contains(|c: char| c.is_ascii_uppercase()));
     Ok(json!({
         "version": "1.0",
         "truncation": null,
@@ -160,11 +162,9 @@ mod tests {
 
     #[test]
     fn hostile_merges_are_named() {
-        for (data, expected) in [
-            (&b"#version: 0.2\na b\nab"[..], "line 3"),
-            (b"a b c", "line 1"),
-            (b"a b\n\xff \xfe", "no UTF-8"),
-        ] {
+        for (data, expected) in
+            [(&b"#version: 0.2\na b\nab"[..], "line 3"), (b"a b c", "line 1"), (b"a b\n\xff \xfe", "no UTF-8")]
+        {
             assert!(merges(data).unwrap_err().to_string().contains(expected), "{data:?}");
         }
         assert_eq!(merges(b"#version: 0.2\r\na b\r\n\n").unwrap(), [json!(["a", "b"])]);

@@ -144,7 +144,8 @@ pub fn read(data: &[u8], dir: &Path) -> Result<Value> {
         1 => unigram(&model),
         2 => bpe(&model)?,
         other => {
-            let name = [(3, "words"), (4, "characters")].iter().find(|(k, _)| *k == other).map_or("another kind", |n| n.1);
+            let name =
+                [(3, "words"), (4, "characters")].iter().find(|(k, _)| *k == other).map_or("another kind", |n| n.1);
             let hint = "models of kind unigram and BPE are read";
             return Err(Error::unsupported(format!("this is a SentencePiece model of {name}")).hint(hint));
         }
@@ -229,4 +230,91 @@ pub fn by_score(tokens: &[String], scores: &[f32], mut normal: Vec<usize>) -> Re
     let cuts = |token: &[u8]| (1..token.len()).filter(|at| token[*at] & 0xc0 != 0x80).collect();
     let merges = joins::merges(&list, cuts)?;
     Ok(merges.into_iter().map(|(l, r)| json!([tokens[l as usize], tokens[r as usize]])).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn piece(text: &str, score: f32, kind: i32) -> Piece {
+        Piece { piece: Some(text.into()), score: Some(score), kind: Some(kind) }
+    }
+
+    fn model(model_type: i32, pieces: Vec<Piece>) -> ModelProto {
+        let trainer = Trainer { model_type: Some(model_type), ..Trainer::default() };
+        ModelProto { pieces, trainer: Some(trainer), ..ModelProto::default() }
+    }
+
+    /// `▁a` and `▁b` by merges, and what every model has.
+    fn small() -> Vec<Piece> {
+        let normal = [("\u{2581}a", -1.0), ("\u{2581}", -3.0), ("a", -4.0)];
+        let special = [piece("<unk>", 0.0, 2), piece("<s>", 0.0, 3), piece("</s>", 0.0, 3)];
+        special.into_iter().chain(normal.map(|(text, score)| piece(text, score, 1))).collect()
+    }
+
+    fn json(proto: &ModelProto) -> Result<Value> {
+        read(&proto.encode_to_vec(), Path::new("nowhere"))
+    }
+
+    fn refused(proto: &ModelProto) -> String {
+        json(proto).unwrap_err().to_string()
+    }
+
+    fn with(extra: Piece) -> String {
+        refused(&model(1, small().into_iter().chain([extra]).collect()))
+    }
+
+    #[test]
+    fn both_kinds_become_a_tokenizer() {
+        let bpe = json(&model(2, small())).unwrap();
+        assert_eq!(bpe["model"]["merges"], json!([["\u{2581}", "a"]]));
+        assert_eq!(bpe["model"]["vocab"]["\u{2581}a"], 3);
+        assert_eq!((&bpe["normalizer"]["add_dummy_prefix"], &bpe["post_processor"]), (&json!(true), &Value::Null));
+        let unigram = json(&model(1, small())).unwrap();
+        assert_eq!(unigram["model"]["vocab"][4], json!(["\u{2581}", -3.0]));
+        assert_eq!((&unigram["model"]["unk_id"], &unigram["added_tokens"][1]["id"]), (&json!(0), &json!(2)));
+    }
+
+    #[test]
+    fn hostile_bytes_are_no_model() {
+        // A piece longer than the file, a field that never ends, text that is no UTF-8, a group.
+        for data in [
+            &b"\x0a\xff\x7f"[..],
+            b"\x0a",
+            b"\x0a\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01",
+            b"\x0a\x03\x0a\x01\xff",
+            b"\x0b",
+        ] {
+            let error = read(data, Path::new("nowhere")).unwrap_err().to_string();
+            assert!(error.contains("no SentencePiece model"), "{data:?}: {error}");
+        }
+        assert!(read(b"", Path::new("nowhere")).unwrap_err().to_string().contains("no piece is the unknown one"));
+    }
+
+    #[test]
+    fn hostile_pieces_are_named() {
+        assert!(with(piece("", 0.0, 1)).contains("piece 6 is empty"));
+        assert!(with(piece("x", f32::NAN, 1)).contains("the score of piece 6"));
+        assert!(with(piece("x", 0.0, 9)).contains("kind 9"));
+        assert!(with(piece("a", 0.0, 1)).contains("the pieces 5 and 6 are the same"));
+        assert!(with(piece("x", 0.0, 2)).contains("both the unknown one"));
+        assert!(refused(&model(1, vec![piece("a", 0.0, 1)])).contains("no piece is the unknown one"));
+    }
+
+    #[test]
+    fn what_has_no_counterpart_is_named() {
+        assert!(refused(&model(3, small())).contains("model of words"));
+        assert!(refused(&model(4, small())).contains("model of characters"));
+        assert!(refused(&model(7, small())).contains("another kind"));
+        let unused = small().into_iter().chain([piece("x", 0.0, 5)]).collect();
+        assert!(refused(&model(2, unused)).contains("piece 6 is marked as not used"));
+        let mut proto = model(1, small());
+        proto.trainer = Some(Trainer { byte_fallback: Some(true), ..Trainer::default() });
+        assert!(refused(&proto).contains("0 of the 256 byte pieces"));
+        proto.trainer = Some(Trainer { treat_whitespace_as_suffix: Some(true), ..Trainer::default() });
+        assert!(refused(&proto).contains("treat_whitespace_as_suffix"));
+        let mut proto = model(1, small());
+        proto.denormalizer = Some(Normalizer { precompiled_charsmap: Some(vec![1]), ..Normalizer::default() });
+        assert!(refused(&proto).contains("denormalizer_spec"));
+    }
 }

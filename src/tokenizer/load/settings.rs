@@ -57,9 +57,9 @@ pub fn around(dir: &Path, bos: Option<usize>, eos: Option<usize>) -> Result<(Opt
 pub fn added(settings: &Value, keep: impl Fn(u64, &str) -> bool) -> Result<Vec<Value>> {
     let mut all = Vec::new();
     for (id, token) in settings.get("added_tokens_decoder").and_then(Value::as_object).into_iter().flatten() {
-        let number: u64 = id
-            .parse()
-            .map_err(|_| Error::input(format!("`added_tokens_decoder` of {NAME} has the id `{id}`, which is no number")))?;
+        let number: u64 = id.parse().map_err(|_| {
+            Error::input(format!("`added_tokens_decoder` of {NAME} has the id `{id}`, which is no number"))
+        })?;
         let content = token.get("content").and_then(Value::as_str).filter(|content| !content.is_empty());
         let Some(content) = content.filter(|content| keep(number, content)) else { continue };
         let mut out = spelled::added(number, content, flag(token, "special").unwrap_or(false));

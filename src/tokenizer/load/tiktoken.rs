@@ -67,7 +67,9 @@ pub fn read(data: &[u8], dir: &Path) -> Result<Value> {
     let pattern = dir.join(PATTERN);
     let pattern = if pattern.is_file() {
         let text = String::from_utf8(read_capped(&pattern, MAX_JSON_BYTES)?);
-        text.map_err(|_| Error::input("the pattern is no UTF-8").at_file(&pattern))?.trim_end_matches(['\r', '\n']).to_string()
+        text.map_err(|_| Error::input("the pattern is no UTF-8").at_file(&pattern))?
+            .trim_end_matches(['\r', '\n'])
+            .to_string()
     } else {
         LLAMA3.to_string()
     };

@@ -177,14 +177,20 @@ bitnet_status bitnet_chat_open(bitnet_chat *chat, const bitnet_tokenizer *t, uin
 /* the text before a message: `which` of the section, CHAT_TEXTS if it cannot stand here */
 static uint32_t chat_before(const bitnet_chat *chat, bitnet_role role)
 {
-    switch (chat->place) {
-    case AT_START: return role == BITNET_SYSTEM ? CHAT_START_SYSTEM : role == BITNET_USER ? CHAT_START_USER : CHAT_TEXTS;
-    case AT_SYSTEM: return role == BITNET_USER ? CHAT_SYSTEM_USER : CHAT_TEXTS;
-    case AT_USER: return role == BITNET_ASSISTANT ? CHAT_USER_ASSISTANT : CHAT_TEXTS;
-    case AT_ASSISTANT:
-    case AT_ANSWERED: return role == BITNET_USER ? CHAT_ASSISTANT_USER : CHAT_TEXTS;
-    default: return CHAT_TEXTS;
+    /* Not a switch: its jump table would be a libgcc call on ARMv6-M. */
+    if (chat->place == AT_START && role != BITNET_ASSISTANT) {
+        return role == BITNET_SYSTEM ? CHAT_START_SYSTEM : CHAT_START_USER;
     }
+    if (chat->place == AT_USER) {
+        return role == BITNET_ASSISTANT ? CHAT_USER_ASSISTANT : CHAT_TEXTS;
+    }
+    if (role != BITNET_USER) {
+        return CHAT_TEXTS;
+    }
+    if (chat->place == AT_ASSISTANT || chat->place == AT_ANSWERED) {
+        return CHAT_ASSISTANT_USER;
+    }
+    return chat->place == AT_SYSTEM ? CHAT_SYSTEM_USER : CHAT_TEXTS;
 }
 
 bitnet_status bitnet_chat_add(bitnet_chat *chat, bitnet_role role, const uint8_t *content, uint32_t n)
@@ -226,6 +232,17 @@ bitnet_status bitnet_chat_add(bitnet_chat *chat, bitnet_role role, const uint8_t
     return status;
 }
 
+/* Field by field: for a whole structure a compiler may call memcpy. */
+static void chat_copy(bitnet_chat *to, const bitnet_chat *from)
+{
+    to->t = from->t;
+    to->text = from->text;
+    to->room = from->room;
+    to->length = from->length;
+    to->place = from->place;
+    to->skip = from->skip;
+}
+
 bitnet_status bitnet_chat_prompt(bitnet_chat *chat, uint32_t *ids, uint32_t cap, uint32_t *out_n)
 {
     const chat_text nothing = { NULL, 0u };
@@ -237,14 +254,14 @@ bitnet_status bitnet_chat_prompt(bitnet_chat *chat, uint32_t *ids, uint32_t cap,
     if (chat->t == NULL || chat->place != AT_USER) {
         return BITNET_E_STATE;
     }
-    next = *chat;
+    chat_copy(&next, chat);
     status = chat_put(&next, chat_at(chat->t->section[TOK_S_CHAT], CHAT_USER_PROMPT), nothing);
     if (status == BITNET_OK) {
         status = chat_encode(&next, ids, cap, out_n);
     }
     if (status == BITNET_OK) {
         next.place = AT_PROMPT;
-        *chat = next;
+        chat_copy(chat, &next);
     }
     return status;
 }

@@ -11,7 +11,7 @@
 #define NORMAL_BAD 0xffffffffu
 #define NORMAL_SYLLABLES 11172u
 
-enum { NORMAL_PLAIN, NORMAL_ORDERED, NORMAL_COMPOSED, NORMAL_CHAINED };
+enum { NORMAL_PLAIN, NORMAL_ORDERED, NORMAL_COMPOSED, NORMAL_CHAINED, NORMAL_KEYED };
 enum { NORMAL_SPLIT = 1, NORMAL_JOIN = 2 };
 enum { MAP_DELETE, MAP_OFFSET, MAP_OTHERS, MAP_STRINGS, MAP_SINGLES, MAP_SPACED, MAP_KEEP, MAP_CONSTANT, MAP_SPACED_SINGLES };
 
@@ -204,27 +204,26 @@ static void normal_image_of(const normal_map *map, uint32_t code, normal_image *
         }
         if (code < next) {
             image->listed = 1;
-            switch (entry.kind) {
-            case MAP_DELETE: image->count = 0; break;
-            case MAP_OTHERS:
-                if (((code - entry.start) & 1u) != 0u) {
-                    image->listed = 0;
-                    break;
-                }
+            /* Not a switch: its jump table would be a libgcc call on ARMv6-M. */
+            if (entry.kind == MAP_DELETE) {
+                image->count = 0;
+            } else if (entry.kind == MAP_OTHERS && ((code - entry.start) & 1u) != 0u) {
+                image->listed = 0;
+            } else if (entry.kind == MAP_OTHERS || entry.kind == MAP_OFFSET) {
                 image->code = normal_moved(&b, &at, code);
-                break;
-            case MAP_OFFSET: image->code = normal_moved(&b, &at, code); break;
-            case MAP_CONSTANT: image->code = normal_number(&b, &at); break;
-            case MAP_SPACED: image->form = IMAGE_SPACED; image->count = 3; break;
-            case MAP_KEEP: break;
-            default: normal_string(map, &b, at, last, &entry, image); break;
+            } else if (entry.kind == MAP_CONSTANT) {
+                image->code = normal_number(&b, &at);
+            } else if (entry.kind == MAP_SPACED) {
+                image->form = IMAGE_SPACED;
+                image->count = 3;
+            } else if (entry.kind != MAP_KEEP) {
+                normal_string(map, &b, at, last, &entry, image);
             }
             return;
         }
-        switch (entry.kind) {
-        case MAP_DELETE: case MAP_SPACED: case MAP_KEEP: break;
-        case MAP_OFFSET: case MAP_OTHERS: case MAP_CONSTANT: (void)normal_number(&b, &at); break;
-        default:
+        if (entry.kind == MAP_OFFSET || entry.kind == MAP_OTHERS || entry.kind == MAP_CONSTANT) {
+            (void)normal_number(&b, &at);
+        } else if (entry.kind != MAP_DELETE && entry.kind != MAP_SPACED && entry.kind != MAP_KEEP) {
             for (skip = entry.length; skip > 0u; skip--) {
                 last = normal_moved(&b, &at, last);
                 if (entry.kind == MAP_STRINGS) {
@@ -232,7 +231,6 @@ static void normal_image_of(const normal_map *map, uint32_t code, normal_image *
                     at = tok_varint(b.p, b.bytes, at, &tail);
                 }
             }
-            break;
         }
     }
 }
@@ -383,20 +381,16 @@ static uint32_t normal_map_block(const normal_map *map, const normal_block *b, u
             return NORMAL_BAD;
         }
         next = entry.start + entry.length;
-        switch (entry.kind) {
-        case MAP_DELETE: case MAP_SPACED: case MAP_KEEP: break;
-        case MAP_OFFSET: case MAP_OTHERS:
+        if (entry.kind == MAP_OFFSET || entry.kind == MAP_OTHERS) {
             peek = at;
             if (normal_moved(b, &peek, next - 1u) == NORMAL_BAD || normal_moved(b, &at, entry.start) == NORMAL_BAD) {
                 return NORMAL_BAD;
             }
-            break;
-        case MAP_CONSTANT:
+        } else if (entry.kind == MAP_CONSTANT) {
             if (normal_number(b, &at) >= TOK_CODE_POINTS) {
                 return NORMAL_BAD;
             }
-            break;
-        case MAP_STRINGS: case MAP_SINGLES: case MAP_SPACED_SINGLES:
+        } else if (entry.kind == MAP_STRINGS || entry.kind == MAP_SINGLES || entry.kind == MAP_SPACED_SINGLES) {
             for (k = entry.length; k > 0u; k--) {
                 last = normal_moved(b, &at, last);
                 if (last == NORMAL_BAD) {
@@ -409,8 +403,8 @@ static uint32_t normal_map_block(const normal_map *map, const normal_block *b, u
                     }
                 }
             }
-            break;
-        default: return NORMAL_BAD;
+        } else if (entry.kind != MAP_DELETE && entry.kind != MAP_SPACED && entry.kind != MAP_KEEP) {
+            return NORMAL_BAD;
         }
     }
     return next;
@@ -475,11 +469,13 @@ static uint32_t normal_pairs_good(const normal_blocks *pairs)
     }
     for (k = 0; k < pairs->count; k++) {
         const normal_block b = normal_at(pairs, k);
-        uint32_t at = 0, made = normal_field(pairs, k, 1);
+        uint32_t at = 0, first = normal_field(pairs, k, 1), made = first, by;
         while (at < b.bytes) {
-            if (normal_number(&b, &at) == NORMAL_BAD) {
+            by = normal_number(&b, &at);
+            if (by >= TOK_CODE_POINTS || first >= TOK_CODE_POINTS - by) {
                 return 0;
             }
+            first += by;
             made = normal_moved(&b, &at, made);
             if (made == NORMAL_BAD) {
                 return 0;
@@ -525,7 +521,7 @@ bitnet_status tok_normal_open(bitnet_tokenizer *t, uint32_t *words)
     normal n;
     *words = 0;
     n.s = NULL;
-    if (normal_parts(&n, p, t->section_bytes[TOK_S_NORMAL]) == 0u || p[0] > NORMAL_CHAINED ||
+    if (normal_parts(&n, p, t->section_bytes[TOK_S_NORMAL]) == 0u || p[0] > NORMAL_KEYED ||
         p[1] > (NORMAL_SPLIT | NORMAL_JOIN) || (p[2] & 3u) == 3u || ((p[2] >> 4) & 3u) == 3u || p[3] > 7u ||
         (p[3] & 3u) == 3u || normal_map_good(&n.map) == 0u || normal_map_good(&n.after) == 0u ||
         normal_classes_good(&n.classes) == 0u || normal_pairs_good(&n.pairs) == 0u) {
@@ -569,13 +565,68 @@ static void normal_mapped(const normal *n, uint32_t code, normal_image *image)
     }
 }
 
+/* What two characters compose to, TOK_END if they do not. */
+static uint32_t normal_compose(const normal *n, uint32_t first, uint32_t second)
+{
+    normal_block b;
+    uint32_t at = 0, code, made;
+    if ((n->head[1] & NORMAL_JOIN) != 0u) {
+        const uint32_t lead = first - 0x1100u, vowel = second - 0x1161u;
+        const uint32_t s = first - 0xac00u, tail = second - 0x11a7u;
+        if (lead < 19u && vowel < 21u) {
+            return 0xac00u + (lead * 21u + vowel) * 28u;
+        }
+        if (s < NORMAL_SYLLABLES && s == normal_by_28(s) * 28u && tail - 1u < 27u) {
+            return first + tail;
+        }
+    }
+    b = normal_find(&n->pairs, second, first);
+    if (b.p == NULL || normal_field(&n->pairs, b.index, 0) != second) {
+        return TOK_END;
+    }
+    code = normal_field(&n->pairs, b.index, 1);
+    made = code;
+    while (at < b.bytes) {
+        code += normal_number(&b, &at);
+        made = normal_moved(&b, &at, made);
+        if (code >= first) {
+            return code == first ? made : TOK_END;
+        }
+    }
+    return TOK_END;
+}
+
+/* Structures are copied field by field: for a whole one a compiler may call memcpy. */
+static void normal_go(normal_item *to, const normal_item *from)
+{
+    to->at = from->at;
+    to->index = from->index;
+}
+
+/* The character of the text at `at`, which moves behind it; with keys, what the longest one that
+ * starts there stands for. */
+static uint32_t normal_source(const normal *n, uint32_t *at)
+{
+    uint32_t code = tok_utf8(n->s->text, n->s->n, at);
+    while (n->head[0] == NORMAL_KEYED && *at < n->s->n) {
+        uint32_t behind = *at;
+        const uint32_t made = normal_compose(n, code, tok_utf8(n->s->text, n->s->n, &behind));
+        if (made == TOK_END) {
+            break;
+        }
+        code = made;
+        *at = behind;
+    }
+    return code;
+}
+
 /* The mapped character at `at`, which moves behind it; TOK_END at the end. */
 static uint32_t normal_item_at(const normal *n, normal_item *at)
 {
     normal_image image;
     while (at->at < n->s->n) {
         uint32_t behind = at->at;
-        normal_mapped(n, tok_utf8(n->s->text, n->s->n, &behind), &image);
+        normal_mapped(n, normal_source(n, &behind), &image);
         if (at->index < image.count) {
             const uint32_t code = normal_get(&image, at->index);
             at->index++;
@@ -614,40 +665,9 @@ static uint32_t normal_class(const normal *n, uint32_t code)
     return 0;
 }
 
-/* What two characters compose to, TOK_END if they do not. */
-static uint32_t normal_compose(const normal *n, uint32_t first, uint32_t second)
+static void normal_stand(normal_position *place, const normal_item *item)
 {
-    normal_block b;
-    uint32_t at = 0, code, made;
-    if ((n->head[1] & NORMAL_JOIN) != 0u) {
-        const uint32_t lead = first - 0x1100u, vowel = second - 0x1161u;
-        const uint32_t s = first - 0xac00u, tail = second - 0x11a7u;
-        if (lead < 19u && vowel < 21u) {
-            return 0xac00u + (lead * 21u + vowel) * 28u;
-        }
-        if (s < NORMAL_SYLLABLES && s == normal_by_28(s) * 28u && tail - 1u < 27u) {
-            return first + tail;
-        }
-    }
-    b = normal_find(&n->pairs, second, first);
-    if (b.p == NULL || normal_field(&n->pairs, b.index, 0) != second) {
-        return TOK_END;
-    }
-    code = normal_field(&n->pairs, b.index, 1);
-    made = code;
-    while (at < b.bytes) {
-        code += normal_number(&b, &at);
-        made = normal_moved(&b, &at, made);
-        if (code >= first) {
-            return code == first ? made : TOK_END;
-        }
-    }
-    return TOK_END;
-}
-
-static void normal_stand(normal_position *place, normal_item item)
-{
-    place->item = item;
+    normal_go(&place->item, item);
     place->mark.at = 0;
     place->mark.index = 0;
     place->class_ = 0;
@@ -658,7 +678,7 @@ static void normal_stand(normal_position *place, normal_item item)
 static uint32_t normal_of_class(const normal *n, normal_item *at, uint32_t class_)
 {
     for (;;) {
-        normal_item behind = *at;
+        normal_item behind = { at->at, at->index };
         const uint32_t code = normal_item_at(n, &behind);
         const uint32_t found = code == TOK_END ? 0u : normal_class(n, code);
         if (found == 0u) {
@@ -667,7 +687,7 @@ static uint32_t normal_of_class(const normal *n, normal_item *at, uint32_t class
         if (found == class_) {
             return 1;
         }
-        *at = behind;
+        normal_go(at, &behind);
     }
 }
 
@@ -676,7 +696,7 @@ static uint32_t normal_lowest(const normal *n, normal_item *at, uint32_t above)
 {
     uint32_t class_ = 256;
     for (;;) {
-        normal_item behind = *at;
+        normal_item behind = { at->at, at->index };
         const uint32_t code = normal_item_at(n, &behind);
         const uint32_t found = code == TOK_END ? 0u : normal_class(n, code);
         if (found == 0u) {
@@ -685,36 +705,36 @@ static uint32_t normal_lowest(const normal *n, normal_item *at, uint32_t above)
         if (found > above && found < class_) {
             class_ = found;
         }
-        *at = behind;
+        normal_go(at, &behind);
     }
 }
 
 /* The first mark of the lowest class above `above` that `kept` does not take; place->kept is then
  * `kept` with all marks before it taken. Class 0 and the place behind the marks if there is none. */
-static void normal_enter(const normal *n, normal_item marks, uint32_t kept, uint32_t above, normal_position *place)
+static void normal_enter(const normal *n, const normal_item *marks, uint32_t kept, uint32_t above, normal_position *place)
 {
     for (;;) {
-        normal_item at = marks;
+        normal_item at = { marks->at, marks->index };
         const uint32_t class_ = normal_lowest(n, &at, above);
         if (class_ == 256u) {
-            normal_stand(place, at);
+            normal_stand(place, &at);
             place->kept = kept;
             return;
         }
-        at = marks;
+        normal_go(&at, marks);
         while (normal_of_class(n, &at, class_) != 0u) {
-            normal_item behind = at;
+            normal_item behind = { at.at, at.index };
             const uint32_t code = normal_item_at(n, &behind);
             const uint32_t made = kept != 0u ? normal_compose(n, kept, code) : TOK_END;
             if (made == TOK_END) {
-                place->item = marks;
-                place->mark = at;
+                normal_go(&place->item, marks);
+                normal_go(&place->mark, &at);
                 place->class_ = class_;
                 place->kept = kept;
                 return;
             }
             kept = made;
-            at = behind;
+            normal_go(&at, &behind);
         }
         above = class_;
     }
@@ -724,13 +744,13 @@ static void normal_enter(const normal *n, normal_item marks, uint32_t kept, uint
  * or behind the marks. */
 static uint32_t normal_mark(const normal *n, normal_position *place)
 {
-    normal_item at = place->mark;
+    normal_item at = { place->mark.at, place->mark.index };
     const uint32_t code = normal_item_at(n, &at);
     if (normal_of_class(n, &at, place->class_) != 0u) {
-        place->mark = at;
+        normal_go(&place->mark, &at);
         return code;
     }
-    normal_enter(n, place->item, place->kept, place->class_, place);
+    normal_enter(n, &place->item, place->kept, place->class_, place);
     if (place->class_ == 0u) {
         place->kept = 0;
     }
@@ -738,10 +758,11 @@ static uint32_t normal_mark(const normal *n, normal_position *place)
 }
 
 /* Joins a starter with the marks that it takes and, if none is left between, with starters behind. */
-static uint32_t normal_composed(const normal *n, uint32_t code, normal_item at, normal_position *place)
+static uint32_t normal_composed(const normal *n, uint32_t code, const normal_item *start, normal_position *place)
 {
+    normal_item at = { start->at, start->index };
     for (;;) {
-        normal_item behind = at;
+        normal_item behind = { at.at, at.index };
         normal_position last;
         const uint32_t next = normal_item_at(n, &behind);
         if (next == TOK_END) {
@@ -753,28 +774,31 @@ static uint32_t normal_composed(const normal *n, uint32_t code, normal_item at, 
                 break;
             }
             code = made;
-            at = behind;
+            normal_go(&at, &behind);
             continue;
         }
-        normal_enter(n, at, code, 0, place);
-        last = *place;
+        normal_enter(n, &at, code, 0, place);
+        normal_go(&last.item, &place->item);
+        normal_go(&last.mark, &place->mark);
+        last.class_ = place->class_;
+        last.kept = place->kept;
         while (last.class_ != 0u) {
-            normal_enter(n, at, last.kept, last.class_, &last);
+            normal_enter(n, &at, last.kept, last.class_, &last);
         }
         if (place->class_ != 0u) {
             return last.kept;
         }
         code = last.kept;
-        at = last.item;
+        normal_go(&at, &last.item);
     }
-    normal_stand(place, at);
+    normal_stand(place, &at);
     return code;
 }
 
 /* Joins a character that is all that its source becomes with those behind it. */
-static uint32_t normal_chained(const normal *n, uint32_t code, normal_item at, normal_position *place)
+static uint32_t normal_chained(const normal *n, uint32_t code, const normal_item *at, normal_position *place)
 {
-    const uint32_t alone = place->item.index == 0u && at.index == 0u ? 1u : 0u;
+    const uint32_t alone = place->item.index == 0u && at->index == 0u ? 1u : 0u;
     normal_image image;
     normal_stand(place, at);
     if (alone == 0u || ((n->head[1] & NORMAL_JOIN) != 0u && code - 0xac00u < NORMAL_SYLLABLES)) {
@@ -805,7 +829,7 @@ static uint32_t normal_chained(const normal *n, uint32_t code, normal_item at, n
 /* The next character behind the middle. */
 static uint32_t normal_ordered(const normal *n, normal_position *place)
 {
-    normal_item at = place->item;
+    normal_item at = { place->item.at, place->item.index };
     uint32_t code;
     if (place->class_ != 0u) {
         return normal_mark(n, place);
@@ -815,16 +839,16 @@ static uint32_t normal_ordered(const normal *n, normal_position *place)
         return code;
     }
     if (n->head[0] == NORMAL_CHAINED) {
-        return normal_chained(n, code, at, place);
+        return normal_chained(n, code, &at, place);
     }
-    if (n->head[0] != NORMAL_PLAIN && normal_class(n, code) != 0u) {
-        normal_enter(n, place->item, 0, 0, place);
+    if (n->head[0] != NORMAL_PLAIN && n->head[0] != NORMAL_KEYED && normal_class(n, code) != 0u) {
+        normal_enter(n, &place->item, 0, 0, place);
         return normal_mark(n, place);
     }
     if (n->head[0] == NORMAL_COMPOSED) {
-        return normal_composed(n, code, at, place);
+        return normal_composed(n, code, &at, place);
     }
-    place->item = at;
+    normal_go(&place->item, &at);
     return code;
 }
 
@@ -894,8 +918,9 @@ static uint32_t normal_trimmed(const normal *n, tok_cursor *c)
     if (normal_strips(right, code) == 0u) {
         c->state &= ~NORMAL_INNER;
     } else if ((c->state & NORMAL_INNER) == 0u) {
-        tok_cursor peek = *c;
+        tok_cursor peek;
         uint32_t next = code;
+        tok_copy(&peek, c);
         while (next != TOK_END && normal_strips(right, next) != 0u) {
             next = normal_second(n, &peek);
         }
@@ -912,13 +937,14 @@ static uint32_t normal_begin(const normal *n, tok_cursor *c)
 {
     const uint32_t rule = n->head[2], mode = n->head[3] & 3u;
     const uint32_t left = (rule & 0x80u) == 0u || n->s->first != 0u ? rule & 3u : 0u;
-    tok_cursor peek = *c;
+    tok_cursor peek;
+    tok_copy(&peek, c);
     while (left != 0u) {
         const uint32_t code = normal_second(n, &peek);
         if (code == TOK_END || normal_strips(left, code) == 0u) {
             break;
         }
-        *c = peek;
+        tok_copy(c, &peek);
     }
     c->state |= NORMAL_BEGUN;
     if (mode == 0u || (mode == 2u && n->s->first == 0u)) {
@@ -930,7 +956,7 @@ static uint32_t normal_begin(const normal *n, tok_cursor *c)
     if (mode == 2u && ((rule >> 2) & 3u) == 0u) {
         return n->s->n > 0u ? 1u : 0u;
     }
-    peek = *c;
+    tok_copy(&peek, c);
     return normal_trimmed(n, &peek) != TOK_END ? 1u : 0u;
 }
 
@@ -943,9 +969,10 @@ static uint32_t normal_spaced(const normal *n, tok_cursor *c)
     }
     code = normal_trimmed(n, c);
     if (code == 0x20u && runs != 0u) {
-        tok_cursor peek = *c;
+        tok_cursor peek;
+        tok_copy(&peek, c);
         while (normal_second(n, &peek) == 0x20u) {
-            *c = peek;
+            tok_copy(c, &peek);
             more = runs;
         }
         code = more == 2u ? TOK_UNDERLINE : code;
