@@ -274,8 +274,8 @@ def spm_unigram_bytes(f):
 def spm_symbols(f):
     """User-defined symbols, kept whole and never normalized; no dummy prefix."""
     path = rules(SOME)
-    f.bytes("tokenizer.model", sentence_piece("bpe", 620, normalization_rule_tsv=str(path), add_dummy_prefix=False, remove_extra_whitespaces=False, byte_fallback=True,
-                                              user_defined_symbols=["<sep>", "<|im_start|>", "\uff21\uff42", "the p", "\n\n"])[0])
+    f.bytes("tokenizer.model", sentence_piece("bpe", 620, normalization_rule_tsv=str(path), add_dummy_prefix=False, byte_fallback=True, remove_extra_whitespaces=False,
+                                              user_defined_symbols=["<sep>", "<|im_start|>", "\uff21\uff42", "pump", "\n\n"])[0])
 
 
 # ---- unigram and WordPiece in JSON --------------------------------------------------------
