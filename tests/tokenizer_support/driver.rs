@@ -37,7 +37,6 @@ pub fn driver() -> Option<&'static Path> {
             .args(["-fsanitize=address,undefined", "-fno-sanitize-recover=all"])
             .arg(format!("-I{}", root().join(C_FOLDER).display()))
             .args(sources())
-            .args((!root().join(C_FOLDER).join("bitnet_tok_normal.c").exists()).then_some("-DBITNET_TOK_NORMAL=0"))
             .arg(root().join("tests/c/tokenizer_driver.c"))
             .arg("-o")
             .arg(&out)
