@@ -236,9 +236,9 @@ fn a_trimmed_tokenizer_fits_and_encodes_everything() {
     let corpus = b.out().join("corpus.txt");
     std::fs::write(&corpus, "Is the soil dry? Turn the pump on.\n".repeat(20)).unwrap();
     let (before, out) = (intent(), b.out().join("smaller"));
-    let run = tool("tokenizer trim --model {} --corpus {} --max-rom 2K -o {} --json", &[&before, &corpus, &out]).ok();
+    let run = tool("tokenizer trim --model {} --corpus {} --max-rom 3K -o {} --json", &[&before, &corpus, &out]).ok();
     let v = run.json();
-    assert!(v["bytes"][1].as_u64().unwrap() <= 2048, "{v}");
+    assert!(v["bytes"][1].as_u64().unwrap() <= 3072, "{v}");
     assert!(v["entries"][1].as_u64() < v["entries"][0].as_u64());
     assert!(v["tokens_per_byte"][1].as_f64() >= v["tokens_per_byte"][0].as_f64());
     tool("tokenizer check --model {} --target rust --quick --count 2000", &[&out]).ok();
