@@ -84,7 +84,12 @@ fn agree(normalizer: Value, texts: &[String]) {
 
 /// Every character of the lower planes and a sample of the others, alone.
 fn alone() -> impl Iterator<Item = String> {
-    scalars().filter(|&c| u32::from(c) < 0x3_2000 || u32::from(c) % 251 == 0).map(String::from)
+    scalars()
+        .filter(|&c| {
+            u32::from(c) < 0x3_0000 && (u32::from(c) < 0x3400 || u32::from(c) > 0xd7a3 || u32::from(c) % 7 == 0)
+                || u32::from(c) % 251 == 0
+        })
+        .map(String::from)
 }
 
 /// Short texts in which marks, jamo, syllables, characters that decompose, and spaces meet.
@@ -128,7 +133,7 @@ fn runs() -> Vec<String> {
 #[test]
 fn normal_forms_of_every_character_and_of_mixtures() {
     for kind in ["NFC", "NFD", "NFKC", "NFKD"] {
-        let texts: Vec<String> = alone().chain(mixed(4000, 3)).chain(runs()).collect();
+        let texts: Vec<String> = alone().chain(mixed(1500, 3)).chain(runs()).collect();
         agree(of(kind), &texts);
     }
 }
@@ -156,9 +161,9 @@ fn every_pair_that_composes_and_what_blocks_it() {
 
 #[test]
 fn bert_in_all_its_settings() {
-    let texts: Vec<String> = alone().chain(mixed(3000, 4)).collect();
+    let texts: Vec<String> = alone().chain(mixed(1000, 4)).collect();
     agree(bert(true, true, Value::Null, true), &texts);
-    let few = mixed(3000, 5);
+    let few = mixed(800, 5);
     agree(bert(true, true, Value::Null, false), &few);
     agree(bert(true, false, json!(false), true), &few);
     agree(bert(false, true, json!(true), false), &few);
@@ -188,7 +193,7 @@ fn sequences_of_steps_on_characters_marks_and_spaces() {
         of("Nmt"),
         of("StripAccents"),
     ];
-    let texts: Vec<String> = mixed(4000, 6).into_iter().chain(runs()).collect();
+    let texts: Vec<String> = mixed(1000, 6).into_iter().chain(runs()).collect();
     list.into_iter().for_each(|normalizer| agree(normalizer, &texts));
 }
 
@@ -278,7 +283,7 @@ fn damaged_tables_mean_the_same_to_rust_and_c() {
         let mut script = Script::default();
         let mut expected = Vec::new();
         let mut good = 0;
-        for _ in 0..250 {
+        for _ in 0..120 {
             let mut damaged = blob.clone();
             for _ in 0..=random.below(2) {
                 let at = if random.below(3) == 0 { random.below(300) } else { random.below(table.len()) };
@@ -289,13 +294,15 @@ fn damaged_tables_mean_the_same_to_rust_and_c() {
                 Ok(device) => {
                     good += 1;
                     let ids: Vec<Vec<u32>> = texts.iter().map(|text| device.encode(text.as_bytes())).collect();
-                    texts.iter().for_each(|text| drop(script.text(text.len() * 64 + 64, text.as_bytes())));
+                    for text in &texts {
+                        script.text(text.len() * 64 + 64, text.as_bytes());
+                    }
                     expected.push(Some(ids));
                 }
                 Err(_) => expected.push(None),
             }
         }
-        assert!((20..230).contains(&good), "{good} of 250 damaged sections are accepted");
+        assert!((5..115).contains(&good), "{good} of 120 damaged sections are accepted");
         let Some(mut answers) = script.run("normalizer-damaged") else { return };
         for (k, ids) in expected.into_iter().enumerate() {
             let status = answers.number();
