@@ -2,14 +2,44 @@
 //!
 //! The tokenizer of these tests has the 256 bytes as its tokens and no merges, so ids are the bytes of the normalized text.
 
-#[path = "tokenizer_support/mod.rs"]
-mod support;
+#[path = "tokenizer_support/driver.rs"]
+mod driver;
 
 use bitnet_convert::tokenizer::{compile, DeviceTokenizer, TokenizerError};
+use driver::{Script, OK};
 use serde_json::{json, Map, Value};
-use support::{byte_level, scalars, Random, Script, OK};
 use tokenizers::Tokenizer;
 use unicode_normalization_alignments::char::{canonical_combining_class, decompose_canonical, decompose_compatible};
+
+/// xorshift64*: seeded, so a failure can be repeated.
+struct Random(u64);
+
+impl Random {
+impl Random {
+    fn next(&mut self) -> u64 {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
+    }
+    }
+    fn below(&mut self, n: usize) -> usize {
+    fn below(&mut self, n: usize) -> usize {
+        (self.next() % n as u64) as usize
+        (self.next() % n as u64) as usize
+    }
+    }
+}
+}
+
+fn scalars() -> impl Iterator<Item = char> {
+    (0..0x11_0000).filter_map(char::from_u32)
+}
 
 /// A tokenizer whose ids are bytes.
 fn bytes_with(normalizer: Value) -> Value {
@@ -20,11 +50,12 @@ fn bytes_with(normalizer: Value) -> Value {
         let code = if shown(byte) { u32::from(byte) } else { hidden.next().unwrap_or(0) };
         vocab.insert(char::from_u32(code).map(String::from).unwrap_or_default(), json!(byte));
     }
+    let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false});
     json!({
         "added_tokens": [],
         "normalizer": normalizer,
-        "pre_tokenizer": byte_level(false, false),
-        "decoder": byte_level(false, false),
+        "pre_tokenizer": byte_level,
+        "decoder": {"type": "ByteLevel"},
         "model": {"type": "BPE", "vocab": vocab, "merges": []},
     })
 }
