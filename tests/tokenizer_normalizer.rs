@@ -15,26 +15,12 @@ use unicode_normalization_alignments::char::{canonical_combining_class, decompos
 struct Random(u64);
 
 impl Random {
-impl Random {
-    fn next(&mut self) -> u64 {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
+    fn below(&mut self, n: usize) -> usize {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
-        self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
+        ((self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16) % n as u64) as usize
     }
-    }
-    fn below(&mut self, n: usize) -> usize {
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
-        (self.next() % n as u64) as usize
-    }
-    }
-}
 }
 
 fn scalars() -> impl Iterator<Item = char> {
