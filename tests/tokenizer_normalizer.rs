@@ -40,8 +40,8 @@ fn bytes_with(normalizer: Value) -> Value {
     json!({
         "added_tokens": [],
         "normalizer": normalizer,
-        "pre_tokenizer": byte_level,
-        "decoder": {"type": "ByteLevel"},
+        "pre_tokenizer": byte_level.clone(),
+        "decoder": byte_level,
         "model": {"type": "BPE", "vocab": vocab, "merges": []},
     })
 }
