@@ -63,6 +63,8 @@ pub struct Extras {
     /// Total lengths of the golden prompts; empty: no trace.
     pub golden_totals: Vec<usize>,
     pub tokenizer: Option<u64>,
+    /// Whether the tokenizer needs more code than byte-level BPE takes.
+    pub tokenizer_more: bool,
     /// Scratch that text to ids takes, and room for a token, in bytes.
     pub tokenizer_scratch: u64,
     pub tokenizer_json: Option<u64>,
@@ -194,7 +196,7 @@ pub fn plan(p: &Program, extras: &Extras, target: &Target, heading: &Heading) ->
         None => usage.push(Usage::new("file", file, None)),
         Some(b) => {
             let mut flash = file;
-            let plain = parts::needs(p).is_plain();
+            let plain = parts::needs(p).is_plain() && !extras.tokenizer_more;
             flash.push(part("runtime", "code, budget", if plain { b.runtime_flash } else { b.runtime_flash_all }));
             usage.push(Usage::new("flash", flash, Some(target.bytes(Role::Flash))));
             let mut ram = arena;

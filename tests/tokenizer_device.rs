@@ -153,6 +153,59 @@ fn unusual_vocabularies_agree_with_the_reference() {
     decodes("added", &source, &blob, &device);
 }
 
+/// Small vocabularies with merges in any order: those that come before the merges of their halves too, as Llama 2 has them.
+#[test]
+fn merges_in_any_order_agree_with_the_reference() {
+    let mut random = Random(99);
+    let (mut agreed, mut refused) = (0, 0);
+    for round in 0..48 {
+        let letters = 1 + random.below(4);
+        let mut tokens: Vec<String> = ('a'..='d').take(letters).map(String::from).collect();
+        let mut merges: Vec<[String; 2]> = Vec::new();
+        for _ in 0..random.below(25) {
+            let pair = [(); 2].map(|()| tokens[random.below(tokens.len())].clone());
+            let token = pair.concat();
+            if token.len() <= 24 && !merges.contains(&pair) {
+                if !tokens.contains(&token) {
+                    tokens.push(token);
+                }
+                merges.push(pair);
+            }
+        }
+        if round % 2 == 0 {
+            (1..merges.len()).rev().for_each(|k| merges.swap(k, random.below(k + 1)));
+        }
+        let vocab: serde_json::Map<String, Value> =
+            tokens.iter().enumerate().map(|(id, token)| (token.clone(), json!(id))).collect();
+        let bytes = round % 3 != 0;
+        let fuse = json!({"type": "Fuse"});
+        let source = json!({
+            "added_tokens": [],
+            "pre_tokenizer": if bytes { byte_level(false, false) } else { Value::Null },
+            "decoder": if bytes { byte_level(false, false) } else { fuse },
+            "model": {"type": "BPE", "ignore_merges": round % 5 == 0, "vocab": vocab, "merges": merges},
+        });
+        if let Err(error) = compile(source.to_string().as_bytes()) {
+            assert!(error.to_string().contains("grow to the other side"), "{error}");
+            refused += 1;
+            continue;
+        }
+        let mut text = |k: usize| {
+            let length = if k % 10 == 9 { 150 + random.below(500) } else { random.below(30) };
+            let mut text = String::new();
+            while text.len() < length {
+                let any = if k % 3 == 0 { tokens.len() } else { letters };
+                text += &tokens[random.below(any)];
+            }
+            text
+        };
+        let list: Vec<String> = (0..60).map(&mut text).collect();
+        agree(&format!("order-{round}"), &source, &list);
+        agreed += 1;
+    }
+    assert!(agreed > 30 && refused > 0, "{agreed} {refused}");
+}
+
 #[test]
 fn real_tokenizers_agree_with_the_reference() {
     for name in ["gpt2", "smollm2", "qwen3"] {

@@ -21,7 +21,7 @@ const FAMILIES: [&str; 9] = [
     "json-llama2",
     "spm-bpe-bytes",
     "spm-unigram-nfkc",
-    "json-unigram-t5",
+    "json-unigram-lower",
     "wordpiece-uncased",
 ];
 
@@ -79,7 +79,7 @@ fn each_model_in_every_language() {
     if !have("exports in all languages", &["make", "cc", "cargo"]) {
         return;
     }
-    for family in ["bytes-tiktoken", "spm-bpe-bytes", "json-unigram-t5", "wordpiece-uncased"] {
+    for family in ["bytes-tiktoken", "spm-bpe-bytes", "json-unigram-lower", "wordpiece-uncased"] {
         let bench = checkpoint(family);
         bench.export(&["--target", "cortex-m7", "--format", "packed"]).ok();
         let mut runners = vec!["host", "rust-host"];

@@ -6,7 +6,8 @@ mod common;
 mod driver;
 
 use bitnet_convert::tokenizer::host::HostTokenizer;
-use bitnet_convert::tokenizer::{compile, load, DeviceTokenizer};
+use bitnet_convert::tokenizer::load::load;
+use bitnet_convert::tokenizer::{compile, DeviceTokenizer};
 use common::{finish, fixture, not_run};
 use driver::{Script, OK};
 use serde_json::Value;
@@ -31,7 +32,8 @@ struct Family {
 impl Family {
     fn load(folder: &Path) -> Family {
         let name = folder.file_name().unwrap().to_string_lossy().into_owned();
-        let json = load(folder).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let json = load(folder).unwrap_or_else(|e| panic!("{name}: {e}")).json;
+        let json = json.unwrap_or_else(|| panic!("{name}: a source, no blob"));
         let blob = compile(&json).unwrap_or_else(|e| panic!("{name}: {e}"));
         let device = DeviceTokenizer::from_bytes(&blob).unwrap_or_else(|e| panic!("{name}: {e}"));
         let host = HostTokenizer::from_json(&json).unwrap_or_else(|e| panic!("{name}: {e}"));

@@ -363,7 +363,7 @@ def tokenizers():
         blob = Path(TMP.name) / "tokenizer.bin"
         made = subprocess.run([BIN, "tokenizer", "pack", "--json", "--model", folder, "-o", blob], capture_output=True, text=True)
         if made.returncode != 0:
-            rows.append((folder.name, "", "", "not compiled: " + made.stderr.split("\n")[0], "", "", "", ""))
+            rows.append((folder.name, "", "", "not compiled: " + made.stderr.split("\n")[0].removeprefix("error: "), "", "", "", "", ""))
             continue
         m = json.loads(made.stdout)
         sections = {s["name"]: s["bytes"] for s in m["sections"]}

@@ -274,8 +274,8 @@ def spm_unigram_bytes(f):
 def spm_symbols(f):
     """User-defined symbols, kept whole and never normalized; no dummy prefix."""
     path = rules(SOME)
-    f.bytes("tokenizer.model", sentence_piece("bpe", 620, normalization_rule_tsv=str(path), add_dummy_prefix=False, byte_fallback=True,
-                                              user_defined_symbols=["<sep>", "<|im_start|>", "\uff21\uff42", "the p", "\n\n"])[0])
+    f.bytes("tokenizer.model", sentence_piece("bpe", 620, normalization_rule_tsv=str(path), add_dummy_prefix=False, byte_fallback=True, remove_extra_whitespaces=False,
+                                              user_defined_symbols=["<sep>", "<|im_start|>", "\uff21\uff42", "pump", "\n\n"])[0])
 
 
 # ---- unigram and WordPiece in JSON --------------------------------------------------------
@@ -283,23 +283,16 @@ def spm_symbols(f):
 METASPACE = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always", "split": True}
 
 
-def charsmap(model):
-    spec = next(v for n, v in fields(model) if n == 3)
-    return base64.b64encode(dict(fields(spec)).get(2, b"")).decode()
-
-
 def unigram(pieces, unknown, **other):
     return {"type": "Unigram", "unk_id": unknown, "vocab": [[t, s] for t, s, _ in pieces], "byte_fallback": False, **other}
 
 
 def json_unigram_t5(f):
-    path = rules(SOME)
-    model, pieces = sentence_piece("unigram", 560, normalization_rule_tsv=str(path), pad_id=0, eos_id=1, unk_id=2, bos_id=-1)
+    _, pieces = sentence_piece("unigram", 560, normalization_rule_name="nmt_nfkc", pad_id=0, eos_id=1, unk_id=2, bos_id=-1)
     top = len(pieces)
     tokens = [added(0, "<pad>"), added(1, "</s>"), added(2, "<unk>"), added(top, "<extra_id_0>"), added(top + 1, "<extra_id_1>", lstrip=True)]
     pieces += [("<extra_id_0>", 0.0, 4), ("<extra_id_1>", 0.0, 4)]
-    normalizer = sequence("n", {"type": "Precompiled", "precompiled_charsmap": charsmap(model)},
-                          {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "})
+    normalizer = sequence("n", {"type": "Nmt"}, {"type": "NFKC"}, {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "})
     f.json("tokenizer.json", whole(unigram(pieces, 2), normalizer, METASPACE, template(after=[("</s>", 1)]), METASPACE, tokens))
 
 

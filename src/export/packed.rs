@@ -117,6 +117,7 @@ pub fn prepare(request: Request<'_>) -> Result<Prepared<'_>> {
     let extras = Extras {
         golden_totals: golden_prompts.iter().map(|g| g.len() + continuation).collect(),
         tokenizer: request.tokenizer.as_ref().map(|t| t.len() as u64),
+        tokenizer_more: super::c::needs_more_code(request.tokenizer.as_deref()),
         tokenizer_scratch: request.tokenizer.as_deref().map_or(0, super::c::tokenizer_scratch),
         tokenizer_json: model.tokenizer_json.as_ref().filter(|_| full).map(|t| t.len() as u64),
         manifest: full.then(|| manifest.to_bytes().len() as u64),

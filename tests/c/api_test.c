@@ -400,7 +400,8 @@ int main(int argc, char **argv)
     CHECK(bitnet_sample(&ctx, a, vocab, &how, &state, &id) != BITNET_OK);
     CHECK(bitnet_sample(&ctx, NULL, vocab, &how, &state, &id) == BITNET_E_NULL);
     CHECK(argmax(NULL, 3u) == 0u);
-    CHECK(bitnet_tokenizer_of(NULL, &tok) == BITNET_E_NULL);
+    CHECK(bitnet_tokenizer_of(NULL, &tok, NULL, 0u) == BITNET_E_NULL);
+    CHECK(bitnet_tokenizer_work(NULL) == 0u);
     CHECK(bitnet_is_eos(&ctx, 0xFFFFFFFFu) == 0u);
     CHECK(bitnet_eos(&ctx, 99u) == BITNET_NO_ID);
 

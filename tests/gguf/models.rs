@@ -315,7 +315,7 @@ fn a_whole_small_model() {
         assert_eq!(values.len(), r.shape.iter().product::<usize>());
     }
     assert_eq!((&c.config["vocab_size"], &c.config["eos_token_id"]), (&json!(261), &json!(260)));
-    assert_eq!(c.chat.template, "{{ messages }}");
+    assert_eq!(c.chat_template, "{{ messages }}");
     assert!(c.warnings.is_empty(), "{:?}", c.warnings);
     let t = HostTokenizer::from_json(&c.tokenizer_json.expect("a tokenizer")).expect("the library takes it");
     let the = t.encode("the the<|end|>").expect("ids");
@@ -338,7 +338,7 @@ fn a_real_model() {
     }
     assert_eq!(c.config["rope_theta"], json!(100_000.0));
     assert_eq!(c.config["rms_norm_eps"], json!(1e-5));
-    assert!(c.chat.template.contains("<|im_start|>"));
+    assert!(c.chat_template.contains("<|im_start|>"));
     assert!(c.warnings.is_empty(), "{:?}", c.warnings);
     let t = HostTokenizer::from_json(&c.tokenizer_json.expect("a tokenizer")).expect("the library takes it");
     if let Some(folder) = std::env::var_os("BITNET_TOKENIZERS") {

@@ -206,6 +206,11 @@ pub fn write_runtime_for(dir: &Path, program: &Program, blob: Option<&[u8]>, tar
     put(dir, "embed.mk", "EMBED ?= incbin\n")
 }
 
+/// Whether a tokenizer needs more code than byte-level BPE takes.
+pub(super) fn needs_more_code(blob: Option<&[u8]>) -> bool {
+    tokenizer::needs_more(blob)
+}
+
 /// Bytes of memory that the example main has for a tokenizer: scratch, and the room to decode a token (`BITNET_TOK_ROOM`).
 pub(super) fn tokenizer_scratch(blob: &[u8]) -> u64 {
     let sizes = tokenizer::Sizes::of(Some(blob));

@@ -94,6 +94,12 @@ fn needs(blob: &[u8], part: &str) -> bool {
     }
 }
 
+/// Whether it takes more than byte-level BPE, with its splitters and chats.
+pub(super) fn needs_more(blob: Option<&[u8]>) -> bool {
+    let plain = ["TOK_BPE", "TOK_MODERN", "TOK_CHAT"];
+    blob.is_some_and(|blob| PARTS.iter().any(|part| !plain.contains(part) && needs(blob, part)))
+}
+
 /// The lines of `model.h` that leave out what the tokenizer does without.
 pub(super) fn switches(blob: Option<&[u8]>) -> String {
     let blob = blob.unwrap_or_default();

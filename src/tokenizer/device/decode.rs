@@ -101,16 +101,18 @@ impl<'a> Tokenizer<'a> {
             return Err(Fault::Token);
         }
         if let Some(Literal { shown, .. }) = self.literals().find(|literal| literal.id == id) {
+            // Its length is no promise of the header's, so that it cannot break one.
+            out.room = u32::MAX;
             shown.iter().try_for_each(|byte| out.byte(*byte))?;
-        } else if let Some(byte) = self.byte_of(id) {
-            out.byte(byte)?;
-        } else {
-            match self.layout.model {
-                Model::Bytes | Model::Characters => self.expand(id, &mut out)?,
-                Model::Unigram | Model::WordPiece => {
-                    if !pieces::spell(*self, id, &mut |byte| out.byte(byte))? {
-                        return Err(Fault::Token);
-                    }
+            return out.flush();
+        }
+        match self.layout.model {
+            Model::Bytes | Model::Characters => self.expand(id, &mut out)?,
+            Model::Unigram | Model::WordPiece => {
+                if let Some(byte) = self.byte_of(id) {
+                    out.byte(byte)?;
+                } else if !pieces::spell(*self, id, &mut |byte| out.byte(byte))? {
+                    return Err(Fault::Token);
                 }
             }
         }

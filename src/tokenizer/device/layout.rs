@@ -310,6 +310,10 @@ impl Layout {
             let alone = flags & MATCH == 0 && flags & (LSTRIP | RSTRIP | NORMALIZED) != 0;
             ensure(flags < 128 && !alone, at, "reserved flag of a literal")?;
             ensure((1..=before).contains(&length), at, "literals are not longest first")?;
+            let bytes = Span { at: at + 6, len: length };
+            let is_text = |bytes: &[u8]| core::str::from_utf8(bytes).is_ok();
+            // Bytes are looked for character by character, so they have to be characters.
+            ensure(flags & MATCH == 0 || is_text(bytes.of(blob)), at, "literal that is no text")?;
             let first = byte(blob, at + 6);
             let mut behind = at + 6 + length;
             if flags & HIDDEN != 0 {

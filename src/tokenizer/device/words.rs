@@ -7,7 +7,7 @@ use super::classes::{is_white, LETTER, LOWER, MARK, NUMBER, OTHER, PUNCTUATION, 
 use super::text::{Cursor, End, Stream};
 
 /// Largest code of a splitter.
-pub const SPLITTERS: u8 = 8;
+pub const SPLITTERS: u8 = 7;
 /// Largest code of a word stage.
 pub const WORDS: u8 = 3;
 
@@ -20,12 +20,11 @@ pub fn part(s: &mut Stream<'_>, at: Cursor, end: End) -> (End, bool) {
     match s.t.layout.cuts.splitter {
         1 => (Some(digits(s, at, end, true)), true),
         2 => (Some(digits(s, at, end, false)), true),
-        3 => (Some(modern(s, at, end, 3, false)), true),
-        4 => (Some(modern(s, at, end, 1, false)), true),
+        3 => (Some(modern(s, at, end, 3)), true),
+        4 => (Some(modern(s, at, end, 1)), true),
         5 => blanks(s, at, end, false),
         6 => blanks(s, at, end, true),
         7 => (Some(o200k(s, at, end)), true),
-        8 => (Some(modern(s, at, end, 1, true)), true),
         _ => (end, true),
     }
 }
@@ -178,12 +177,7 @@ fn gpt2(s: &mut Stream<'_>, at: Cursor, end: End) -> Cursor {
 
 /// The patterns of Llama 3 and Qwen 2, `\p{N}` up to `numbers` at a time:
 /// `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`.
-/// With `marks`, `\p{M}` counts as letters (not for what may be in front of one, which makes no difference).
-fn modern(s: &mut Stream<'_>, at: Cursor, end: End, numbers: u32, marks: bool) -> Cursor {
-    let of = |s: &mut Stream<'_>, code: u32| match s.class(code) {
-        MARK if marks => LETTER,
-        _ => kind(s, code),
-    };
+fn modern(s: &mut Stream<'_>, at: Cursor, end: End, numbers: u32) -> Cursor {
     let mut next = at;
     let first = s.next_before(&mut next, end).unwrap_or(0);
     if first == QUOTE {
@@ -191,19 +185,19 @@ fn modern(s: &mut Stream<'_>, at: Cursor, end: End, numbers: u32, marks: bool) -
             return to;
         }
     }
-    let class = of(s, first);
+    let class = kind(s, first);
     if class == LETTER {
-        return run(s, next, end, u32::MAX, |s, code| of(s, code) == LETTER);
+        return run(s, next, end, u32::MAX, |s, code| kind(s, code) == LETTER);
     }
     if class == NUMBER {
-        return run(s, next, end, numbers - 1, |s, code| of(s, code) == NUMBER);
+        return run(s, next, end, numbers - 1, |s, code| kind(s, code) == NUMBER);
     }
-    let second = s.peek(next, end).map(|code| of(s, code));
+    let second = s.peek(next, end).map(|code| kind(s, code));
     if second == Some(LETTER) && !is_newline(first) {
-        return run(s, next, end, u32::MAX, |s, code| of(s, code) == LETTER);
+        return run(s, next, end, u32::MAX, |s, code| kind(s, code) == LETTER);
     }
     if class == OTHER || first == BLANK && second == Some(OTHER) {
-        let to = run(s, next, end, u32::MAX, |s, code| of(s, code) == OTHER);
+        let to = run(s, next, end, u32::MAX, |s, code| kind(s, code) == OTHER);
         return run(s, to, end, u32::MAX, |_, code| is_newline(code));
     }
     spaces(s, at, end, true)
