@@ -2,14 +2,30 @@
 //!
 //! The tokenizer of these tests has the 256 bytes as its tokens and no merges, so ids are the bytes of the normalized text.
 
-#[path = "tokenizer_support/mod.rs"]
-mod support;
+#[path = "tokenizer_support/driver.rs"]
+mod driver;
 
 use bitnet_convert::tokenizer::{compile, DeviceTokenizer, TokenizerError};
+use driver::{Script, OK};
 use serde_json::{json, Map, Value};
-use support::{byte_level, scalars, Random, Script, OK};
 use tokenizers::Tokenizer;
 use unicode_normalization_alignments::char::{canonical_combining_class, decompose_canonical, decompose_compatible};
+
+/// xorshift64*: seeded, so a failure can be repeated.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        ((self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16) % n as u64) as usize
+    }
+}
+
+fn scalars() -> impl Iterator<Item = char> {
+    (0..0x11_0000).filter_map(char::from_u32)
+}
 
 /// A tokenizer whose ids are bytes.
 fn bytes_with(normalizer: Value) -> Value {
@@ -20,11 +36,12 @@ fn bytes_with(normalizer: Value) -> Value {
         let code = if shown(byte) { u32::from(byte) } else { hidden.next().unwrap_or(0) };
         vocab.insert(char::from_u32(code).map(String::from).unwrap_or_default(), json!(byte));
     }
+    let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false});
     json!({
         "added_tokens": [],
         "normalizer": normalizer,
-        "pre_tokenizer": byte_level(false, false),
-        "decoder": byte_level(false, false),
+        "pre_tokenizer": byte_level.clone(),
+        "decoder": byte_level,
         "model": {"type": "BPE", "vocab": vocab, "merges": []},
     })
 }
@@ -84,7 +101,12 @@ fn agree(normalizer: Value, texts: &[String]) {
 
 /// Every character of the lower planes and a sample of the others, alone.
 fn alone() -> impl Iterator<Item = String> {
-    scalars().filter(|&c| u32::from(c) < 0x3_2000 || u32::from(c) % 251 == 0).map(String::from)
+    scalars()
+        .filter(|&c| {
+            u32::from(c) < 0x3_0000 && (u32::from(c) < 0x3400 || u32::from(c) > 0xd7a3 || u32::from(c) % 7 == 0)
+                || u32::from(c) % 251 == 0
+        })
+        .map(String::from)
 }
 
 /// Short texts in which marks, jamo, syllables, characters that decompose, and spaces meet.
@@ -128,7 +150,7 @@ fn runs() -> Vec<String> {
 #[test]
 fn normal_forms_of_every_character_and_of_mixtures() {
     for kind in ["NFC", "NFD", "NFKC", "NFKD"] {
-        let texts: Vec<String> = alone().chain(mixed(4000, 3)).chain(runs()).collect();
+        let texts: Vec<String> = alone().chain(mixed(1500, 3)).chain(runs()).collect();
         agree(of(kind), &texts);
     }
 }
@@ -156,9 +178,9 @@ fn every_pair_that_composes_and_what_blocks_it() {
 
 #[test]
 fn bert_in_all_its_settings() {
-    let texts: Vec<String> = alone().chain(mixed(3000, 4)).collect();
+    let texts: Vec<String> = alone().chain(mixed(1000, 4)).collect();
     agree(bert(true, true, Value::Null, true), &texts);
-    let few = mixed(3000, 5);
+    let few = mixed(800, 5);
     agree(bert(true, true, Value::Null, false), &few);
     agree(bert(true, false, json!(false), true), &few);
     agree(bert(false, true, json!(true), false), &few);
@@ -188,7 +210,7 @@ fn sequences_of_steps_on_characters_marks_and_spaces() {
         of("Nmt"),
         of("StripAccents"),
     ];
-    let texts: Vec<String> = mixed(4000, 6).into_iter().chain(runs()).collect();
+    let texts: Vec<String> = mixed(1000, 6).into_iter().chain(runs()).collect();
     list.into_iter().for_each(|normalizer| agree(normalizer, &texts));
 }
 
@@ -278,7 +300,7 @@ fn damaged_tables_mean_the_same_to_rust_and_c() {
         let mut script = Script::default();
         let mut expected = Vec::new();
         let mut good = 0;
-        for _ in 0..250 {
+        for _ in 0..120 {
             let mut damaged = blob.clone();
             for _ in 0..=random.below(2) {
                 let at = if random.below(3) == 0 { random.below(300) } else { random.below(table.len()) };
@@ -289,13 +311,15 @@ fn damaged_tables_mean_the_same_to_rust_and_c() {
                 Ok(device) => {
                     good += 1;
                     let ids: Vec<Vec<u32>> = texts.iter().map(|text| device.encode(text.as_bytes())).collect();
-                    texts.iter().for_each(|text| drop(script.text(text.len() * 64 + 64, text.as_bytes())));
+                    for text in &texts {
+                        script.text(text.len() * 64 + 64, text.as_bytes());
+                    }
                     expected.push(Some(ids));
                 }
                 Err(_) => expected.push(None),
             }
         }
-        assert!((20..230).contains(&good), "{good} of 250 damaged sections are accepted");
+        assert!((5..115).contains(&good), "{good} of 120 damaged sections are accepted");
         let Some(mut answers) = script.run("normalizer-damaged") else { return };
         for (k, ids) in expected.into_iter().enumerate() {
             let status = answers.number();
