@@ -302,6 +302,7 @@ fn row(runner: &str, emulator: &str, kernels: &str, outcome: Outcome) -> Row {
         tokens: if matches!(outcome, Outcome::NotRun { .. }) { 0 } else { 119 },
         outcome,
         operations: 0,
+        texts: 0,
         instructions_per_token: None,
         flash_bytes: None,
         ram_bytes: None,
