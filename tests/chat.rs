@@ -275,17 +275,28 @@ fn a_device_in_c_encodes_conversations() {
     assert_eq!(format!("{},{}", ids(end), lines[3]), ids(&format!("{end}{rest}")));
     assert_eq!(lines[4], "status 0");
     let status = |words: &[&str]| said(words).pop().unwrap();
-    for words in [&["assistant", "x"][..], &["prompt"], &["user", "x", "user", "y"], &["user", "x", "prompt", "user", "y"]] {
+    for words in
+        [&["assistant", "x"][..], &["prompt"], &["user", "x", "user", "y"], &["user", "x", "prompt", "user", "y"]]
+    {
         assert_eq!(status(words), "status 13", "BITNET_E_STATE: {words:?}");
     }
     assert_eq!(status(&["user", &"x".repeat(5000)]), "status 10", "BITNET_E_CAPACITY");
     // White space is the same in both languages: every kind of it, and what looks like it.
     let mut stripped = Chat::of_blob(&blob).unwrap();
     stripped.strip = [true; 3];
-    let plain = chat::attach(&bitnet_convert::tokenizer::compile(&std::fs::read(fixture("tokenizers/bytes-smollm/tokenizer.json")).unwrap()).unwrap(), &stripped);
+    let plain = chat::attach(
+        &bitnet_convert::tokenizer::compile(&std::fs::read(fixture("tokenizers/bytes-smollm/tokenizer.json")).unwrap())
+            .unwrap(),
+        &stripped,
+    );
     std::fs::write(&file, plain.unwrap()).unwrap();
     let spaces = "\t\n\u{b}\u{c}\r\u{1c}\u{1d}\u{1e}\u{1f} \u{85}\u{a0}\u{1680}\u{2000}\u{200a}\u{2028}\u{2029}\u{202f}\u{205f}\u{3000}";
-    for content in [format!("{spaces}a b{spaces}"), spaces.to_string(), format!("\u{200b}{spaces}\u{feff}"), "\u{180e}x\u{2060}".into()] {
+    for content in [
+        format!("{spaces}a b{spaces}"),
+        spaces.to_string(),
+        format!("\u{200b}{spaces}\u{feff}"),
+        "\u{180e}x\u{2060}".into(),
+    ] {
         let text = stripped.text(&[(Role::User, content.as_str())]).unwrap();
         assert_eq!(said(&["user", &content, "prompt"])[1], ids(&text), "{content:?}");
     }
@@ -310,7 +321,11 @@ fn c_refuses_damaged_sections() {
             let mut bad = blob.clone();
             bad[at + i] = byte;
             std::fs::write(&file, &bad).unwrap();
-            let out = finish(Command::new(&program).arg(&file).args(["user", "x", "prompt", "answered", "user", "y", "prompt"])).ok().stdout;
+            let out = finish(
+                Command::new(&program).arg(&file).args(["user", "x", "prompt", "answered", "user", "y", "prompt"]),
+            )
+            .ok()
+            .stdout;
             match device::Chat::read(&bad[at..]) {
                 None => {
                     assert!(out.contains("has 0") && out.contains("status 9"), "byte {i} = {byte}: {out}");

@@ -126,7 +126,9 @@ impl TextCodec {
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         match self {
             TextCodec::Host(h) => h.encode(text),
-            TextCodec::Device(d) => Ok([d.prefix_ids(), &d.encode_as_stated(text.as_bytes())?, d.suffix_ids()].concat()),
+            TextCodec::Device(d) => {
+                Ok([d.prefix_ids(), &d.encode_as_stated(text.as_bytes())?, d.suffix_ids()].concat())
+            }
         }
     }
 

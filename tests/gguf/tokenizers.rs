@@ -3,8 +3,8 @@
 
 use crate::writer::*;
 use bitnet_convert::format::gguf::parse;
-use bitnet_convert::tokenizer::load::gguf::build;
 use bitnet_convert::tokenizer::host::HostTokenizer;
+use bitnet_convert::tokenizer::load::gguf::build;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};

@@ -124,13 +124,7 @@ struct Sizes<'a> {
 }
 
 impl<'a> Sizes<'a> {
-    fn of(
-        program: &Program,
-        blob: Option<&[u8]>,
-        arena: u64,
-        arena_in_fast: bool,
-        prompts: &'a [String],
-    ) -> Self {
+    fn of(program: &Program, blob: Option<&[u8]>, arena: u64, arena_in_fast: bool, prompts: &'a [String]) -> Self {
         let (vocab, results) = (program.vocab, program.result_len());
         let parts = switches(&parts::needs(program)) + &tokenizer::switches(blob);
         let (state, tokenizer) = (state_bytes(program), tokenizer::Sizes::of(blob));
@@ -163,8 +157,7 @@ pub fn write(
     let model = dir.path().join("model.bin");
     let written = prepared.write(&model, progress)?;
     let plan = &prepared.plan;
-    let sizes =
-        Sizes::of(prepared.program(), prepared.tokenizer(), plan.arena_bytes, plan.arena_in_fast_ram, prompts);
+    let sizes = Sizes::of(prepared.program(), prepared.tokenizer(), plan.arena_bytes, plan.arena_in_fast_ram, prompts);
     let parts = sizes.parts.clone() + &lora_switch(prepared.adapters());
     let sizes = Sizes { rules, parts, ..sizes };
     write_sources(dir.path(), &sizes, target)?;

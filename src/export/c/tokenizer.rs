@@ -132,7 +132,9 @@ mod tests {
     fn parts_follow_the_sections() {
         let on = |blob: Option<&[u8]>| -> Vec<String> {
             let text = switches(blob);
-            text.lines().filter_map(|l| l.strip_suffix(" 1")?.strip_prefix("#define BITNET_TOK_").map(String::from)).collect()
+            text.lines()
+                .filter_map(|l| l.strip_suffix(" 1")?.strip_prefix("#define BITNET_TOK_").map(String::from))
+                .collect()
         };
         assert_eq!(on(Some(&blob(3, 0))), ["WORDPIECE", "STRIPS", "BLANKS"]);
         assert_eq!(on(Some(&blob(1, 3))), ["BPE", "CHARS", "STRIPS", "BLANKS", "UNDERLINES"]);

@@ -65,13 +65,7 @@ pub fn write(prepared: &mut Prepared, target: &Target, out: &Path, progress: &dy
 ///
 /// # Errors
 /// `Io` from the folder.
-pub fn write_sources(
-    dir: &Path,
-    program: &Program,
-    blob: Option<&[u8]>,
-    target: &Target,
-    tools: &Tools,
-) -> Result<()> {
+pub fn write_sources(dir: &Path, program: &Program, blob: Option<&[u8]>, target: &Target, tools: &Tools) -> Result<()> {
     let arena = arena_bytes(program, program.attention.window);
     c::write_common(dir, program, blob, arena)?;
     for (name, text) in FILES {

@@ -15,8 +15,8 @@
 mod merges;
 mod parts;
 
-use super::host::HostTokenizer;
 use super::compile::json::{invalid, unsupported};
+use super::host::HostTokenizer;
 use super::TokenizerError;
 use crate::error::{Error, Result};
 use merges::Merges;
