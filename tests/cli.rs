@@ -7,8 +7,20 @@ use common::{command, finish, fixture, listing, not_run, tiny, tool, Run};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const COMMANDS: [&str; 11] =
-    ["export", "inspect", "run", "logits", "embed", "verify", "eval", "prune", "adapter", "targets", "completions"];
+const COMMANDS: [&str; 11] = [
+    "export",
+    "inspect",
+    "run",
+    "logits",
+    "embed",
+    "verify",
+    "eval",
+    "prune",
+    "adapter",
+    "tokenizer",
+    "targets",
+    "completions",
+];
 
 fn args(list: &[&str]) -> Run {
     finish(command().args(list))

@@ -194,7 +194,7 @@ fn merges_in_any_order_agree_with_the_reference() {
             let length = if k % 10 == 9 { 150 + random.below(500) } else { random.below(30) };
             let mut text = String::new();
             while text.len() < length {
-                let any = if k % 3 == 0 { tokens.len() } else { letters };
+                let any = if k.is_multiple_of(3) { tokens.len() } else { letters };
                 text += &tokens[random.below(any)];
             }
             text

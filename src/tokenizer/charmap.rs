@@ -22,7 +22,7 @@ impl Charmap {
         }
         let (size, rest) = bytes.split_first_chunk().ok_or("the size of its trie is cut short")?;
         let size = u32::from_le_bytes(*size) as usize;
-        if size % 4 != 0 || size < 4 || size >= rest.len() {
+        if !size.is_multiple_of(4) || size < 4 || size >= rest.len() {
             return Err("the size of its trie is wrong");
         }
         let (trie, strings) = rest.split_at(size);

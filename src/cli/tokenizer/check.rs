@@ -82,6 +82,12 @@ pub struct Check {
     require: bool,
 }
 
+/// The devices beside the one in this process, and those that could not be built.
+struct Devices {
+    devices: Vec<Box<dyn Device>>,
+    not_run: Vec<NotRun>,
+}
+
 impl Check {
     pub fn run(&self, printer: &Printer) -> Result<u8> {
         let source = Source::open(&self.model)?;
@@ -112,7 +118,7 @@ impl Check {
                 .hint("leave `--only-given` out, or give `--corpus` or `--cases`"));
         }
         // The definition in this process goes first: it also stands for the reference where that takes no text.
-        let (devices, not_run) = self.devices(&rust, &blob, printer)?;
+        let Devices { devices, not_run } = self.devices(&rust, &blob, printer)?;
         let mut all: Vec<&dyn Device> = vec![&rust];
         all.extend(devices.iter().map(|d| d.as_ref()));
         let threads = self.threads.map_or_else(parallel::threads, usize::from);
@@ -140,12 +146,7 @@ impl Check {
         Ok(if self.require && !report.not_run.is_empty() { Kind::Tool.exit_code() } else { 0 })
     }
 
-    fn devices(
-        &self,
-        rust: &crate::tokenizer::DeviceTokenizer,
-        blob: &[u8],
-        printer: &Printer,
-    ) -> Result<(Vec<Box<dyn Device>>, Vec<NotRun>)> {
+    fn devices(&self, rust: &crate::tokenizer::DeviceTokenizer, blob: &[u8], printer: &Printer) -> Result<Devices> {
         let mut names: Vec<String> = self.target.iter().filter(|t| *t != "rust").cloned().collect();
         if self.target.is_empty() {
             names.push(C_HOST.into());
@@ -160,7 +161,7 @@ impl Check {
                 FoundDevice::NotRun { device, why } => not_run.push(NotRun { device, why }),
             }
         }
-        Ok((devices, not_run))
+        Ok(Devices { devices, not_run })
     }
 
     fn cases(&self) -> Result<Vec<check::Case>> {

@@ -84,7 +84,7 @@ pub(in crate::tokenizer) fn permutation(p: &[u32]) -> Vec<u8> {
     let width = bit_width(last as u32);
     let before = |x: usize| {
         let mut at = inverse[x];
-        while at as usize % JUMP != 0 {
+        while !(at as usize).is_multiple_of(JUMP) {
             at = inverse[at as usize];
         }
         at

@@ -213,11 +213,11 @@ fn ordered(before: &Images, order: Order, after: &[&Value]) -> Checked<Tables> {
         let split = |code: u32| {
             let s = code - 0xac00;
             let mut parts = vec![0x1100 + s / 588, 0x1161 + s / 28 % 21, 0x11a7 + s % 28];
-            parts.truncate(2 + usize::from(s % 28 != 0));
+            parts.truncate(2 + usize::from(!s.is_multiple_of(28)));
             Image::Text(parts)
         };
         if SYLLABLES.into_iter().all(|code| tables.map.get(&code) == Some(&split(code))) {
-            SYLLABLES.into_iter().for_each(|code| drop(tables.map.remove(&code)));
+            SYLLABLES.for_each(|code| drop(tables.map.remove(&code)));
             tables.flags |= SPLIT_HANGUL;
         }
     }

@@ -166,8 +166,10 @@ impl<'a> Walk<'a> {
             Some((code, at + length))
         };
         let (mut code, mut at) = raw(at)?;
-        while self.normal.kind == Kind::Keyed {
-            let Some((next, behind)) = raw(at) else { break };
+        if self.normal.kind != Kind::Keyed {
+            return Some((code, at));
+        }
+        while let Some((next, behind)) = raw(at) {
             let Some(made) = self.compose(code, next) else { break };
             (code, at) = (made, behind);
         }
