@@ -7,7 +7,7 @@ use common::{command, finish, fixture, listing, not_run, tiny, tool, Run};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 12] = [
     "export",
     "inspect",
     "run",
