@@ -33,9 +33,13 @@ fn every_family_equals_the_reference() {
     let mut wrong = Vec::new();
     for folder in folders() {
         let golden = folder.join("golden.json");
+        // What SentencePiece wrote down is about its own file: a tokenizer.json beside it looks for special tokens in the text.
+        let own = folder.join("tokenizer.model");
+        let by_sentencepiece = std::fs::read_to_string(&golden).unwrap().contains("\"notes\": \"sentencepiece");
+        let model = if by_sentencepiece && own.is_file() { own } else { folder.clone() };
         let run = tool(
             "tokenizer check --model {} --cases {} --target rust --quick --count 2000 --seed 5",
-            &[&folder, &golden],
+            &[&model, &golden],
         );
         if run.code != Some(0) {
             wrong.push(format!("{}:\n{}{}", folder.display(), run.stdout, run.stderr));

@@ -122,10 +122,13 @@ impl DeviceTokenizer {
     ///
     /// Bytes are raw: a token may hold part of a UTF-8 sequence.
     pub fn decode_token(&self, id: u32) -> Option<Vec<u8>> {
-        let mut bytes = vec![0; self.max_token_bytes()];
-        let count = self.view().token(id, &mut bytes).ok()?;
-        bytes.truncate(count);
-        Some(bytes)
+        // A literal of a damaged blob may be longer than the blob says, and no longer than its length can.
+        [self.max_token_bytes(), usize::from(u16::MAX)].into_iter().find_map(|room| {
+            let mut bytes = vec![0; room];
+            let count = self.view().token(id, &mut bytes).ok()?;
+            bytes.truncate(count);
+            Some(bytes)
+        })
     }
 
     /// Text of ids. Special tokens and ids without a meaning are left out.

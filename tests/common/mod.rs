@@ -77,7 +77,12 @@ impl Run {
 }
 
 pub fn finish(command: &mut Command) -> Run {
-    let o = command.stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    finish_with_input(command.stdin(Stdio::null()))
+}
+
+/// As [`finish`], with the input that the command has.
+pub fn finish_with_input(command: &mut Command) -> Run {
+    let o = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
     let text = |b: Vec<u8>| String::from_utf8(b).expect("all output is UTF-8");
     Run { code: o.status.code(), stdout: text(o.stdout), stderr: text(o.stderr) }
 }

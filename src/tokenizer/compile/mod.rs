@@ -41,7 +41,7 @@ pub use write::{MAGIC, VERSION};
 /// Most ids a blob may have. Bit offsets into every table then fit 32 bits.
 pub const MAX_VOCAB: u32 = 1 << 20;
 /// Most atoms of a token that merges make.
-const MAX_ATOMS: u32 = 4095;
+const MAX_ATOMS: u32 = 1023;
 /// Right halves a decoder may have pending; tokens that need more are spelled out.
 const MAX_PENDING: u32 = 32;
 /// Longest word of WordPiece, in characters.

@@ -37,6 +37,8 @@ pub(super) struct Vocab<'a> {
     ids: HashMap<&'a str, u32>,
     tokens: BTreeMap<u32, &'a str>,
     literals: BTreeMap<u32, Literal>,
+    /// Literals that are looked for in the normalized text too.
+    twice: Vec<Literal>,
     alphabet: HashMap<char, u8>,
     /// Id of each byte, if atoms are bytes.
     bytes: Option<[Option<u32>; 256]>,
@@ -49,6 +51,7 @@ impl<'a> Vocab<'a> {
             ids: HashMap::with_capacity(source.vocab.len()),
             tokens: BTreeMap::new(),
             literals: BTreeMap::new(),
+            twice: Vec::new(),
             alphabet: alphabet().into_iter().collect(),
             bytes: None,
         };
@@ -99,7 +102,7 @@ impl<'a> Vocab<'a> {
                 return Err(invalid("added_tokens", detail));
             }
             if source.sentencepiece.is_some() {
-                self.sentencepiece(added, source)?;
+                self.sentencepiece(added, source, normalizer.is_some())?;
                 continue;
             }
             let normalized = added.normalized && (normalizer.is_some() || !alike);
@@ -128,8 +131,9 @@ impl<'a> Vocab<'a> {
         Ok(())
     }
 
-    /// SentencePiece finds no control pieces in a text. What its users defined it keeps whole.
-    fn sentencepiece(&mut self, added: &Added, source: &Source) -> Checked<()> {
+    /// SentencePiece finds no control pieces in a text. What its users defined it keeps whole: in the text as it comes, and again in what
+    /// normalization makes of the rest.
+    fn sentencepiece(&mut self, added: &Added, source: &Source, normalizes: bool) -> Checked<()> {
         let flags = match &source.model {
             _ if added.special => SPECIAL,
             Model::Bpe(_) if source.sentencepiece.as_ref().is_some_and(|s| s.joins_ends()) => {
@@ -140,7 +144,11 @@ impl<'a> Vocab<'a> {
             _ => return Ok(()),
         };
         let bytes = added.content.clone().into_bytes();
-        self.literals.insert(added.id, Literal { id: added.id, flags, bytes, spelling: None });
+        let literal = Literal { id: added.id, flags, bytes, spelling: None };
+        if normalizes && flags & MATCH != 0 {
+            self.twice.push(Literal { flags: flags | NORMALIZED, ..literal.clone() });
+        }
+        self.literals.insert(added.id, literal);
         Ok(())
     }
 
@@ -274,6 +282,6 @@ impl<'a> Vocab<'a> {
     }
 
     pub fn literals(self) -> Vec<Literal> {
-        self.literals.into_values().collect()
+        self.literals.into_values().chain(self.twice).collect()
     }
 }

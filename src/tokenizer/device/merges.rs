@@ -13,7 +13,7 @@ const RANKS: u8 = 1;
 /// The ids are stored whose rank is above all others.
 const LATE: u8 = 2;
 /// Longest token in atoms.
-const MAX_LONGEST: u32 = 4095;
+const MAX_LONGEST: u32 = 1023;
 /// Bits of a stream are fewer.
 const MAX_BITS: u32 = 1 << 24;
 

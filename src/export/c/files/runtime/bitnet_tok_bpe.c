@@ -228,6 +228,15 @@ static bitnet_status tok_check_entries(const bitnet_tokenizer *t)
     return e.bit == t->code_bits ? BITNET_OK : BITNET_E_FORMAT;
 }
 
+static uint32_t tok_ranks_check(const bitnet_tokenizer *t)
+{
+    uint32_t k = 0;
+    while (k < t->results && tok_field(t->ranks, k, t->result_bits) < t->results) {
+        k++;
+    }
+    return k == t->results ? 1u : 0u;
+}
+
 static bitnet_status tok_merges_open(bitnet_tokenizer *t)
 {
     const uint8_t *p = t->section[TOK_S_MERGES];
@@ -273,7 +282,7 @@ static bitnet_status tok_merges_open(bitnet_tokenizer *t)
         if (p[-2] == TOK_RANKS) {
             t->ranks = t->permutation + bytes;
             bytes = tok_packed(t->results, t->result_bits);
-            if (bytes > left) {
+            if (bytes > left || tok_ranks_check(t) == 0u) {
                 return BITNET_E_FORMAT;
             }
             left -= bytes;
