@@ -103,30 +103,6 @@ impl Charmap {
     }
 }
 
-/// Bytes of a base64 text; None if it is none.
-pub(super) fn from_base64(text: &str) -> Option<Vec<u8>> {
-    let text = text.trim_end_matches('=');
-    let mut out = Vec::with_capacity(text.len() / 4 * 3 + 2);
-    let (mut bits, mut count) = (0u32, 0);
-    for byte in text.bytes() {
-        let digit = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = bits << 6 | u32::from(digit);
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            out.push((bits >> count) as u8);
-        }
-    }
-    (count < 6 && bits & ((1 << count) - 1) == 0).then_some(out)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,16 +159,5 @@ mod tests {
         let mut cut = good();
         cut[1 ^ 0x61] = 0x1f_ffff << 10 | 1 << 8 | 0x61;
         assert_eq!(entries(&cut), Err("one of its strings is missing"));
-    }
-
-    #[test]
-    fn base64_of_every_length() {
-        assert_eq!(from_base64("AP9h"), Some(vec![0, 255, b'a']));
-        assert_eq!(from_base64("YQ=="), Some(b"a".to_vec()));
-        assert_eq!(from_base64("YWI="), Some(b"ab".to_vec()));
-        assert_eq!(from_base64(""), Some(Vec::new()));
-        for bad in ["A", "YR==", "YQ==YQ==", "Y Q=", "-_8A"] {
-            assert_eq!(from_base64(bad), None, "{bad}");
-        }
     }
 }

@@ -4,7 +4,8 @@
 use serde_json::Value;
 use tokenizers::Model;
 
-use super::charmap::{from_base64, Charmap};
+use super::base64;
+use super::charmap::Charmap;
 use super::spm_unigram::{byte_of, SpmUnigram};
 use crate::error::{Error, Result};
 
@@ -37,7 +38,9 @@ impl Spm {
         }
         let bad = |what: &str| Error::input(format!("`precompiled_charsmap`: {what}"));
         let map = match settings["precompiled_charsmap"].as_str() {
-            Some(text) => Charmap::read(&from_base64(text).ok_or_else(|| bad("this is no base64"))?).map_err(bad)?,
+            Some(text) => {
+                Charmap::read(&base64::decode(text.as_bytes()).ok_or_else(|| bad("this is no base64"))?).map_err(bad)?
+            }
             None => None,
         };
         let model = &file["model"];

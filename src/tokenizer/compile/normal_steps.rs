@@ -2,7 +2,7 @@
 
 use super::json::{flag, invalid, kind_of, unsupported};
 use super::TokenizerError;
-use crate::tokenizer::charmap;
+use crate::tokenizer::base64;
 use regex_syntax::hir::{Hir, HirKind};
 use serde_json::{json, Value};
 
@@ -198,7 +198,7 @@ impl Plan {
             return Err(unsupported(format!("{key}.type"), "SentencePiece", "only alone"));
         }
         if let Some(text) = json.get("precompiled_charsmap").and_then(Value::as_str).filter(|text| !text.is_empty()) {
-            let bytes = charmap::from_base64(text);
+            let bytes = base64::decode(text.as_bytes());
             let bytes = bytes.ok_or_else(|| invalid(format!("{key}.precompiled_charsmap"), "is not base64"))?;
             self.steps.push(Step::Charmap(bytes));
         }

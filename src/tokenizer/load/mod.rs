@@ -10,7 +10,6 @@
 //! | `*.gguf` | the keys of its header |
 //! | a packed model | the copy in it, or the compiled form |
 
-mod base64;
 pub mod gguf;
 mod joins;
 mod plain;

@@ -3,7 +3,8 @@
 //! The `tokenizer.json` that comes out carries SentencePiece's settings in place of a normalizer (`{"type": "SentencePiece", …}`), because no
 //! normalizer of the reference library does quite the same. Control pieces are special tokens that are not looked for in a text.
 
-use super::{base64, joins, settings, spelled};
+use super::super::base64;
+use super::{joins, settings, spelled};
 use crate::error::{Error, Result};
 use prost::Message;
 use serde_json::{json, Value};

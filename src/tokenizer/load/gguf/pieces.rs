@@ -1,10 +1,11 @@
 //! SentencePiece vocabularies, merged by score or chosen as the likeliest sequence, and WordPiece.
 
+use super::super::sentencepiece::by_score;
 use super::super::spelled::by_token;
-use super::super::{base64, sentencepiece::by_score};
 use super::{around, Kind, Parts, Vocab};
 use crate::error::{Error, Result};
 use crate::format::gguf::Metadata;
+use crate::tokenizer::base64;
 use serde_json::{json, Value};
 
 /// Stands for a space.
