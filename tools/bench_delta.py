@@ -4,7 +4,7 @@
 usage: bench_delta.py BINARY [--quick] [--keep FOLDER] [PART ...]   parts: uniform clustered ternary layout real billion speed
 
 Prints Markdown.  Pairs are made with fixed seeds (tools/delta_pairs.py); every patch is applied and the result compared.  --quick: only the small pairs.
---keep: pairs are taken from there, or put there; 100 MB each.  Needs numpy, GNU time, bsdiff, xdelta3 and zstd.
+--keep: pairs, and what other tools made of them, are taken from there, or put there; 100 MB each.  Needs numpy, GNU time, bsdiff, xdelta3 and zstd.
 """
 import hashlib, json, os, pickle, platform, shutil, subprocess, sys, tempfile, time
 from pathlib import Path
@@ -48,7 +48,7 @@ class Run:
             _, status, used = os.wait4(p.pid, 0)
         p.returncode = self.code = os.waitstatus_to_exitcode(status)
         self.cpu = used.ru_utime + used.ru_stime
-        self.rss = int(said.read_text().split()[-1]) / 1000     # GNU time: KiB
+        self.rss = int(said.read_text().split()[-1]) * 1024 / 1e6    # GNU time prints KiB
 
     def must(self, what):
         if self.code != 0:
@@ -107,12 +107,17 @@ def sizes(pair, coders=("auto", "rice", "range")):
 
 
 def other(pair, names=TOOLS):
-    """Bytes of other tools' patches; None if one does not finish."""
-    found, out = {}, Path(TMP.name) / "other"
+    """Bytes of other tools' patches; None if one does not finish.  Kept with the pair."""
+    note, out = pair.new.with_suffix(".tools"), Path(TMP.name) / "other"
+    if KEEP and note.exists():
+        return json.loads(note.read_text())
+    found = {}
     for name in names:
         ran = Run(TOOLS[name](pair.old, pair.new, out), LIMIT)
         found[name] = out.stat().st_size if ran.code == 0 else None
         out.unlink(missing_ok=True)
+    if KEEP:
+        note.write_text(json.dumps(found))
     return found
 
 

@@ -226,9 +226,9 @@ def moved(rng, scales):
 
 
 def flipped(rng, m, rate):
-    """Signs of a matrix flipped with a probability: a number, or one for each row and/or column.  The new rows, how many flipped."""
+    """Signs of a matrix flipped with a probability: the new rows, how many flipped."""
     n = m.rows * m.cols
-    if np.ndim(rate) == 0:
+    if not isinstance(rate, tuple):
         if rate <= 0:
             return m.codes, 0
         gaps = rng.geometric(rate, int(n * rate + 20 * math.sqrt(n * rate) + 100))
@@ -238,24 +238,32 @@ def flipped(rng, m, rate):
         mask[at] = 1
         mask, k = mask.reshape(m.rows, m.cols), len(at)
     else:
-        mask = rng.random((m.rows, m.cols), np.float32) < np.broadcast_to(rate, (m.rows, m.cols))
+        mask = rng.random((m.rows, m.cols), np.float32) < np.outer(*rate).astype(np.float32)
         k = int(np.count_nonzero(mask))
     return m.codes ^ np.packbits(mask, axis=1, bitorder="little"), k
 
 
-def log_normal(rng, n, spread=1.0):
-    """Factors with mean 1."""
-    return np.exp(rng.normal(0, spread, n) - spread * spread / 2)
+def log_normal(rng, n):
+    """Factors with mean 1 but for the largest, which are cut off."""
+    return np.minimum(np.exp(rng.normal(0, 1, n) - 0.5), 6)
+
+
+def entropy_of_products(rows, cols):
+    """The sum of H(r c) over all pairs, r c < 0.9, by the power series of (1 - p) ln(1 - p): a sum over pairs of a power is a product of two sums."""
+    rows, cols = np.asarray(rows, np.float64), np.asarray(cols, np.float64)
+    p_ln_p = float(np.sum(rows * np.log(rows)) * np.sum(cols) + np.sum(rows) * np.sum(cols * np.log(cols)))
+    nats = float(np.sum(rows) * np.sum(cols)) - p_ln_p
+    nats -= sum(float(np.sum(rows**k) * np.sum(cols**k)) / (k * (k - 1)) for k in range(2, 200))
+    return nats / math.log(2)
 
 
 def rates_of(rng, how, mean, m, layer, layers):
-    """Flip rates of one matrix."""
+    """Flip rates of one matrix: a number, or factors of rows and of columns."""
     if how == "uniform":
         return mean
     if how == "layers":
         return 4 * mean if layer % (layers // 4) == 1 and layer < 4 * (layers // 4) else 0.0
-    rows = log_normal(rng, m.rows)[:, None]
-    return np.minimum(mean * rows * (log_normal(rng, m.cols)[None, :] if how == "rowcol" else 1.0), 0.5)
+    return mean * log_normal(rng, m.rows), log_normal(rng, m.cols) if how == "rowcol" else np.ones(m.cols)
 
 
 def updated(model, rng, pair, how, mean):
@@ -274,7 +282,7 @@ def updated(model, rng, pair, how, mean):
                 rate = rates_of(rng, how, mean, m, i, len(model.layers))
                 codes, k = flipped(rng, m, rate)
                 one_rate = n * float(entropy(k / n))
-                bits = one_rate if np.ndim(rate) == 0 else float(np.sum(entropy(rate))) * m.cols // np.shape(rate)[1]
+                bits = entropy_of_products(*rate) if isinstance(rate, tuple) else one_rate
                 pair.one_rate += one_rate
             else:
                 codes, k, bits = requantized(rng, m, mean)
@@ -301,15 +309,16 @@ def requantized(rng, m, rate):
 
 
 def hidden_weights(rng, codes):
-    """Normal weights that have these trits: by rejection, a few rounds."""
+    """Normal weights that have these trits."""
     w = np.empty(codes.shape, np.float32)
-    left = np.arange(codes.size)
-    flat, want = w.reshape(-1), codes.reshape(-1)
-    while len(left):
-        draw = rng.standard_normal(len(left), np.float32)
-        fits = trits(draw) == want[left]
-        flat[left[fits]] = draw[fits]
-        left = left[~fits]
+    zero = codes == 0
+    small, large = np.empty(0, np.float32), np.empty(0, np.float32)
+    wanted = int(np.count_nonzero(zero))
+    while len(small) < wanted or len(large) < codes.size - wanted:
+        draw = np.abs(rng.standard_normal(codes.size + codes.size // 50, np.float32))
+        small, large = np.append(small, draw[draw <= ZERO_BELOW]), np.append(large, draw[draw > ZERO_BELOW])
+    w[zero] = small[:wanted] * (2 * rng.integers(0, 2, wanted, np.int8) - 1)
+    w[~zero] = large[:codes.size - wanted] * codes[~zero]
     return w
 
 
