@@ -1,0 +1,3 @@
+//! Patches between two versions of a file (docs/format/delta.md).
+
+pub mod keys;
