@@ -1,11 +1,8 @@
 //! One wire format each; [`File`] holds the tensors of any of them. None knows what a network is.
 
 pub mod adapter;
-<<<<<<< HEAD
-pub mod delta;
-=======
 pub mod base64;
->>>>>>> 7659549e1e5997580b164445b025831b556b290a
+pub mod delta;
 pub mod file;
 pub mod gguf;
 pub mod manifest;
