@@ -1,0 +1,5 @@
+//! Patches, from their bytes on.
+
+mod disk;
+mod pairs;
+mod power;
