@@ -2,6 +2,7 @@
 
 mod create;
 mod inspect;
+mod keygen;
 
 use super::Printer;
 use crate::error::Result;
@@ -23,6 +24,7 @@ pub struct Delta {
 enum Command {
     Create(create::Create),
     Inspect(inspect::Inspect),
+    Keygen(keygen::Keygen),
 }
 
 impl Delta {
@@ -30,6 +32,7 @@ impl Delta {
         match &self.command {
             Command::Create(c) => c.run(printer),
             Command::Inspect(c) => c.run(printer),
+            Command::Keygen(c) => c.run(printer),
         }
     }
 }
