@@ -158,13 +158,6 @@ impl<'a> Source<'a> {
         self.at = self.at.next_multiple_of(8);
     }
 
-    /// The next `n` bytes of stream 2, all of which must be there; the stream is at a whole byte.
-    pub fn slice(&mut self, n: usize) -> Option<&'a [u8]> {
-        let slice = self.plain.get(self.at.div_ceil(8)..)?.get(..n)?;
-        self.at = self.at.next_multiple_of(8) + 8 * n;
-        Some(slice)
-    }
-
     /// Bytes of stream 2.
     pub fn bytes(&mut self, out: &mut [u8]) {
         if self.at & 7 == 0 {
@@ -192,8 +185,6 @@ pub trait Sink {
     fn zeros(&mut self, n: u64);
     fn align(&mut self);
     fn bytes(&mut self, bytes: &[u8]);
-    /// Bytes that stay in stream 2 even if they end in zeros; it is at a whole byte.
-    fn slice(&mut self, bytes: &[u8]);
 }
 
 /// Both streams of a payload, written.
@@ -205,13 +196,11 @@ pub struct Writer {
     /// Bits that do not fill a byte of `plain` yet, fewer than 8.
     bits: u64,
     count: u32,
-    /// Bytes of `plain` that are not left away.
-    kept: usize,
 }
 
 impl Default for Writer {
     fn default() -> Self {
-        Writer { coded: Vec::new(), low: 0, range: u32::MAX, plain: Vec::new(), bits: 0, count: 0, kept: 0 }
+        Writer { coded: Vec::new(), low: 0, range: u32::MAX, plain: Vec::new(), bits: 0, count: 0 }
     }
 }
 
@@ -265,12 +254,6 @@ impl Sink for Writer {
             self.raw(u64::from(*b), 8);
         }
     }
-
-    fn slice(&mut self, bytes: &[u8]) {
-        self.align();
-        self.bytes(bytes);
-        self.kept = self.plain.len();
-    }
 }
 
 impl Writer {
@@ -289,7 +272,7 @@ impl Writer {
         }
     }
 
-    /// The payload, and how many bytes of it are stream 1. Zero bytes at the ends of its streams are left away.
+    /// The payload, and how many bytes of it are stream 1. It has no zero bytes at the ends of its streams.
     pub fn finish(mut self) -> (Vec<u8>, u32) {
         // Of all numbers in the interval the one with the most zeros behind its last one.
         for zeros in (0..=32).rev() {
@@ -302,9 +285,9 @@ impl Writer {
         }
         self.coded.extend(self.low.to_be_bytes());
         self.align();
-        let end = |bytes: &[u8]| bytes.iter().rposition(|b| *b != 0).map_or(0, |i| i + 1);
-        self.coded.truncate(end(&self.coded));
-        self.plain.truncate(end(&self.plain).max(self.kept));
+        let strip = |bytes: &mut Vec<u8>| bytes.truncate(bytes.iter().rposition(|b| *b != 0).map_or(0, |i| i + 1));
+        strip(&mut self.coded);
+        strip(&mut self.plain);
         let stream1 = self.coded.len() as u32;
         self.coded.append(&mut self.plain);
         (self.coded, stream1)
@@ -377,11 +360,6 @@ impl Sink for Meter {
 
     fn bytes(&mut self, bytes: &[u8]) {
         self.plain += 8 * bytes.len() as u64;
-    }
-
-    fn slice(&mut self, bytes: &[u8]) {
-        self.align();
-        self.bytes(bytes);
     }
 }
 
@@ -460,21 +438,6 @@ mod tests {
             s.bit(&mut Context::FRESH.clone());
         }
         assert!(Source::new(&[1], 2).is_err());
-    }
-
-    #[test]
-    fn slices_keep_their_zeros() {
-        let mut w = Writer::default();
-        w.raw(1, 3);
-        w.slice(&[7, 0, 0]);
-        w.raw(0, 20);
-        let (payload, stream1) = w.finish();
-        assert_eq!((&payload[..], stream1), (&[1, 7, 0, 0][..], 0));
-        let mut s = Source::new(&payload, 0).unwrap();
-        assert_eq!(s.raw(3), 1);
-        assert_eq!(s.slice(4), None);
-        assert_eq!(s.slice(3), Some(&[7, 0, 0][..]));
-        assert_eq!((s.slice(1), s.slice(0)), (None, Some(&[][..])));
     }
 
     #[test]

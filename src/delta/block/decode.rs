@@ -12,7 +12,7 @@ use crate::format::delta::{Header, Index, Kind};
 #[derive(Default)]
 pub struct Decoder {
     models: Box<Models>,
-    prefix: Vec<u8>,
+    frames: frames::Buffers,
 }
 
 /// What a block learns.
@@ -119,7 +119,7 @@ impl Decoder {
             }
             match piece.kind {
                 Kind::Bytes => copies::read(&mut source, &mut self.models.bytes, piece.at, &allowed, base, bytes)?,
-                Kind::Zstd => frames::read(&mut source, &allowed, base, &mut self.prefix, bytes)?,
+                Kind::Zstd => self.frames.read(&mut source, &allowed, base, bytes)?,
                 _ => self.models.change(&piece, &mut source, bytes, back)?,
             }
         }

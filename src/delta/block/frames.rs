@@ -32,43 +32,52 @@ fn read_varint(source: &mut Source) -> Result<u64> {
     Err(damaged("a number has more than 9 bytes"))
 }
 
-/// Fills `out`. What precedes the frame is a part of bytes `allowed` of the base and goes through `prefix`.
-///
-/// # Errors
-/// `Input` if the frame is damaged, or holds anything else than the piece.
-pub fn read(
-    source: &mut Source,
-    allowed: &Range<u64>,
-    base: &dyn BaseRead,
-    prefix: &mut Vec<u8>,
-    out: &mut [u8],
-) -> Result<()> {
-    source.align();
-    let position = read_varint(source)?;
-    let len = read_varint(source)?;
-    let inside = position >= allowed.start && position <= allowed.end;
-    if !inside || len > MAX_PREFIX.min(allowed.end - position) {
-        return Err(damaged("the prefix of a frame leaves the base"));
-    }
-    prefix.resize(len as usize, 0);
-    base.read_at(position, prefix)?;
-    let len = read_varint(source)?;
-    if len > MAX_FRAME {
-        return Err(damaged("a frame is too long"));
-    }
-    let Some(frame) = source.slice(len as usize) else {
-        return Err(damaged("a frame ends behind its block"));
-    };
-    // One frame, without another one behind it that adds nothing.
-    if zstd_safe::find_frame_compressed_size(frame) != Ok(frame.len()) {
-        return Err(damaged("a frame of zstd is not one"));
-    }
-    let mut context = zstd_safe::DCtx::try_create().ok_or_else(out_of_memory)?;
-    context.ref_prefix(prefix).map_err(failed)?;
-    match context.decompress(out, frame) {
-        Ok(n) if n == out.len() => Ok(()),
-        Ok(_) => Err(damaged("a frame is shorter than its segment")),
-        Err(e) => Err(damaged(&format!("a frame: {}", zstd_safe::get_error_name(e)))),
+/// Buffers for what a frame is made from, used again.
+#[derive(Default)]
+pub struct Buffers {
+    prefix: Vec<u8>,
+    frame: Vec<u8>,
+}
+
+impl Buffers {
+    /// Fills `out`; the prefix is a part of bytes `allowed` of the base.
+    ///
+    /// # Errors
+    /// `Input` if the frame is damaged, or holds anything else than the piece.
+    pub fn read(
+        &mut self,
+        source: &mut Source,
+        allowed: &Range<u64>,
+        base: &dyn BaseRead,
+        out: &mut [u8],
+    ) -> Result<()> {
+        source.align();
+        let position = read_varint(source)?;
+        let len = read_varint(source)?;
+        let inside = position >= allowed.start && position <= allowed.end;
+        if !inside || len > MAX_PREFIX.min(allowed.end - position) {
+            return Err(damaged("the prefix of a frame leaves the base"));
+        }
+        self.prefix.resize(len as usize, 0);
+        base.read_at(position, &mut self.prefix)?;
+        let len = read_varint(source)?;
+        if len > MAX_FRAME {
+            return Err(damaged("a frame is too long"));
+        }
+        self.frame.resize(len as usize, 0);
+        source.bytes(&mut self.frame);
+        source.align();
+        // One frame, without another one behind it that adds nothing.
+        if zstd_safe::find_frame_compressed_size(&self.frame) != Ok(self.frame.len()) {
+            return Err(damaged("a frame of zstd is not one"));
+        }
+        let mut context = zstd_safe::DCtx::try_create().ok_or_else(out_of_memory)?;
+        context.ref_prefix(&self.prefix).map_err(failed)?;
+        match context.decompress(out, &self.frame) {
+            Ok(n) if n == out.len() => Ok(()),
+            Ok(_) => Err(damaged("a frame is shorter than its segment")),
+            Err(e) => Err(damaged(&format!("a frame: {}", zstd_safe::get_error_name(e)))),
+        }
     }
 }
 
@@ -99,7 +108,9 @@ pub fn write<S: Sink>(sink: &mut S, allowed: &Range<u64>, near: u64, base: &[u8]
     for v in [start, prefix.len() as u64, frame.len() as u64] {
         put_varint(&mut head, v);
     }
-    sink.slice(&head);
-    sink.slice(&frame);
+    sink.align();
+    sink.bytes(&head);
+    sink.bytes(&frame);
+    sink.align();
     Ok(())
 }
