@@ -2,6 +2,7 @@
 
 pub mod adapter;
 pub mod base64;
+pub mod delta;
 pub mod file;
 pub mod gguf;
 pub mod manifest;
