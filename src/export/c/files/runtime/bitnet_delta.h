@@ -111,6 +111,7 @@ typedef struct {
     uint8_t active;       /* slot to run */
     uint8_t back;         /* going back, in place */
     uint8_t journal;      /* 1: the journal holds group `group`, the slot may not */
+    uint8_t dirty;        /* 1: in place, the slot may hold parts of two models */
     uint32_t trials;      /* starts of a model that is not confirmed */
     uint32_t group;       /* groups before this one are done */
     uint64_t accepted;    /* highest sequence confirmed; never falls */
