@@ -3,6 +3,8 @@
 pub mod block;
 pub mod bound;
 pub mod create;
+pub mod hysteresis;
+pub mod info;
 pub mod keys;
 pub mod matching;
 pub mod report;

@@ -134,7 +134,7 @@ pub fn report(
     counts: &[Option<Counts>],
     coded: &[f64],
     sizes: Sizes,
-    out: &Path,
+    out: Option<&Path>,
 ) -> Report {
     let parts = rows(&target.layout, plan, counts, coded);
     let (weights, flips) = (target.layout.parts.iter().map(|p| p.weights).sum::<u64>(), parts.iter().map(|r| r.flips).sum());
@@ -149,7 +149,7 @@ pub fn report(
     };
     let Flags { in_place, reversible, full, signed, host_only } = header.flags;
     Report {
-        patch: out.display().to_string(),
+        patch: out.map_or(String::new(), |p| p.display().to_string()),
         model: header.model.clone(),
         base: file(base, header.base_len, &header.base_sha, &header.base_version, header.base_sequence),
         target: file(target, header.target_len, &header.target_sha, &header.target_version, header.target_sequence),

@@ -1,10 +1,14 @@
 //! `delta`: patches between two versions of a model, made, looked at, applied and taken back ([docs/delta.md](../../../docs/delta.md)).
 
 mod create;
+mod hysteresis;
 mod inspect;
 mod keygen;
+mod release;
 
-use super::Printer;
+pub use inspect::show;
+
+use super::{size, Printer};
 use crate::error::Result;
 use clap::{Args, Subcommand};
 

@@ -25,7 +25,7 @@ pub enum Coder {
 }
 
 /// What a patch is to be.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Options<'a> {
     /// log2 of the bytes of a block; None: as small as costs little.
     pub block_log2: Option<u32>,
@@ -64,11 +64,11 @@ const WORTH_TELLING: f64 = 1.03;
 /// A patch that leads back may be so much larger.
 const BACK_WORTH: f64 = 1.01;
 
-/// Makes a patch and writes it.
+/// Makes a patch and writes it, or with no place to write it to, only tells of it.
 ///
 /// # Errors
 /// `DoesNotFit` if it is larger than it may be, `Usage` if it cannot be what it is to be, `Io`.
-pub fn create(base: &Side, target: &Side, options: &Options, out: &Path, progress: &dyn Progress) -> Result<Report> {
+pub fn create(base: &Side, target: &Side, options: &Options, out: Option<&Path>, progress: &dyn Progress) -> Result<Report> {
     if target.bytes().is_empty() {
         return Err(Error::usage("the new file is empty").at_file(&target.path));
     }

@@ -28,7 +28,7 @@ const SPOOL: usize = 4 << 20;
 /// Most segments of an index, docs/format/delta.md.
 const SEGMENTS: usize = 1 << 18;
 
-pub fn write(base: &Side, target: &Side, options: &Options, plan: &Plan, out: &Path, progress: &dyn Progress) -> Result<Report> {
+pub fn write(base: &Side, target: &Side, options: &Options, plan: &Plan, out: Option<&Path>, progress: &dyn Progress) -> Result<Report> {
     let (b, t) = (if options.full { &[][..] } else { base.bytes() }, target.bytes());
     if plan.segments.len() > SEGMENTS {
         return Err(Error::unsupported(format!("{} segments, a patch has at most {SEGMENTS}", plan.segments.len())));
@@ -94,6 +94,7 @@ pub fn write(base: &Side, target: &Side, options: &Options, plan: &Plan, out: &P
     if let Some(most) = options.max_size.filter(|most| report.bytes > *most) {
         return Err(report.too_fat(most));
     }
+    let Some(out) = out else { return Ok(report) };
     let mut file = AtomicFile::create(out)?;
     file.write(&bytes)?;
     file.write(&entries)?;
