@@ -3,9 +3,11 @@
 pub mod block;
 pub mod bound;
 pub mod create;
+pub mod gaps;
 pub mod hysteresis;
 pub mod info;
 pub mod keys;
 pub mod matching;
 pub mod report;
 pub mod segments;
+pub mod streams;
