@@ -140,6 +140,23 @@ fn the_emulated_device_updates_itself() {
     assert!(checked.contains("no floating point") && checked.contains("bytes at most"), "{checked}");
 }
 
+/// The flash functions of a real chip, which no emulator here has: they compile without a warning and need no library.
+#[test]
+fn the_example_for_a_chip_compiles() {
+    if !have("flash functions of an STM32H7", &["arm-none-eabi-gcc"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let files = super::common::root().join("src/export/c/files");
+    let out = dir.path().join("flash.o");
+    let mut cc = Command::new("arm-none-eabi-gcc");
+    cc.args(["-std=c99", "-pedantic-errors", "-Wall", "-Wextra", "-Werror", "-Wconversion", "-Wsign-conversion", "-Wcast-qual"]);
+    cc.args(["-mcpu=cortex-m7", "-mthumb", "-Os", "-ffreestanding", "-fno-builtin", "-I"]).arg(files.join("runtime"));
+    finish(cc.arg("-c").arg(files.join("ports/examples/flash_stm32h7.c")).arg("-o").arg(&out)).ok();
+    let undefined = finish(Command::new("arm-none-eabi-nm").arg("-u").arg(&out)).ok().stdout;
+    assert_eq!(undefined, "");
+}
+
 /// The same program here, with sanitizers, and the power cut at many places.
 #[test]
 fn this_machine_updates_itself_through_power_cuts() {

@@ -1,7 +1,7 @@
 //! Which kind each piece gets. Pieces of one role in all layers get the same, so that the index repeats; the smallest is taken.
 
 use super::Coder;
-use crate::delta::block::{self, Encoder};
+use crate::delta::block::Encoder;
 use crate::delta::bound::common_shift;
 use crate::delta::matching::Piece;
 use crate::delta::segments::{Form, Layout};
@@ -77,7 +77,14 @@ impl Plan {
     ///
     /// # Errors
     /// Those of the encoder, which would be ours.
-    pub fn make(pieces: &[Piece], layout: &Layout, b: &[u8], t: &[u8], rules: Rules, known: &Known) -> Result<Plan> {
+    pub fn make(
+        pieces: &[Piece],
+        layout: &Layout,
+        b: &[u8],
+        t: &[u8],
+        rules: Rules,
+        known: &Known,
+    ) -> Result<Plan> {
         let mut groups: BTreeMap<Group, Vec<usize>> = BTreeMap::new();
         for (i, p) in pieces.iter().enumerate() {
             let part = &layout.parts[p.part];
@@ -127,10 +134,7 @@ impl Plan {
                 }
         };
         match self.segments.last_mut() {
-            Some(last)
-                if joins(last)
-                    && (s.kind == Kind::Copy || self.shares.last().is_some_and(|l| l.part == share.part)) =>
-            {
+            Some(last) if joins(last) && (s.kind == Kind::Copy || self.shares.last().is_some_and(|l| l.part == share.part)) => {
                 last.len += s.len;
             }
             _ => {
@@ -142,7 +146,9 @@ impl Plan {
 
     /// Whether all kinds lead back.
     pub fn leads_back(&self) -> bool {
-        let back = |k: Kind| matches!(k, Kind::Copy | Kind::Bits { .. } | Kind::Ints { .. } | Kind::Raw { xor: true });
+        let back = |k: Kind| {
+            matches!(k, Kind::Copy | Kind::Bits { .. } | Kind::Ints { .. } | Kind::Raw { xor: true })
+        };
         self.rules.in_place && self.segments.iter().all(|s| back(s.kind))
     }
 }
@@ -220,7 +226,7 @@ impl Costs<'_> {
                 for (p, r) in &samples {
                     let s = segment(p, kind, r.clone());
                     let cost = self.known.or((s, false), || {
-                        let cost = block::cost(&s, COST_BLOCK, self.b, self.t)?;
+                        let cost = self.encoder(&[]).cost(&s)?;
                         Ok((cost.range as f64, cost.rice as f64))
                     })?;
                     range += cost.0;
@@ -240,8 +246,7 @@ impl Costs<'_> {
                 offer(Choice::Runs, bits);
             }
         }
-        let dense =
-            offer(Choice::One(Kind::Raw { xor: self.rules.back && group.based }), f64::MAX) > SCATTERED * total as f64;
+        let dense = offer(Choice::One(Kind::Raw { xor: self.rules.back && group.based }), f64::MAX) > SCATTERED * total as f64;
         if !self.rules.back && (dense || group.form == Form::Bytes) {
             let host = group.host && self.rules.zstd;
             for kind in [Kind::Bytes, Kind::Zstd].into_iter().filter(|k| *k == Kind::Bytes || host) {
@@ -311,17 +316,15 @@ impl Costs<'_> {
         out
     }
 
+    fn encoder<'s>(&'s self, segments: &'s [Segment]) -> Encoder<'s> {
+        Encoder { segments, block_log2: COST_BLOCK, in_place: self.rules.in_place, base: self.b, target: self.t }
+    }
+
     /// Bits of a segment, encoded for itself.
     fn encoded(&self, s: Segment) -> Result<f64> {
         let end = s.at + s.len;
         let segments = [s];
-        let encoder = Encoder {
-            segments: &segments,
-            block_log2: COST_BLOCK,
-            in_place: self.rules.in_place,
-            base: self.b,
-            target: self.t,
-        };
+        let encoder = self.encoder(&segments);
         let mut bits = 0.0;
         for block in s.at >> COST_BLOCK..=(end - 1) >> COST_BLOCK {
             bits += 8.0 * encoder.encode(block as u32)?.payload.len() as f64;

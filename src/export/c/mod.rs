@@ -101,6 +101,8 @@ const FILES: &[(&str, &str)] = &files![
     "ports/bitnet_service.h",
     "ports/bitnet_texts.c",
     "ports/bitnet_update.c",
+    "ports/examples/flash_stm32h7.c",
+    "ports/examples/flash_stm32h7.h",
     "ports/examples/stream.c",
     "ports/examples/stream.h",
     "ports/examples/tasks.c",
