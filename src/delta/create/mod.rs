@@ -69,7 +69,13 @@ const BACK_WORTH: f64 = 1.01;
 ///
 /// # Errors
 /// `DoesNotFit` if it is larger than it may be, `Usage` if it cannot be what it is to be, `Io`.
-pub fn create(base: &Side, target: &Side, options: &Options, out: Option<&Path>, progress: &dyn Progress) -> Result<Report> {
+pub fn create(
+    base: &Side,
+    target: &Side,
+    options: &Options,
+    out: Option<&Path>,
+    progress: &dyn Progress,
+) -> Result<Report> {
     if target.bytes().is_empty() {
         return Err(Error::usage("the new file is empty").at_file(&target.path));
     }
@@ -94,14 +100,17 @@ fn choose(base: &Side, target: &Side, options: &Options, notes: &mut Vec<String>
     }
     let free_pieces = matching::anywhere(&base.layout, &target.layout, b, t);
     let aligned = free_pieces.iter().all(|p| p.base.is_none_or(|at| at == p.range.start));
-    let still_pieces = if aligned { free_pieces.clone() } else { matching::in_place(&base.layout, &target.layout, b.len()) };
+    let still_pieces =
+        if aligned { free_pieces.clone() } else { matching::in_place(&base.layout, &target.layout, b.len()) };
     let still = make(&still_pieces, plan::Rules { in_place: true, ..rules })?;
     let reversible = b.len() == t.len();
     if options.reversible && !reversible {
         let what = format!("files of {} and {} bytes cannot have a patch that leads back", b.len(), t.len());
-        return Err(Error::usage(what).hint("leave `--reversible` out; applied to a new file, the old one stays for going back"));
+        return Err(Error::usage(what)
+            .hint("leave `--reversible` out; applied to a new file, the old one stays for going back"));
     }
-    let back = reversible.then(|| make(&still_pieces, plan::Rules { in_place: true, back: true, ..rules })).transpose()?;
+    let back =
+        reversible.then(|| make(&still_pieces, plan::Rules { in_place: true, back: true, ..rules })).transpose()?;
     if options.reversible {
         return back.filter(Plan::leads_back).ok_or_else(|| {
             Error::new(ErrorKind::Usage, "a patch of these files cannot lead back")
