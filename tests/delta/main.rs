@@ -1,6 +1,10 @@
 //! Patches, from their bytes on.
 
+#[path = "../common/mod.rs"]
+mod common;
+
 mod coders;
+mod create;
 mod disk;
 mod pairs;
 mod power;
