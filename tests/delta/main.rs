@@ -1,7 +1,9 @@
 //! Patches, from their bytes on.
 
+mod apply;
 mod coders;
 mod disk;
+mod kill;
 mod pairs;
 mod power;
 mod support;
