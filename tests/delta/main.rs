@@ -1,5 +1,6 @@
 //! Patches, from their bytes on.
 
 mod coders;
+mod golden;
 mod support;
 mod wire;
