@@ -38,7 +38,7 @@ impl Context {
     fn update(&mut self, bit: bool) {
         let p = u32::from(self.p);
         let rate = u32::from(RATE[usize::from(self.seen)]);
-        let p = if bit { p - (p * rate >> 16) } else { p + ((65536 - p) * rate >> 16) };
+        let p = if bit { p - ((p * rate) >> 16) } else { p + (((65536 - p) * rate) >> 16) };
         self.p = p.clamp(32, 65504) as u16;
         self.seen += u8::from(self.seen < 254);
     }
@@ -277,7 +277,7 @@ impl Writer {
         // Of all numbers in the interval the one with the most zeros behind its last one.
         for zeros in (0..=32).rev() {
             let mask = (1u64 << zeros) - 1;
-            let up = (u64::from(self.low) + mask & !mask) - u64::from(self.low);
+            let up = ((u64::from(self.low) + mask) & !mask) - u64::from(self.low);
             if up < u64::from(self.range) {
                 self.add(up);
                 break;
@@ -325,7 +325,7 @@ static PRICE: [u32; 4096] = {
         let mut bits = log;
         let mut n = 0;
         while n < 16 {
-            x = x * x >> 31;
+            x = (x * x) >> 31;
             let one = x >> 32;
             x >>= one;
             bits = bits << 1 | one as u32;

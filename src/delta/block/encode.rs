@@ -344,7 +344,7 @@ fn mean_log(sum: u64, count: u64) -> u8 {
     let mut x = (ratio >> whole >> 1) as u64;
     let mut log = whole;
     for _ in 0..4 {
-        x = x * x >> 31;
+        x = (x * x) >> 31;
         let one = x >> 32;
         x >>= one;
         log = 2 * log + one as u32;
