@@ -2,4 +2,5 @@
 
 pub mod block;
 pub mod gaps;
+pub mod meter;
 pub mod streams;
