@@ -5,6 +5,7 @@ pub mod block;
 pub mod gaps;
 pub mod journal;
 pub mod keys;
+pub mod meter;
 pub mod state;
 pub mod store;
 pub mod streams;

@@ -3,6 +3,7 @@
 mod apply;
 mod coders;
 mod disk;
+mod golden;
 mod kill;
 mod pairs;
 mod power;
