@@ -3,12 +3,16 @@
 mod apply;
 mod confirm;
 mod create;
+mod hysteresis;
 mod inspect;
 mod keygen;
+mod release;
 mod rollback;
 mod trust;
 
-use super::Printer;
+pub use inspect::show;
+
+use super::{size, Printer};
 use crate::error::Result;
 use clap::{Args, Subcommand};
 
