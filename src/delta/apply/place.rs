@@ -131,9 +131,11 @@ impl Site<'_> {
         // Before the first byte changes; it says nothing about whether the file is there yet.
         let before = self.state()?;
         let state = self.on_trial(Some(patch.base()), patch.target(), &h.model, o)?;
-        let written = self.change(patch, Direction::Forward, journal, &o.faults, progress, || match before == Some(state.clone()) {
-            true => Ok(()),
-            false => state.save(self.disk, &self.file),
+        let written = self.change(patch, Direction::Forward, journal, &o.faults, progress, || {
+            match before == Some(state.clone()) {
+                true => Ok(()),
+                false => state.save(self.disk, &self.file),
+            }
         })?;
         self.finish(Done { outcome, from: Some(patch.base()), to: patch.target(), written }, h, &admitted, o)
     }
@@ -161,7 +163,8 @@ impl Site<'_> {
         };
         let mut journal = match journal {
             Some(journal) if journal.about != about => {
-                let e = Error::usage("the unfinished update of this file is one by another patch").at_file(patch.path());
+                let e =
+                    Error::usage("the unfinished update of this file is one by another patch").at_file(patch.path());
                 return Err(e.hint("finish it with that one, or replace the file by a full patch"));
             }
             Some(journal) => {
@@ -181,6 +184,8 @@ impl Site<'_> {
                 writer.finish(!faults.journal_not_synced)?
             }
         };
+        // What a switch left that was cut.
+        store::remove(self.disk, &store::beside(&self.file, ".new"))?;
         let mut record = Record::new();
         let mut written = restore(&blocks, &mut journal, &mut record, faults)?;
         written += run(&mut blocks, &mut journal, &mut record, d, faults, progress)?;
@@ -188,7 +193,8 @@ impl Site<'_> {
             Direction::Forward => (h.target_len, h.target_sha),
             Direction::Backward => (h.base_len, h.base_sha),
         };
-        if blocks.file.len()? != len {
+        // Also if it looks right already: the sync that should have made it so may have failed.
+        if h.base_len != h.target_len {
             blocks.file.set_len(len)?;
             blocks.file.sync()?;
         }
@@ -205,7 +211,13 @@ impl Site<'_> {
     }
 
     /// Decodes everything, writes nothing but the journal's table.
-    fn rehearse(&self, blocks: &mut Blocks, about: About, d: Direction, progress: &dyn Progress) -> Result<journal::Writer<'_>> {
+    fn rehearse(
+        &self,
+        blocks: &mut Blocks,
+        about: About,
+        d: Direction,
+        progress: &dyn Progress,
+    ) -> Result<journal::Writer<'_>> {
         let mut writer = journal::Writer::create(self.disk, &self.file, about)?;
         let mut sha = Sha::default();
         progress.stage("rehearsing", about.target_len);
