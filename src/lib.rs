@@ -5,7 +5,7 @@
 //! | floor | rooms | know |
 //! |---|---|---|
 //! | 0 | [`error`], [`limits`], [`bytes`], [`digest`], [`fsio`], [`parallel`], [`process`], [`progress`], [`calibration`] | bytes and offsets |
-//! | 1 | [`tensor`], [`encoding`], [`kernels`] | arrays and integer arithmetic |
+//! | 1 | [`tensor`], [`encoding`], [`kernels`], [`http`] | arrays and integer arithmetic; requests |
 //! | 2 | [`format`] | one wire format each |
 //! | 3 | [`model`], [`program`] | what a network is |
 //! | 4 | [`import`], [`transform`], [`lower`], [`target`], [`tokenizer`] | a step of the way in |
@@ -25,6 +25,8 @@ pub mod parallel;
 pub mod process;
 
 pub mod encoding;
+#[cfg(feature = "hub")]
+pub mod http;
 pub mod kernels;
 pub mod tensor;
 
