@@ -9,7 +9,7 @@
 //! | 2 | [`format`] | one wire format each |
 //! | 3 | [`model`], [`program`] | what a network is |
 //! | 4 | [`import`], [`transform`], [`lower`], [`target`], [`tokenizer`] | a step of the way in |
-//! | 5 | [`plan`], [`reference`], [`runtime`], [`export`] | a step of the way out |
+//! | 5 | [`plan`], [`reference`], [`runtime`], [`delta`], [`export`] | a step of the way out |
 //! | 6 | [`adapter`], [`verify`], [`eval`], [`prune`], [`report`] | all below |
 //! | 7 | [`cli`] | the terminal |
 
@@ -46,6 +46,8 @@ pub mod plan;
 #[cfg(feature = "reference")]
 pub mod reference;
 pub mod runtime;
+
+pub mod delta;
 
 pub mod adapter;
 pub mod eval;
