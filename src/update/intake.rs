@@ -14,6 +14,14 @@ pub enum Verdict {
     Stop(Header),
 }
 
+/// Why a patch is not taken.
+pub enum Bad {
+    /// It is not wanted; fetched again it would be the same.
+    Refused(Error),
+    /// It is not what its header says; another attempt may bring it whole.
+    Damaged(Error),
+}
+
 const MAGIC: &[u8; 8] = b"\x89BNDP\r\n\x1a";
 
 /// What the first bytes of a body say.
@@ -75,14 +83,14 @@ impl<'g> Intake<'g> {
     /// Takes the next bytes, at most [`Intake::room`] of them. The verdict comes once, with the last byte of the header.
     ///
     /// # Errors
-    /// That of the gate, and `Input` for an index that is not the one of the header.
-    pub fn take(&mut self, data: &[u8]) -> Result<Option<Verdict>> {
+    /// That of the gate, and damage of the index.
+    pub fn take(&mut self, data: &[u8]) -> Result<Option<Verdict>, Bad> {
         let at = self.have;
         self.have += data.len() as u64;
         let Some(header) = &self.header else {
             self.head.extend_from_slice(data);
             let Some(head) = self.head.first_chunk::<{ Header::LEN }>() else { return Ok(None) };
-            let verdict = (self.gate)(head)?;
+            let verdict = (self.gate)(head).map_err(Bad::Refused)?;
             if let Verdict::Fetch(h) = &verdict {
                 self.header = Some(h.clone());
             }
@@ -102,21 +110,21 @@ impl<'g> Intake<'g> {
     /// Whether all bytes came and are right.
     ///
     /// # Errors
-    /// `Input` if they are not.
-    pub fn finish(&mut self) -> Result<()> {
+    /// Damage.
+    pub fn finish(&mut self) -> Result<(), Bad> {
         match &self.header {
             Some(h) if self.have == h.patch_len => match std::mem::take(&mut self.payload).finish() == h.payload_sha {
                 true => Ok(()),
                 false => Err(damaged("payload")),
             },
-            _ => Err(Error::input("the patch is not complete")),
+            _ => Err(Bad::Damaged(Error::input("the patch is not complete"))),
         }
     }
 }
 
-fn damaged(what: &str) -> Error {
-    Error::input(format!("the {what} of the patch is not the one that its header names"))
-        .hint("it was damaged or changed on its way; nothing of it was kept")
+fn damaged(what: &str) -> Bad {
+    let e = Error::input(format!("the {what} of the patch is not the one that its header names"));
+    Bad::Damaged(e.hint("it was damaged or changed on its way; nothing of it was kept"))
 }
 
 #[cfg(test)]

@@ -121,7 +121,7 @@ impl Partial {
         out.commit()
     }
 
-    /// Starts anew: none of it can be believed.
+    /// Starts anew: none of it can be believed, or something else is about to come.
     pub fn restart(&mut self) -> Result<()> {
         // The note first: a cut between the two must not leave one that promises bytes.
         remove(&self.side)?;
