@@ -37,6 +37,22 @@ pub fn undisturbed<T>(f: impl FnOnce() -> T) -> T {
     f()
 }
 
+/// Creates something that an interrupt removes again, until [`finished_by`] is called for this path.
+pub fn pending_while<T>(path: &Path, create: impl FnOnce() -> Result<T>) -> Result<T> {
+    let mut list = pending();
+    let created = create()?;
+    list.insert(path.to_path_buf());
+    Ok(created)
+}
+
+/// Renames or removes what [`pending_while`] created; an interrupt comes before or after it.
+pub fn finished_by<T>(path: &Path, finish: impl FnOnce() -> T) -> T {
+    let mut list = pending();
+    let done = finish();
+    list.remove(path);
+    done
+}
+
 /// Maps a file read-only. An empty file gives an empty slice.
 pub enum Mapped {
     Map(memmap2::Mmap),

@@ -4,6 +4,7 @@
 mod adapter;
 mod bar;
 mod completions;
+mod delta;
 mod embed;
 mod eval;
 mod export;
@@ -59,6 +60,7 @@ enum Command {
     Eval(eval::Eval),
     Prune(prune::Prune),
     Adapter(adapter::Adapter),
+    Delta(delta::Delta),
     Tokenizer(tokenizer::Tokenizer),
     Targets(targets::Targets),
     Completions(completions::Completions),
@@ -199,6 +201,7 @@ fn dispatch(command: &Command, printer: &Printer) -> Result<u8> {
         Command::Eval(c) => c.run(printer),
         Command::Prune(c) => c.run(printer),
         Command::Adapter(c) => c.run(printer),
+        Command::Delta(c) => c.run(printer),
         Command::Tokenizer(c) => c.run(printer),
         Command::Targets(c) => c.run(printer),
         Command::Completions(c) => c.run(),

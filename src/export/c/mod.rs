@@ -43,6 +43,8 @@ const FILES: &[(&str, &str)] = &files![
     "runtime/bitnet_act.c",
     "runtime/bitnet_attend.c",
     "runtime/bitnet_check.c",
+    "runtime/bitnet_ed25519.c",
+    "runtime/bitnet_ed25519.h",
     "runtime/bitnet_fallback.c",
     "runtime/bitnet_fallback.h",
     "runtime/bitnet_features.h",
