@@ -10,7 +10,7 @@
 //! | 3 | [`model`], [`program`] | what a network is |
 //! | 4 | [`import`], [`transform`], [`lower`], [`target`], [`tokenizer`] | a step of the way in |
 //! | 5 | [`plan`], [`reference`], [`runtime`], [`delta`], [`export`] | a step of the way out |
-//! | 6 | [`adapter`], [`verify`], [`eval`], [`prune`], [`report`] | all below |
+//! | 6 | [`adapter`], [`verify`], [`eval`], [`prune`], [`report`], [`update`] | all below |
 //! | 7 | [`cli`] | the terminal |
 
 pub mod error;
@@ -41,7 +41,6 @@ pub mod lower;
 pub mod tokenizer;
 pub mod transform;
 
-pub mod delta;
 pub mod export;
 pub mod plan;
 #[cfg(feature = "reference")]
@@ -54,6 +53,8 @@ pub mod adapter;
 pub mod eval;
 pub mod prune;
 pub mod report;
+#[cfg(feature = "hub")]
+pub mod update;
 pub mod verify;
 
 pub mod cli;

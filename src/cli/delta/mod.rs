@@ -1,6 +1,8 @@
 //! `delta`: patches between two versions of a model, made, looked at, applied and taken back ([docs/delta.md](../../../docs/delta.md)).
 
 mod create;
+#[cfg(feature = "hub")]
+mod index;
 mod inspect;
 mod keygen;
 
@@ -24,6 +26,8 @@ pub struct Delta {
 enum Command {
     Create(create::Create),
     Inspect(inspect::Inspect),
+    #[cfg(feature = "hub")]
+    Index(index::MakeIndex),
     Keygen(keygen::Keygen),
 }
 
@@ -32,6 +36,8 @@ impl Delta {
         match &self.command {
             Command::Create(c) => c.run(printer),
             Command::Inspect(c) => c.run(printer),
+            #[cfg(feature = "hub")]
+            Command::Index(c) => c.run(printer),
             Command::Keygen(c) => c.run(printer),
         }
     }
