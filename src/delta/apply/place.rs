@@ -85,7 +85,7 @@ impl<'a> Blocks<'a> {
         let window = Window { at, bytes: &self.old[..there] };
         self.patch.payload(self.index.block(number), &mut self.payload)?;
         self.decoder
-            .decode(self.header, self.index, number as usize, &window, &self.payload, &mut self.new, d)
+            .decode(self.header, self.index, number, &window, &self.payload, &mut self.new, d)
             .map_err(|e| e.at_file(self.patch.path()))
     }
 }

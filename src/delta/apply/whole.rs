@@ -69,7 +69,7 @@ fn make<'d>(disk: &'d dyn Disk, base: &Path, patch: &Patch, temp: &Path, progres
     for number in 0..index.block_count {
         patch.payload(index.block(number), &mut payload)?;
         decoder
-            .decode(h, index, number as usize, base, &payload, &mut out, Direction::Forward)
+            .decode(h, index, number, base, &payload, &mut out, Direction::Forward)
             .map_err(|e| e.at_file(patch.path()))?;
         sha.update(&out);
         new.file.write(h.block_range(u64::from(number)).start, &out)?;
