@@ -192,7 +192,9 @@ impl<'a> Job<'a> {
                 Some(Verdict::Fetch(header)) => {
                     if let Some(n) = source.whole.filter(|n| *n != header.patch_len) {
                         let what = format!("{n} bytes are announced, the patch has {} by its header", header.patch_len);
-                        return Err(Error::input(what).hint("it is cut or something was added; fetch or make it again").into());
+                        return Err(Error::input(what)
+                            .hint("it is cut or something was added; fetch or make it again")
+                            .into());
                     }
                     // Only now: what is kept must outlive the page of a portal that answers in the place of the server.
                     if let Some(p) = &mut self.want.partial {
@@ -250,7 +252,9 @@ fn read_index(mut text: Vec<u8>, source: Source) -> Result<Got, Failure> {
             Err(e) => return Err((source.broken)(e)),
         }
         if text.len() as u64 > index::MAX_BYTES {
-            return Err(Error::input(format!("the index of the updates is larger than {} bytes", index::MAX_BYTES)).into());
+            return Err(
+                Error::input(format!("the index of the updates is larger than {} bytes", index::MAX_BYTES)).into()
+            );
         }
     }
     match source.whole {

@@ -91,7 +91,8 @@ impl Index {
         }
         // serde_json stops at 128 levels.
         let index: Index = serde_json::from_slice(text).map_err(|e| {
-            bad(format!("cannot be read: {e}")).hint("make it with `bitnet-convert delta index`; is this the right address?")
+            bad(format!("cannot be read: {e}"))
+                .hint("make it with `bitnet-convert delta index`; is this the right address?")
         })?;
         if index.format != FORMAT {
             return Err(Error::unsupported(format!("the index of the updates has format {}", index.format))
@@ -167,8 +168,9 @@ impl Index {
                 let (there, by) = files.entry(release.sha256).or_insert((release, url));
                 if (&there.version, there.sequence) != (version, sequence) {
                     let told = format!("`{}` ({}) and `{version}` ({sequence})", there.version, there.sequence);
-                    return Err(Error::usage(format!("`{by}` and `{url}` name one file differently: {told}"))
-                        .hint("give both the same versions and sequences: `delta create --from-version … --from-sequence …`"));
+                    return Err(Error::usage(format!("`{by}` and `{url}` name one file differently: {told}")).hint(
+                        "give both the same versions and sequences: `delta create --from-version … --from-sequence …`",
+                    ));
                 }
             }
             if !h.flags.full {
@@ -196,7 +198,8 @@ impl Index {
             return Err(Error::usage(format!("an index has at most {MAX_ENTRIES} files and patches")));
         }
         index.releases().map_err(|e| {
-            Error::usage(format!("the folder {}", e.message())).hint("a new file needs a new sequence: `delta create --to-sequence N`")
+            Error::usage(format!("the folder {}", e.message()))
+                .hint("a new file needs a new sequence: `delta create --to-sequence N`")
         })?;
         Ok(index)
     }

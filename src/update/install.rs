@@ -26,7 +26,9 @@ pub struct Run<'r> {
     site: &'r Site<'r>,
     fetcher: &'r Fetcher<'r>,
     state: Option<State>,
+    /// `None` also while the file is no version at all, in the middle of an update in place.
     have: Option<Sha>,
+    unfinished: bool,
     /// Bytes of the model.
     length: u64,
     notes: Vec<String>,
@@ -41,7 +43,7 @@ enum Expected<'e> {
 
 impl<'r> Run<'r> {
     pub fn new(o: &'r Options, disk: &'r Std, site: &'r Site, fetcher: &'r Fetcher) -> Result<Run<'r>> {
-        Ok(Run { o, disk, site, fetcher, state: None, have: None, length: 0, notes: Vec::new() })
+        Ok(Run { o, disk, site, fetcher, state: None, have: None, unfinished: false, length: 0, notes: Vec::new() })
     }
 
     fn options(&self, confirm: bool) -> apply::Options {
@@ -57,7 +59,10 @@ impl<'r> Run<'r> {
     pub fn update(mut self, place: &Place) -> Result<Report> {
         self.finish_in_place()?;
         self.state = self.site.state()?;
-        self.have = self.site.digest(self.fetcher.progress)?.map(Sha);
+        self.have = match self.unfinished {
+            true => None,
+            false => self.site.digest(self.fetcher.progress)?.map(Sha),
+        };
         self.length = std::fs::metadata(&self.o.model).map_or(0, |m| m.len());
         self.remove_steps()?;
         let raw = Cell::new(None);
@@ -85,7 +90,7 @@ impl<'r> Run<'r> {
         }
     }
 
-    /// An update in place that was cut is finished first: until then the file is no version at all.
+    /// An update in place that was cut is finished first, with its patch. Where that is lost, it has to be fetched again, or a full patch.
     fn finish_in_place(&mut self) -> Result<()> {
         if !journal::path(&self.o.model).exists() {
             return Ok(());
@@ -93,19 +98,23 @@ impl<'r> Run<'r> {
         if self.o.dry_run {
             return Err(journal::unfinished(&self.o.model));
         }
-        let mut last = journal::unfinished(&self.o.model);
         for path in partial::whole(&self.o.model, MAX_STEPS) {
-            let done = Patch::open(self.disk, &path)
-                .and_then(|p| self.site.in_place(&p, &self.options(false), self.fetcher.progress));
-            match done {
+            let patch = Patch::open(self.disk, &path);
+            match patch.and_then(|p| self.site.in_place(&p, &self.options(false), self.fetcher.progress)) {
                 Ok(_) => {
                     self.notes.push("an update in place that was interrupted is finished".into());
                     return partial::discard_at(&path);
                 }
-                Err(e) => last = e,
+                Err(e) if e.kind() == error::Kind::Io => return Err(e),
+                Err(e) => self.notes.push(format!(
+                    "`{}` does not finish the interrupted update: {}",
+                    path.display(),
+                    e.message()
+                )),
             }
         }
-        Err(last)
+        self.unfinished = true;
+        Ok(())
     }
 
     /// Whether a patch is wanted, by its first 384 bytes.
@@ -114,21 +123,27 @@ impl<'r> Run<'r> {
         let is = |sha: &[u8; 32]| self.have == Some(Sha(*sha));
         match expected {
             Expected::Any if is(&h.target_sha) => return Ok(Verdict::Stop(h)),
+            // Its journal says whether it is the one.
+            Expected::Any if self.unfinished && h.flags.in_place => {}
+            Expected::Any if !h.flags.full && self.unfinished => return Err(journal::unfinished(&self.o.model)),
             Expected::Any if !h.flags.full && !is(&h.base_sha) => {
                 let what = match self.have {
                     Some(_) => format!("the patch starts from another file (version `{}`)", h.base_version),
                     None => "there is no such file to apply the patch to".into(),
                 };
                 let e = Error::input(what).at_file(&self.o.model);
-                return Err(e.hint("nothing was fetched; give the address of an index (`delta index`) or of a full patch"));
+                return Err(
+                    e.hint("nothing was fetched; give the address of an index (`delta index`) or of a full patch")
+                );
             }
             Expected::Any => {}
             Expected::Step(s) => self.is_step(&h, s)?,
         }
         let admitted = self.site.admit(&h, head, &self.options(false))?;
-        if self.o.in_place && !h.flags.in_place {
-            return Err(Error::usage("this patch cannot be applied in place")
-                .hint("nothing was fetched; leave `--in-place` away, or make the patch with `delta create … --in-place`"));
+        if self.o.in_place && !h.flags.in_place && !self.unfinished {
+            return Err(Error::usage("this patch cannot be applied in place").hint(
+                "nothing was fetched; leave `--in-place` away, or make the patch with `delta create … --in-place`",
+            ));
         }
         self.fits(&h, &admitted)?;
         Ok(if self.o.dry_run { Verdict::Stop(h) } else { Verdict::Fetch(h) })
@@ -155,8 +170,11 @@ impl<'r> Run<'r> {
         let unknown = admitted.signed_by.is_none() && self.have.is_some();
         let most = self.o.max_download.or(unknown.then(|| self.length.saturating_mul(2).saturating_add(SPARE)));
         if let Some(most) = most.filter(|most| h.patch_len > *most) {
-            return Err(Error::input(format!("the patch has {} bytes, more than the {most} that are allowed", h.patch_len))
-                .hint("nothing was fetched; if that is right, allow more with `--max-download`"));
+            return Err(Error::input(format!(
+                "the patch has {} bytes, more than the {most} that are allowed",
+                h.patch_len
+            ))
+            .hint("nothing was fetched; if that is right, allow more with `--max-download`"));
         }
         let free = self.disk.space(&self.o.model).ok().flatten();
         if let Some(free) = free.filter(|free| *free < h.patch_len) {
@@ -177,7 +195,11 @@ impl<'r> Run<'r> {
             return self.up_to_date(&index.model, version(&want));
         }
         self.is_no_replay(&want)?;
-        let ways = routes(index, self.have.as_ref(), &want, self.o.in_place);
+        // A full patch repairs a file in the middle of an update in place, from beside it.
+        let ways = routes(index, self.have.as_ref(), &want, self.o.in_place && !self.unfinished);
+        if ways.is_empty() && self.unfinished {
+            return Err(journal::unfinished(&self.o.model));
+        }
         if ways.is_empty() {
             let which = self.have.map_or("no file".into(), |h| format!("this file (SHA-256 {h:?})"));
             let how = if self.o.in_place { " in place" } else { "" };
@@ -185,7 +207,9 @@ impl<'r> Run<'r> {
                 .at_file(&self.o.model)
                 .hint(match self.o.in_place {
                     true => "leave `--in-place` away, or ask for patches that were made with it",
-                    false => "ask for a full patch (`delta create … --full`); `inspect FILE` says whether a model is damaged",
+                    false => {
+                        "ask for a full patch (`delta create … --full`); `inspect FILE` says whether a model is damaged"
+                    }
                 }));
         }
         if self.o.dry_run {
@@ -216,7 +240,8 @@ impl<'r> Run<'r> {
             Some(a) => {
                 let (offered, accepted) = (want.sequence, a.sequence);
                 let what = format!("the index is an old one: its newest version has sequence {offered}, {accepted} was accepted before");
-                Err(Error::input(what).hint("nothing was fetched; if you want the older version all the same, add `--allow-downgrade`"))
+                Err(Error::input(what)
+                    .hint("nothing was fetched; if you want the older version all the same, add `--allow-downgrade`"))
             }
         }
     }
@@ -253,7 +278,9 @@ impl<'r> Run<'r> {
 
     /// Applies the patches that were fetched, then clears up.
     fn apply(self, patches: &[(Header, Admitted)], way: Kind, pieces: Vec<Piece>) -> Result<Report> {
-        let done = match self.o.in_place {
+        let full = patches.iter().any(|(h, _)| h.flags.full);
+        let in_place = if self.unfinished { !full } else { self.o.in_place };
+        let done = match in_place {
             true => self.apply_in_place(patches.len()),
             false => self.apply_beside(patches),
         };

@@ -138,7 +138,12 @@ mod tests {
         assert_eq!(sniff(MAGIC).unwrap(), Sniffed::Patch);
         assert_eq!(sniff(b"\n {").unwrap(), Sniffed::Json);
         assert_eq!(sniff(b"ab").unwrap(), Sniffed::Unknown);
-        for (bad, what) in [(&b"<!doc"[..], "web page"), (b"\x1f\x8b", "gzip"), (b"abcdefgh", "neither"), (b"\x89BNDP\n\x1a\n", "neither")] {
+        for (bad, what) in [
+            (&b"<!doc"[..], "web page"),
+            (b"\x1f\x8b", "gzip"),
+            (b"abcdefgh", "neither"),
+            (b"\x89BNDP\n\x1a\n", "neither"),
+        ] {
             let e = sniff(bad).unwrap_err().to_string();
             assert!(e.contains(what), "{e}");
         }

@@ -32,7 +32,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 const MAX_REDIRECTS: usize = 5;
-const NO_SERVER: &str = "check the connection, the address and HTTPS_PROXY; what was fetched is kept, run the same command again";
+const NO_SERVER: &str =
+    "check the connection, the address and HTTPS_PROXY; what was fetched is kept, run the same command again";
 const NO_TRUST: &str = "the connection cannot be trusted: check the address, the clock, and proxies in between";
 
 /// What to update, from where, and what is allowed.

@@ -132,13 +132,6 @@ impl Partial {
         Ok(())
     }
 
-    /// Removes both files.
-    pub fn discard(mut self) -> Result<()> {
-        self.file = None;
-        remove(&self.side)?;
-        remove(&self.path)
-    }
-
     fn disk(&self, e: &io::Error) -> Error {
         match e.kind() {
             io::ErrorKind::StorageFull => Error::new(Kind::Io, "the disk is full")
@@ -225,7 +218,8 @@ mod tests {
         assert_eq!(whole(&model, 3), [dir.path().join("m.download")]);
         p.restart().unwrap();
         assert_eq!((p.have(), have(&model, "u")), (0, 0));
-        p.discard().unwrap();
+        drop(p);
+        discard_all(&model, 3).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 

@@ -32,8 +32,11 @@ impl Place {
         }
         let url = Url::parse(text).map_err(|e| bad(&e).hint("e.g. `https://example.org/model/index.json`"))?;
         if !plain && !url.is_https() && !url.is_loopback() {
-            return Err(Error::usage(format!("`{}` is plain http, where anybody on the way sees and delays updates", url.shown()))
-                .hint("use https, or allow it with `--allow-http` (patches are checked all the same)"));
+            return Err(Error::usage(format!(
+                "`{}` is plain http, where anybody on the way sees and delays updates",
+                url.shown()
+            ))
+            .hint("use https, or allow it with `--allow-http` (patches are checked all the same)"));
         }
         Ok(Place::Remote(url))
     }
@@ -142,8 +145,29 @@ mod tests {
         assert_eq!(to(&local, "v1/a%20b.bin").as_deref(), Some("file:///m/v1/a b.bin"));
         assert_eq!(to(&local, "https://cdn/x").as_deref(), Some("https://cdn/x"));
         let bad = [
-            "", "/etc/passwd", "//other/x", "../x", "a/../../x", "%2e%2e/x", "..%2fx", "a%5c..%5cx", "a\\b", "./x", "a//x", "a b", "a\nb", "%", "%zz",
-            "file:///etc/passwd", "file:x", "http://a/x", "http://127.0.0.1/x", "https://localhost/x", "ftp://a/x", "data:,x", "https://u:p@a/x",
+            "",
+            "/etc/passwd",
+            "//other/x",
+            "../x",
+            "a/../../x",
+            "%2e%2e/x",
+            "..%2fx",
+            "a%5c..%5cx",
+            "a\\b",
+            "./x",
+            "a//x",
+            "a b",
+            "a\nb",
+            "%",
+            "%zz",
+            "file:///etc/passwd",
+            "file:x",
+            "http://a/x",
+            "http://127.0.0.1/x",
+            "https://localhost/x",
+            "ftp://a/x",
+            "data:,x",
+            "https://u:p@a/x",
         ];
         for address in bad {
             assert_eq!(to(&remote, address), None, "{address}");

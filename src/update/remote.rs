@@ -66,7 +66,9 @@ impl<'a> Job<'a> {
             }
             match pace.keeps_up(n) {
                 true => Ok(()),
-                false => Err(Failure::again(fails(url, &format!("less than {DRIP} bytes come before it counts as a stall")))),
+                false => {
+                    Err(Failure::again(fails(url, &format!("less than {DRIP} bytes come before it counts as a stall"))))
+                }
             }
         };
         let before = fetcher.fetched.get();
@@ -116,7 +118,9 @@ impl<'a> Job<'a> {
                 e.hint(match (with_token, at_home) {
                     (true, true) => format!("the token in {TOKEN} is not accepted, or lacks the right to read this"),
                     (true, false) => format!("a redirect leads to this host, which never gets the token in {TOKEN}"),
-                    (false, _) => format!("if a token is needed, set {TOKEN}; if the address is signed, it may have expired"),
+                    (false, _) => {
+                        format!("if a token is needed, set {TOKEN}; if the address is signed, it may have expired")
+                    }
                 })
                 .into()
             }

@@ -64,7 +64,8 @@ impl MakeIndex {
         let mut file = AtomicFile::create(&output)?;
         file.write(&index.to_text())?;
         file.commit()?;
-        let elsewhere = output.parent().map(fs::canonicalize).is_some_and(|p| p.ok() != fs::canonicalize(&self.folder).ok());
+        let elsewhere =
+            output.parent().map(fs::canonicalize).is_some_and(|p| p.ok() != fs::canonicalize(&self.folder).ok());
         if elsewhere && output.parent().is_some_and(|p| p != std::path::Path::new("")) {
             printer.warn("the addresses in the index are names next to it: put it into the folder of the patches");
         }
@@ -77,9 +78,14 @@ impl MakeIndex {
             full_patches: index.files.iter().filter(|f| f.url.is_some()).count(),
         };
         printer.result(&result, |out| {
-            let newest = index.newest().map_or(String::new(), |f| format!(", newest `{}` (sequence {})", f.version, f.sequence));
+            let newest =
+                index.newest().map_or(String::new(), |f| format!(", newest `{}` (sequence {})", f.version, f.sequence));
             let (files, patches, full) = (result.files, result.patches, result.full_patches);
-            writeln!(out, "{}: model `{}`{newest}, {files} versions, {patches} patches, {full} full", result.path, result.model)
+            writeln!(
+                out,
+                "{}: model `{}`{newest}, {files} versions, {patches} patches, {full} full",
+                result.path, result.model
+            )
         })?;
         Ok(0)
     }

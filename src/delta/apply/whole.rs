@@ -49,9 +49,12 @@ fn make<'d>(disk: &'d dyn Disk, base: &Path, patch: &Patch, temp: &Path, progres
     let (h, index) = (&patch.header, patch.verified()?);
     // Also what a patch of some bytes meets that promises terabytes.
     if let Some(free) = disk.space(temp).ok().flatten().filter(|free| *free < h.target_len) {
-        return Err(Error::new(Kind::Io, format!("the new file has {} bytes, the disk has room for {free}", h.target_len))
-            .at_file(temp)
-            .hint("nothing was changed; free some space, or update in place (`--in-place`)"));
+        return Err(Error::new(
+            Kind::Io,
+            format!("the new file has {} bytes, the disk has room for {free}", h.target_len),
+        )
+        .at_file(temp)
+        .hint("nothing was changed; free some space, or update in place (`--in-place`)"));
     }
     let nothing: &[u8] = &[];
     let opened = match h.flags.full {
