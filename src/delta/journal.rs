@@ -12,6 +12,7 @@
 use crate::delta::store::{self, Access, Disk, Fresh, Opened};
 use crate::digest::{self, Sha};
 use crate::error::{Error, Result};
+use crate::fsio;
 use std::path::{Path, PathBuf};
 
 const MAGIC: [u8; 8] = *b"BNJOURN1";
@@ -29,14 +30,26 @@ pub const GROUP: usize = 1 << 18;
 
 /// Where the journal of a file lies.
 pub fn path(file: &Path) -> PathBuf {
-    store::beside(file, ".journal")
+    fsio::journal(file)
 }
 
-/// Says that nobody may use a file while its journal is there.
-pub fn unfinished(file: &Path) -> Error {
-    Error::usage("an update of this file is in progress or was interrupted; until it is complete it is neither the old nor the new one")
-        .at_file(file)
-        .hint("finish it with the same patch: `bitnet-convert delta apply FILE PATCH --in-place`; or replace the file by a full patch")
+/// Whether an update in place of a file is unfinished.
+///
+/// # Errors
+/// `Io`.
+pub fn is_there(disk: &dyn Disk, file: &Path) -> Result<bool> {
+    Ok(store::open_if_there(disk, &path(file), Access::Read)?.is_some())
+}
+
+/// Refuses a file that is neither the old nor the new version.
+///
+/// # Errors
+/// `Usage` with how to go on.
+pub fn refuse(disk: &dyn Disk, file: &Path) -> Result<()> {
+    match is_there(disk, file)? {
+        false => Ok(()),
+        true => Err(fsio::in_progress(file)),
+    }
 }
 
 /// What the journal is about.

@@ -2,7 +2,9 @@
 
 pub mod apply;
 pub mod block;
+pub mod gaps;
 pub mod journal;
 pub mod keys;
 pub mod state;
 pub mod store;
+pub mod streams;

@@ -1,10 +1,14 @@
 //! `delta`: patches between two versions of a model, made, looked at, applied and taken back ([docs/delta.md](../../../docs/delta.md)).
 
+mod apply;
+mod confirm;
 mod create;
 #[cfg(feature = "hub")]
 mod index;
 mod inspect;
 mod keygen;
+mod rollback;
+mod trust;
 
 use super::Printer;
 use crate::error::Result;
@@ -16,7 +20,8 @@ use clap::{Args, Subcommand};
 #[derive(Args)]
 #[command(after_help = "Examples:
   bitnet-convert delta create v1.bitnet v2.bitnet -o v1-to-v2.bin
-  bitnet-convert delta inspect v1-to-v2.bin")]
+  bitnet-convert delta inspect v1-to-v2.bin
+  bitnet-convert delta apply model.bitnet v1-to-v2.bin")]
 pub struct Delta {
     #[command(subcommand)]
     command: Command,
@@ -25,6 +30,9 @@ pub struct Delta {
 #[derive(Subcommand)]
 enum Command {
     Create(create::Create),
+    Apply(apply::Apply),
+    Confirm(confirm::Confirm),
+    Rollback(rollback::Rollback),
     Inspect(inspect::Inspect),
     #[cfg(feature = "hub")]
     Index(index::MakeIndex),
@@ -35,6 +43,9 @@ impl Delta {
     pub fn run(&self, printer: &Printer) -> Result<u8> {
         match &self.command {
             Command::Create(c) => c.run(printer),
+            Command::Apply(c) => c.run(printer),
+            Command::Confirm(c) => c.run(printer),
+            Command::Rollback(c) => c.run(printer),
             Command::Inspect(c) => c.run(printer),
             #[cfg(feature = "hub")]
             Command::Index(c) => c.run(printer),

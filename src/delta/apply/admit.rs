@@ -43,7 +43,7 @@ pub(super) fn backward(
 }
 
 /// Signature and model.
-fn known(state: Option<&State>, header: &Header, raw: &[u8; Header::LEN], o: &Options) -> Result<Admitted> {
+pub(super) fn known(state: Option<&State>, header: &Header, raw: &[u8; Header::LEN], o: &Options) -> Result<Admitted> {
     let signed_by = signature(state, raw, o)?;
     match state {
         Some(s) if s.model != header.model => {

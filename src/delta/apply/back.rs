@@ -4,7 +4,7 @@ use super::patch::Patch;
 use super::site::{Done, Site};
 use super::{admit, Options, Outcome, Report};
 use crate::delta::block::Direction;
-use crate::delta::journal::Journal;
+use crate::delta::journal::{self, Journal};
 use crate::delta::state::{State, Version};
 use crate::delta::store;
 use crate::error::{Error, Result};
@@ -16,7 +16,7 @@ impl Site<'_> {
     /// # Errors
     /// `Usage` if the file was never updated, `Input` if it is not the version on trial.
     pub fn confirm(&self, progress: &dyn Progress) -> Result<Report> {
-        self.no_journal()?;
+        journal::refuse(self.disk, &self.file)?;
         let state = self.known_state()?;
         let sha = self.digest(progress)?.unwrap_or_default();
         let (outcome, to) = match (&state.trial, &state.accepted) {
@@ -42,7 +42,7 @@ impl Site<'_> {
     }
 
     fn back_to_prev(&self, o: &Options, progress: &dyn Progress) -> Result<Report> {
-        self.no_journal()?;
+        journal::refuse(self.disk, &self.file)?;
         let mut state = self.known_state()?;
         let sha = self.digest(progress)?;
         let prev = store::beside(&self.file, ".prev");

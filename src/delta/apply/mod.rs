@@ -23,7 +23,7 @@ mod whole;
 pub use admit::Admitted;
 pub use patch::Patch;
 pub use site::{Checked, Found, Site};
-pub use whole::into;
+pub use whole::{into, into_new};
 
 use crate::delta::keys::Keyring;
 use crate::delta::state::Version;

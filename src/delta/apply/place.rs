@@ -98,6 +98,17 @@ fn from_to((old, new): Row, d: Direction) -> ([u8; HALF], [u8; HALF]) {
     }
 }
 
+/// # Errors
+/// `Usage` if the patch is not one for an update in place.
+pub(super) fn made_for_it(patch: &Patch) -> Result<()> {
+    match patch.header.flags.in_place {
+        true => Ok(()),
+        false => Err(Error::usage("this patch cannot be applied in place")
+            .at_file(patch.path())
+            .hint("leave `--in-place` away, or make the patch with `delta create … --in-place`")),
+    }
+}
+
 impl Site<'_> {
     /// Changes the file itself. Interrupted, it is called again with the same patch; until then the file is refused by readers.
     ///
@@ -105,11 +116,7 @@ impl Site<'_> {
     /// `Usage` if the patch was not made for this; `Input` if it may not be applied, with the reason; `Io`.
     pub fn in_place(&self, patch: &Patch, o: &Options, progress: &dyn Progress) -> Result<Report> {
         let h = &patch.header;
-        if !h.flags.in_place {
-            return Err(Error::usage("this patch cannot be applied in place")
-                .at_file(patch.path())
-                .hint("leave `--in-place` away, or make the patch with `delta create … --in-place`"));
-        }
+        made_for_it(patch)?;
         let (admitted, journal) = match Journal::open(self.disk, &self.file)? {
             Some(journal) => (self.admit_patch(patch, o)?, Some(journal)),
             None => {

@@ -116,16 +116,35 @@ impl<'d> Site<'d> {
         Ok(Checked { admitted, found, sha256 })
     }
 
-    pub(super) fn journal_is_there(&self) -> Result<bool> {
-        Ok(store::open_if_there(self.disk, &journal::path(&self.file), Access::Read)?.is_some())
-    }
-
-    /// Refuses while an update in place is unfinished.
-    pub(super) fn no_journal(&self) -> Result<()> {
-        match self.journal_is_there()? {
-            false => Ok(()),
-            true => Err(journal::unfinished(&self.file)),
+    /// What [`Site::switch`] or [`Site::in_place`] would do: everything is checked, nothing is written.
+    ///
+    /// # Errors
+    /// Theirs.
+    pub fn dry_run(&self, patch: &Patch, in_place: bool, o: &Options, progress: &dyn Progress) -> Result<Report> {
+        if in_place {
+            super::place::made_for_it(patch)?;
         }
+        let resumed = journal::is_there(self.disk, &self.file)?;
+        if resumed && !in_place && !patch.header.flags.full {
+            journal::refuse(self.disk, &self.file)?;
+        }
+        let (admitted, outcome) = match resumed && in_place {
+            true => (self.admit_patch(patch, o)?, Outcome::Resumed),
+            false => {
+                let checked = self.check(patch, o, progress)?;
+                let there = checked.found == Found::Target;
+                (checked.admitted, if there { Outcome::NothingToDo } else { Outcome::Applied })
+            }
+        };
+        Ok(Report {
+            outcome,
+            model: patch.header.model.clone(),
+            from: (!patch.header.flags.full).then(|| patch.base()),
+            to: patch.target(),
+            signed_by: admitted.signed_by.map(|n| n.to_string()),
+            written: 0,
+            trial: false,
+        })
     }
 
     fn find(&self, patch: &Patch, progress: &dyn Progress) -> Result<(Found, Option<[u8; 32]>)> {

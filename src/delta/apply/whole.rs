@@ -2,10 +2,10 @@
 
 use super::patch::{self, sha_of, Patch};
 use super::site::{Done, Found, Site};
-use super::{Admitted, Options, Outcome, Report};
+use super::{admit, Admitted, Options, Outcome, Report};
 use crate::delta::block::{BaseRead, Decoder, Direction};
 use crate::delta::journal;
-use crate::delta::state::Version;
+use crate::delta::state::{State, Version};
 use crate::delta::store::{self, Access, Disk, Fresh, Opened};
 use crate::digest::Sha;
 use crate::error::{Error, Kind, Result};
@@ -42,6 +42,35 @@ pub fn into(disk: &dyn Disk, base: &Path, patch: &Patch, out: &Path, progress: &
     let new = make(disk, base, patch, &store::beside(out, ".new"), progress)?;
     new.rename(out)?;
     store::sync_dir(disk, out)
+}
+
+/// [`into`] for a patch whose signature and model are checked, against the state beside `base` if there is one. That state stays as it is, so
+/// its sequence does not count.
+///
+/// # Errors
+/// `Input` if the patch may not be applied, with the reason.
+pub fn into_new(
+    disk: &dyn Disk,
+    base: &Path,
+    patch: &Patch,
+    out: &Path,
+    o: &Options,
+    progress: &dyn Progress,
+) -> Result<Report> {
+    let h = &patch.header;
+    let state = State::load(disk, base)?;
+    let admitted = admit::known(state.as_ref(), h, patch.raw(), o).map_err(|e| e.at_file(patch.path()))?;
+    journal::refuse(disk, base)?;
+    into(disk, base, patch, out, progress)?;
+    Ok(Report {
+        outcome: Outcome::Applied,
+        model: h.model.clone(),
+        from: (!h.flags.full).then(|| patch.base()),
+        to: patch.target(),
+        signed_by: admitted.signed_by.map(|n| n.to_string()),
+        written: h.target_len,
+        trial: false,
+    })
 }
 
 /// Writes and syncs the target under a temporary name; the base has been compared.
@@ -101,7 +130,7 @@ impl Site<'_> {
     pub fn switch(&self, patch: &Patch, o: &Options, progress: &dyn Progress) -> Result<Report> {
         let h = &patch.header;
         if !h.flags.full {
-            self.no_journal()?;
+            journal::refuse(self.disk, &self.file)?;
         }
         let checked = self.check(patch, o, progress)?;
         if checked.found == Found::Target {
@@ -125,7 +154,7 @@ impl Site<'_> {
         o: &Options,
         progress: &dyn Progress,
     ) -> Result<Report> {
-        self.no_journal()?;
+        journal::refuse(self.disk, &self.file)?;
         if self.digest_of(new, progress)? != Some(header.target_sha) {
             return Err(Error::input("this is not the file that the patch promises").at_file(new));
         }
@@ -180,7 +209,7 @@ impl Site<'_> {
     /// A full patch ends an update in place that nobody finished: the file is whole again.
     fn forget_journal(&self) -> Result<()> {
         let path = journal::path(&self.file);
-        if self.journal_is_there()? {
+        if journal::is_there(self.disk, &self.file)? {
             store::remove(self.disk, &path)?;
             store::sync_dir(self.disk, &path)?;
         }
