@@ -1,6 +1,5 @@
+use super::delta::trust::{real, version, Trust};
 use super::Printer;
-use crate::delta::keys::Keyring;
-use crate::delta::state::Version;
 use crate::error::Result;
 use crate::http::Token;
 use crate::update::{self, Kind, Options, Report, Status, TOKEN};
@@ -27,9 +26,6 @@ pub struct Update {
     /// Address of an index (`delta index`) or of one patch: https://, file://, or http:// on this machine
     #[arg(long, value_name = "URL")]
     delta_url: String,
-    /// Take only patches that this public key signed; may be given several times (default: the keys given the last time)
-    #[arg(long, value_name = "PUB")]
-    key: Vec<PathBuf>,
     /// Overwrite the model block by block, with a journal, where there is no room for a second copy
     #[arg(long)]
     in_place: bool,
@@ -39,17 +35,13 @@ pub struct Update {
     /// Say what would be fetched, change nothing
     #[arg(long)]
     dry_run: bool,
-    /// Take patches without a signature although a key is known
-    #[arg(long, help_heading = "Permission")]
-    allow_unsigned: bool,
-    /// Take a version that is not newer than the accepted one
-    #[arg(long, help_heading = "Permission")]
-    allow_downgrade: bool,
+    #[command(flatten)]
+    trust: Trust,
     /// Use plain http to other machines
-    #[arg(long, help_heading = "Permission")]
+    #[arg(long, help_heading = "Network")]
     allow_http: bool,
     /// Refuse larger patches, in bytes (default, for patches that no key vouches for: twice the model and 64 MiB)
-    #[arg(long, value_name = "BYTES", help_heading = "Permission")]
+    #[arg(long, value_name = "BYTES", help_heading = "Network")]
     max_download: Option<u64>,
     /// Seconds to find the host and to connect
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = seconds(), help_heading = "Network")]
@@ -72,12 +64,13 @@ fn seconds() -> clap::builder::RangedU64ValueParser {
 impl Update {
     pub fn run(&self, printer: &Printer) -> Result<u8> {
         let token = std::env::var_os(TOKEN).map(|v| v.to_string_lossy().into_owned()).unwrap_or_default();
+        let trust = self.trust.options()?;
         let options = Options {
-            model: self.model.clone(),
+            model: real(&self.model)?,
             url: self.delta_url.clone(),
-            keys: Keyring::read(&self.key)?,
-            allow_unsigned: self.allow_unsigned,
-            allow_downgrade: self.allow_downgrade,
+            keys: trust.keys,
+            allow_unsigned: trust.allow_unsigned,
+            allow_downgrade: trust.allow_downgrade,
             allow_http: self.allow_http,
             in_place: self.in_place,
             confirm: self.confirm,
@@ -102,7 +95,7 @@ impl Update {
 }
 
 fn print(out: &mut dyn Write, r: &Report) -> io::Result<()> {
-    let (from, to) = (r.from.as_ref().map_or("?".to_string(), show), show(&r.to));
+    let (from, to) = (r.from.as_ref().map_or("?".to_string(), version), version(&r.to));
     match r.status {
         Status::UpToDate => writeln!(out, "{}: nothing to do, it is {to}", r.file)?,
         Status::Updated => writeln!(out, "{}: {from} -> {to}, {} bytes fetched", r.file, r.fetched)?,
@@ -123,11 +116,4 @@ fn print(out: &mut dyn Write, r: &Report) -> io::Result<()> {
         writeln!(out, "on trial: `bitnet-convert delta confirm {0}` accepts it, `bitnet-convert delta rollback {0}` takes it back", r.file)?;
     }
     Ok(())
-}
-
-fn show(v: &Version) -> String {
-    match v.version.as_str() {
-        "" => format!("sequence {}", v.sequence),
-        name => format!("{name} (sequence {})", v.sequence),
-    }
 }

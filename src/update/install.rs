@@ -13,6 +13,7 @@ use crate::delta::state::{State, Version};
 use crate::delta::store::{self, Disk, Std};
 use crate::error::{self, Error, Result};
 use crate::format::delta::Header;
+use crate::fsio;
 use crate::http::Failure;
 use std::cell::Cell;
 use std::path::PathBuf;
@@ -96,7 +97,7 @@ impl<'r> Run<'r> {
             return Ok(());
         }
         if self.o.dry_run {
-            return Err(journal::unfinished(&self.o.model));
+            return Err(fsio::in_progress(&self.o.model));
         }
         for path in partial::whole(&self.o.model, MAX_STEPS) {
             let patch = Patch::open(self.disk, &path);
@@ -125,7 +126,7 @@ impl<'r> Run<'r> {
             Expected::Any if is(&h.target_sha) => return Ok(Verdict::Stop(h)),
             // Its journal says whether it is the one.
             Expected::Any if self.unfinished && h.flags.in_place => {}
-            Expected::Any if !h.flags.full && self.unfinished => return Err(journal::unfinished(&self.o.model)),
+            Expected::Any if !h.flags.full && self.unfinished => return Err(fsio::in_progress(&self.o.model)),
             Expected::Any if !h.flags.full && !is(&h.base_sha) => {
                 let what = match self.have {
                     Some(_) => format!("the patch starts from another file (version `{}`)", h.base_version),
@@ -198,7 +199,7 @@ impl<'r> Run<'r> {
         // A full patch repairs a file in the middle of an update in place, from beside it.
         let ways = routes(index, self.have.as_ref(), &want, self.o.in_place && !self.unfinished);
         if ways.is_empty() && self.unfinished {
-            return Err(journal::unfinished(&self.o.model));
+            return Err(fsio::in_progress(&self.o.model));
         }
         if ways.is_empty() {
             let which = self.have.map_or("no file".into(), |h| format!("this file (SHA-256 {h:?})"));
@@ -334,8 +335,10 @@ impl<'r> Run<'r> {
             }
             base = out;
         }
-        let (header, admitted) = patches.last().ok_or_else(|| Error::input("there is no patch"))?;
-        self.site.put(&base, header, admitted, &options, progress)
+        let (Some((first, _)), Some((last, admitted))) = (patches.first(), patches.last()) else {
+            return Err(Error::input("there is no patch"));
+        };
+        self.site.put(&base, first, last, admitted, &options, progress)
     }
 
     fn step(&self, n: usize) -> PathBuf {

@@ -62,7 +62,7 @@ fn the_token_does_not_go_to_other_hosts_of_an_index() {
 #[test]
 fn redirects_to_other_schemes_and_to_plain_http_are_refused() {
     for to in
-        ["file:///etc/passwd", "ftp://127.0.0.1/p", "http://example.invalid/p", "http://user:pw@127.0.0.1/p", "//", ""]
+        ["file:///etc/passwd", "ftp://127.0.0.1/p", "http://example.invalid/p", "http://user:pw@127.0.0.1/p", "//"]
     {
         let server = Server::with(files(&[]), move |_, _| Reply::to(to));
         Place::new(&server.url("/p")).refuses(&["redirects to nowhere"]);

@@ -57,7 +57,7 @@ fn what_was_fetched_is_kept_for_the_next_run() {
 fn a_new_signature_of_the_address_does_not_lose_what_was_kept() {
     let server = bad(99, |r| r.cut(5000));
     let place = Place::new(&server.url("/p?signature=1"));
-    place.refuses(&["ended"]);
+    place.refuses(&["3 attempts"]);
     assert!(place.kept() > 384);
     let kept = place.kept();
     let good = Server::new(files(&[("p", one())]));

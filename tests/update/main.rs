@@ -3,6 +3,7 @@
 
 mod answers;
 mod bodies;
+mod cuts;
 mod indexes;
 mod mock;
 mod patches;

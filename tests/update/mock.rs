@@ -61,11 +61,6 @@ impl Reply {
         self
     }
 
-    pub fn without(mut self, name: &str) -> Reply {
-        self.headers.retain(|(n, _)| !n.eq_ignore_ascii_case(name));
-        self
-    }
-
     pub fn cut(self, bytes: usize) -> Reply {
         Reply { send: Some(bytes), ..self }
     }

@@ -8,7 +8,7 @@ mod index;
 mod inspect;
 mod keygen;
 mod rollback;
-mod trust;
+pub(super) mod trust;
 
 use super::Printer;
 use crate::error::Result;

@@ -138,17 +138,19 @@ impl Site<'_> {
             return self.nothing_to_do(h, &checked.admitted, o);
         }
         let new = make(self.disk, &self.file, patch, &store::beside(&self.file, ".new"), progress)?;
-        self.exchange(new, h, checked.sha256, o, progress).and_then(|done| self.finish(done, h, &checked.admitted, o))
+        self.exchange(new, h, h, checked.sha256, o, progress)
+            .and_then(|done| self.finish(done, h, &checked.admitted, o))
     }
 
-    /// Puts a complete file of the same folder in the place of the file, as [`Site::switch`] does: the last step of a chain, whose last
-    /// header is `header`. `new` is gone afterwards.
+    /// Puts a complete file of the same folder in the place of the file, as [`Site::switch`] does: the last step of a chain from `first` to
+    /// `header`. `new` is gone afterwards.
     ///
     /// # Errors
     /// `Input` if `new` is not what the header promises.
     pub fn put(
         &self,
         new: &Path,
+        first: &Header,
         header: &Header,
         admitted: &Admitted,
         o: &Options,
@@ -165,20 +167,21 @@ impl Site<'_> {
         }
         let new = Fresh::adopt(self.disk, new)?;
         new.file.sync()?;
-        self.exchange(new, header, old, o, progress).and_then(|done| self.finish(done, header, admitted, o))
+        self.exchange(new, first, header, old, o, progress).and_then(|done| self.finish(done, header, admitted, o))
     }
 
     /// `new` is complete and synced; `old` is the digest of the file.
     fn exchange(
         &self,
         new: Fresh,
+        first: &Header,
         header: &Header,
         old: Option<[u8; 32]>,
         o: &Options,
         progress: &dyn Progress,
     ) -> Result<Done> {
         let from = match old {
-            Some(sha) => Some(self.version_of(sha, header)?),
+            Some(sha) => Some(self.version_of(sha, first)?),
             None => None,
         };
         let to = patch::target(header);
