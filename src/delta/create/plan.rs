@@ -87,14 +87,7 @@ impl Plan {
     ///
     /// # Errors
     /// Those of the encoder, which would be ours.
-    pub fn make(
-        pieces: &[Piece],
-        layout: &Layout,
-        b: &[u8],
-        t: &[u8],
-        rules: Rules,
-        known: &Known,
-    ) -> Result<Plan> {
+    pub fn make(pieces: &[Piece], layout: &Layout, b: &[u8], t: &[u8], rules: Rules, known: &Known) -> Result<Plan> {
         let mut groups: BTreeMap<Group, Vec<usize>> = BTreeMap::new();
         for (i, p) in pieces.iter().enumerate() {
             let part = &layout.parts[p.part];
@@ -146,7 +139,10 @@ impl Plan {
                 }
         };
         match self.segments.last_mut() {
-            Some(last) if joins(last) && (s.kind == Kind::Copy || self.shares.last().is_some_and(|l| l.part == share.part)) => {
+            Some(last)
+                if joins(last)
+                    && (s.kind == Kind::Copy || self.shares.last().is_some_and(|l| l.part == share.part)) =>
+            {
                 last.len += s.len;
             }
             _ => {
@@ -166,7 +162,8 @@ impl Plan {
         if self.rules.coder != Coder::Auto || !self.segments.iter().any(rice) {
             return Ok(self);
         }
-        let encoder = Encoder { segments: &self.segments, block_log2, in_place: self.rules.in_place, base: b, target: t };
+        let encoder =
+            Encoder { segments: &self.segments, block_log2, in_place: self.rules.in_place, base: b, target: t };
         let (mut own, mut range) = (0, 0);
         for i in 0..blocks.min(WEIGHED) {
             let block = (u64::from(i) * u64::from(blocks) / u64::from(blocks.min(WEIGHED))) as u32;
@@ -181,9 +178,7 @@ impl Plan {
 
     /// Whether all kinds lead back.
     pub fn leads_back(&self) -> bool {
-        let back = |k: Kind| {
-            matches!(k, Kind::Copy | Kind::Bits { .. } | Kind::Ints { .. } | Kind::Raw { xor: true })
-        };
+        let back = |k: Kind| matches!(k, Kind::Copy | Kind::Bits { .. } | Kind::Ints { .. } | Kind::Raw { xor: true });
         self.rules.in_place && self.segments.iter().all(|s| back(s.kind))
     }
 }
