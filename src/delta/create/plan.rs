@@ -77,14 +77,7 @@ impl Plan {
     ///
     /// # Errors
     /// Those of the encoder, which would be ours.
-    pub fn make(
-        pieces: &[Piece],
-        layout: &Layout,
-        b: &[u8],
-        t: &[u8],
-        rules: Rules,
-        known: &Known,
-    ) -> Result<Plan> {
+    pub fn make(pieces: &[Piece], layout: &Layout, b: &[u8], t: &[u8], rules: Rules, known: &Known) -> Result<Plan> {
         let mut groups: BTreeMap<Group, Vec<usize>> = BTreeMap::new();
         for (i, p) in pieces.iter().enumerate() {
             let part = &layout.parts[p.part];
@@ -134,7 +127,10 @@ impl Plan {
                 }
         };
         match self.segments.last_mut() {
-            Some(last) if joins(last) && (s.kind == Kind::Copy || self.shares.last().is_some_and(|l| l.part == share.part)) => {
+            Some(last)
+                if joins(last)
+                    && (s.kind == Kind::Copy || self.shares.last().is_some_and(|l| l.part == share.part)) =>
+            {
                 last.len += s.len;
             }
             _ => {
@@ -146,9 +142,7 @@ impl Plan {
 
     /// Whether all kinds lead back.
     pub fn leads_back(&self) -> bool {
-        let back = |k: Kind| {
-            matches!(k, Kind::Copy | Kind::Bits { .. } | Kind::Ints { .. } | Kind::Raw { xor: true })
-        };
+        let back = |k: Kind| matches!(k, Kind::Copy | Kind::Bits { .. } | Kind::Ints { .. } | Kind::Raw { xor: true });
         self.rules.in_place && self.segments.iter().all(|s| back(s.kind))
     }
 }
@@ -246,7 +240,8 @@ impl Costs<'_> {
                 offer(Choice::Runs, bits);
             }
         }
-        let dense = offer(Choice::One(Kind::Raw { xor: self.rules.back && group.based }), f64::MAX) > SCATTERED * total as f64;
+        let dense =
+            offer(Choice::One(Kind::Raw { xor: self.rules.back && group.based }), f64::MAX) > SCATTERED * total as f64;
         if !self.rules.back && (dense || group.form == Form::Bytes) {
             let host = group.host && self.rules.zstd;
             for kind in [Kind::Bytes, Kind::Zstd].into_iter().filter(|k| *k == Kind::Bytes || host) {
