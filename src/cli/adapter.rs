@@ -1,4 +1,4 @@
-use super::Printer;
+use super::{size, Printer};
 use crate::adapter::{self, Options, Report};
 use crate::calibration::{scattered_ids, TEXT};
 use crate::delta::keys::{PublicKey, SecretKey};
@@ -61,17 +61,6 @@ pub struct Adapter {
     /// Sign with a secret Ed25519 key, as `delta keygen` makes them
     #[arg(long, value_name = "KEY")]
     sign: Option<PathBuf>,
-}
-
-/// A number of bytes: 4096, 4K, 1M.
-fn size(text: &str) -> std::result::Result<usize, String> {
-    let (digits, unit) = match text.trim_end_matches(['B', 'b']) {
-        t if t.ends_with(['K', 'k']) => (&t[..t.len() - 1], 1 << 10),
-        t if t.ends_with(['M', 'm']) => (&t[..t.len() - 1], 1 << 20),
-        t => (t, 1),
-    };
-    let n = digits.trim().parse::<usize>().ok().and_then(|n| n.checked_mul(unit));
-    n.filter(|n| *n > 0).ok_or_else(|| "give a number of bytes, e.g. 4096, 4K or 1M".into())
 }
 
 #[derive(Serialize)]
@@ -242,19 +231,5 @@ impl With {
     pub fn load(&self, artifact: &Artifact) -> Result<Option<Bound>> {
         let Some((path, data)) = self.read()? else { return Ok(None) };
         artifact.adapter(&data).map(Some).map_err(|e| e.at_file(path))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn sizes_have_units() {
-        assert_eq!(super::size("4096"), Ok(4096));
-        assert_eq!(super::size("4K"), Ok(4096));
-        assert_eq!(super::size("16KB"), Ok(16384));
-        assert_eq!(super::size("1M"), Ok(1 << 20));
-        for bad in ["", "K", "0", "-1", "4G", "99999999999999999999K", "é"] {
-            assert!(super::size(bad).is_err(), "{bad}");
-        }
     }
 }

@@ -517,7 +517,8 @@ mod tests {
         bytes[2..4].copy_from_slice(b"Sc");
         let e = SecretKey::parse(base64::encode(&bytes).as_bytes()).err().unwrap();
         assert!(e.to_string().contains("password") && e.kind() == crate::error::Kind::Unsupported);
-        assert!(e.to_string().contains("delta keygen") && e.to_string().contains("minisign -C -W"), "{e}");
+        let what_to_do = e.next_step().unwrap_or_default();
+        assert!(what_to_do.contains("delta keygen") && what_to_do.contains("minisign -C -W"), "{what_to_do}");
     }
 
     #[test]

@@ -3,14 +3,18 @@
 mod apply;
 mod confirm;
 mod create;
+mod hysteresis;
 #[cfg(feature = "hub")]
 mod index;
 mod inspect;
 mod keygen;
+mod release;
 mod rollback;
 pub(super) mod trust;
 
-use super::Printer;
+pub use inspect::show;
+
+use super::{size, Printer};
 use crate::error::Result;
 use clap::{Args, Subcommand};
 

@@ -187,6 +187,52 @@ static void sub(uint32_t *r, const uint32_t *a, const uint32_t *b)
     }
 }
 
+#if BITNET_MUL_HALVES
+
+/* No instruction gives 64 bits of a product: by halves of words, where product, sum and carry just fit into 32 bits. */
+static void mul(uint32_t *r, const uint32_t *a, const uint32_t *b)
+{
+    uint16_t y[16];
+    uint16_t t[32];
+    uint32_t c = 0u;
+    uint32_t i;
+    uint32_t k;
+    for (i = 0u; i < 16u; i++) {
+        y[i] = (uint16_t)(b[i >> 1] >> 16u * (i & 1u));
+        t[i] = 0u;
+    }
+    for (i = 0u; i < 16u; i++) {
+        const uint32_t x = a[i >> 1] >> 16u * (i & 1u) & 0xFFFFu;
+        const uint16_t *from = y;
+        uint16_t *to = t + i;
+        c = 0u;
+        for (k = 0u; k < 4u; k++) {
+            c += x * from[0] + to[0];
+            to[0] = (uint16_t)c;
+            c = (c >> 16) + x * from[1] + to[1];
+            to[1] = (uint16_t)c;
+            c = (c >> 16) + x * from[2] + to[2];
+            to[2] = (uint16_t)c;
+            c = (c >> 16) + x * from[3] + to[3];
+            to[3] = (uint16_t)c;
+            c >>= 16;
+            from += 4;
+            to += 4;
+        }
+        to[0] = (uint16_t)c;
+    }
+    c = 0u;
+    for (i = 0u; i < 8u; i++) {
+        const uint32_t low = 38u * t[2u * i + 16u] + t[2u * i] + c;
+        c = 38u * t[2u * i + 17u] + t[2u * i + 1u] + (low >> 16);
+        r[i] = (low & 0xFFFFu) | c << 16;
+        c >>= 16;
+    }
+    fold(r, c);
+}
+
+#else
+
 static void mul(uint32_t *r, const uint32_t *a, const uint32_t *b)
 {
     uint32_t t[16];
@@ -212,6 +258,8 @@ static void mul(uint32_t *r, const uint32_t *a, const uint32_t *b)
     }
     fold(r, bn_hi(v));
 }
+
+#endif
 
 /* the least value of a */
 static void reduce(uint32_t *r, const uint32_t *a)
