@@ -6,5 +6,5 @@ mod index;
 mod varint;
 
 pub use header::{Flags, Header};
-pub use index::{Block, Index, Kind, Segment};
+pub use index::{segments_in, Block, Index, Kind, Segment};
 pub use varint::{put_varint, read_varint, unzigzag, zigzag};

@@ -1,0 +1,5 @@
+//! Patches, from their bytes on.
+
+mod coders;
+mod support;
+mod wire;
