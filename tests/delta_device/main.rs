@@ -1,0 +1,5 @@
+//! Patches on devices: the applier and its signatures in C.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod ed25519;
