@@ -1,5 +1,15 @@
 //! Patches, from their bytes on.
 
+#[path = "../common/mod.rs"]
+mod common;
+
 mod coders;
+mod disk;
+mod example;
+mod failing;
+mod pairs;
+mod power;
+mod python;
 mod support;
+mod threats;
 mod wire;
