@@ -45,6 +45,8 @@ pub mod plan;
 pub mod reference;
 pub mod runtime;
 
+pub mod delta;
+
 pub mod adapter;
 pub mod eval;
 pub mod prune;
