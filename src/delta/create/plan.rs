@@ -1,7 +1,7 @@
 //! Which kind each piece gets. Pieces of one role in all layers get the same, so that the index repeats; the smallest is taken.
 
 use super::Coder;
-use crate::delta::block::{self, Encoder};
+use crate::delta::block::Encoder;
 use crate::delta::bound::common_shift;
 use crate::delta::matching::Piece;
 use crate::delta::segments::{Form, Layout};
@@ -226,7 +226,7 @@ impl Costs<'_> {
                 for (p, r) in &samples {
                     let s = segment(p, kind, r.clone());
                     let cost = self.known.or((s, false), || {
-                        let cost = block::cost(&s, COST_BLOCK, self.b, self.t)?;
+                        let cost = self.encoder(&[]).cost(&s)?;
                         Ok((cost.range as f64, cost.rice as f64))
                     })?;
                     range += cost.0;
@@ -316,12 +316,15 @@ impl Costs<'_> {
         out
     }
 
+    fn encoder<'s>(&'s self, segments: &'s [Segment]) -> Encoder<'s> {
+        Encoder { segments, block_log2: COST_BLOCK, in_place: self.rules.in_place, base: self.b, target: self.t }
+    }
+
     /// Bits of a segment, encoded for itself.
     fn encoded(&self, s: Segment) -> Result<f64> {
         let end = s.at + s.len;
         let segments = [s];
-        let encoder =
-            Encoder { segments: &segments, block_log2: COST_BLOCK, in_place: self.rules.in_place, base: self.b, target: self.t };
+        let encoder = self.encoder(&segments);
         let mut bits = 0.0;
         for block in s.at >> COST_BLOCK..=(end - 1) >> COST_BLOCK {
             bits += 8.0 * encoder.encode(block as u32)?.payload.len() as f64;
