@@ -1,13 +1,13 @@
 //! One test for each threat that an update has to answer, named after it. Power cuts, servers and devices have tests of their own that go
 //! deeper; here each threat is met once, from end to end.
 
-use crate::common::{finish, root, tiny, tiny_bytes, tool, Run};
+use crate::common::{root, tiny, tiny_bytes, tool, Run};
 use crate::failing::{Failing, Fault};
 use bitnet_convert::delta::apply::{self, Options, Outcome, Site};
 use bitnet_convert::delta::keys::{sign, Keyring, SecretKey};
 use bitnet_convert::delta::store::Std;
 use bitnet_convert::digest::sha256;
-use bitnet_convert::error::{Error, Result};
+use bitnet_convert::error::Result;
 use bitnet_convert::format::delta::Header;
 use bitnet_convert::progress::Silent;
 use std::io::Read;
