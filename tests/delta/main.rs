@@ -7,6 +7,7 @@ mod coders;
 mod disk;
 mod example;
 mod failing;
+mod golden;
 mod pairs;
 mod power;
 mod python;
