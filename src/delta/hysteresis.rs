@@ -60,7 +60,10 @@ pub fn keep<'m>(
     let mut errors = Errors::default();
     let names: BTreeMap<&str, &Tensor> = base.program.tensors.iter().map(|t| (t.name.as_str(), t)).collect();
     for (i, t) in target.program.tensors.iter().enumerate().filter(|(_, t)| t.low_bit_weights() > 0) {
-        let Some(o) = names.get(t.name.as_str()).filter(|o| (o.kind, o.rows, o.cols) == (t.kind, t.rows, t.cols)) else { continue };
+        let Some(o) = names.get(t.name.as_str()).filter(|o| (o.kind, o.rows, o.cols) == (t.kind, t.rows, t.cols))
+        else {
+            continue;
+        };
         let Some(rows) = masters(i)? else { continue };
         let old = base.bytes.get(o.data.start as usize..o.data.end as usize).unwrap_or(&[]);
         let new = &mut out[t.data.start as usize..t.data.end as usize];
@@ -69,8 +72,10 @@ pub fn keep<'m>(
         kept.tensors += 1;
     }
     if kept.tensors == 0 {
-        return Err(Error::usage("no tensor of the model has float weights in that checkpoint, or a namesake in the old model")
-            .hint("`--weights` takes the checkpoint that NEW was exported from, with its trained floats"));
+        return Err(Error::usage(
+            "no tensor of the model has float weights in that checkpoint, or a namesake in the old model",
+        )
+        .hint("`--weights` takes the checkpoint that NEW was exported from, with its trained floats"));
     }
     kept.extra_error = if errors.rounding > 0.0 { errors.kept_back / errors.rounding } else { 0.0 };
     kept.energy = if errors.all_flips > 0.0 { 1.0 - errors.kept_back / errors.all_flips } else { 1.0 };

@@ -123,7 +123,8 @@ fn info(header: &Header, index: &Index, flips: &[Option<u64>], bytes: u64, name:
         (of.segments, of.bytes) = (of.segments + 1, of.bytes + s.len);
         of.flips = of.flips.zip(*flips).map(|(a, b)| a + b);
     }
-    let of_bits = || segments.iter().zip(&index.segments).filter(|(_, s)| matches!(s.kind, Kind::Bits { .. })).map(|(i, _)| i);
+    let of_bits =
+        || segments.iter().zip(&index.segments).filter(|(_, s)| matches!(s.kind, Kind::Bits { .. })).map(|(i, _)| i);
     let any = of_bits().next().is_some();
     let file = |bytes, sha: &[u8; 32], version: &str, sequence| FileInfo {
         file: String::new(),

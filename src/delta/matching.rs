@@ -39,7 +39,13 @@ pub fn anywhere(base: &Layout, target: &Layout, b: &[u8], t: &[u8]) -> Vec<Piece
         if p.name == "padding" {
             let at = out.last().map_or(0, |l| l.base.map_or(l.near, |b| b + l.range.len()));
             let same = b.get(at..at + p.range.len()) == t.get(p.range.clone());
-            out.push(Piece { part: i, range: p.range.clone(), base: same.then_some(at), near: at.min(b.len()), form: p.form });
+            out.push(Piece {
+                part: i,
+                range: p.range.clone(),
+                base: same.then_some(at),
+                near: at.min(b.len()),
+                form: p.form,
+            });
             continue;
         }
         let key = match p.tensor {
@@ -105,7 +111,11 @@ fn pieces(i: usize, p: &Part, partner: Option<&Part>, out: &mut Vec<Piece>) {
         Some(o) if p.tensor.is_none() && o.range.len() != p.range.len() => 0,
         Some(o) => {
             let n = o.range.len().min(p.range.len());
-            if n == p.range.len() { n } else { n - n % p.unit.max(1) }
+            if n == p.range.len() {
+                n
+            } else {
+                n - n % p.unit.max(1)
+            }
         }
         None => 0,
     };
@@ -170,7 +180,10 @@ fn tensors(base: &Layout, target: &Layout, b: &[u8], t: &[u8]) -> Vec<Option<usi
 }
 
 /// The first of the closest.
-fn closest(all: impl IntoIterator<Item = Option<usize>>, between: impl Fn(usize) -> Option<f64>) -> Option<(f64, usize)> {
+fn closest(
+    all: impl IntoIterator<Item = Option<usize>>,
+    between: impl Fn(usize) -> Option<f64>,
+) -> Option<(f64, usize)> {
     let mut best: Option<(f64, usize)> = None;
     for o in all.into_iter().flatten() {
         if let Some(d) = between(o).filter(|d| best.is_none_or(|(was, _)| *d < was)) {

@@ -137,7 +137,8 @@ pub fn report(
     out: Option<&Path>,
 ) -> Report {
     let parts = rows(&target.layout, plan, counts, coded);
-    let (weights, flips) = (target.layout.parts.iter().map(|p| p.weights).sum::<u64>(), parts.iter().map(|r| r.flips).sum());
+    let (weights, flips) =
+        (target.layout.parts.iter().map(|p| p.weights).sum::<u64>(), parts.iter().map(|r| r.flips).sum());
     let flips_bound_bytes = parts.iter().filter(|r| r.flips > 0).map(|r| r.bound_bytes).sum();
     let bound_bytes: f64 = parts.iter().map(|r| r.bound_bytes).sum();
     let file = |side: &Side, len, sha: &[u8; 32], version: &str, sequence| FileInfo {

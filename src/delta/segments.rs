@@ -73,7 +73,12 @@ impl Layout {
     /// A file of which nothing is known.
     pub fn plain(len: usize) -> Layout {
         let whole = part("file", "", 0..len, Form::Bytes).on_host();
-        Layout { parts: if len > 0 { vec![whole] } else { Vec::new() }, tensors: Vec::new(), model: None, packed: false }
+        Layout {
+            parts: if len > 0 { vec![whole] } else { Vec::new() },
+            tensors: Vec::new(),
+            model: None,
+            packed: false,
+        }
     }
 
     /// A packed model, its structure, digests and codes checked on the way.
@@ -104,7 +109,12 @@ impl Layout {
                 None => parts.push(part("unknown section", "", s.range.clone(), Form::Bytes).on_host()),
             }
         }
-        Ok(Layout { parts: filled(parts, file.bytes().len()), tensors: names, model: manifest.map(|m| m.model), packed: true })
+        Ok(Layout {
+            parts: filled(parts, file.bytes().len()),
+            tensors: names,
+            model: manifest.map(|m| m.model),
+            packed: true,
+        })
     }
 }
 

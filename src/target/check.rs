@@ -111,7 +111,10 @@ fn units(m: &Memory) -> Result<()> {
         match unit {
             Some(_) if m.role != Role::Flash => return Err(refuse(key, format!("`{}` is no flash", m.name))),
             Some(n) if !n.is_power_of_two() || !sizes.contains(&n) => {
-                return Err(refuse(key, format!("{n} bytes, it is a power of two from {} to {}", sizes.start(), sizes.end())));
+                return Err(refuse(
+                    key,
+                    format!("{n} bytes, it is a power of two from {} to {}", sizes.start(), sizes.end()),
+                ));
             }
             _ => {}
         }

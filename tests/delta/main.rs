@@ -4,6 +4,7 @@
 mod common;
 
 mod coders;
+mod create;
 mod disk;
 mod example;
 mod failing;

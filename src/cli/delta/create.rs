@@ -275,7 +275,8 @@ fn table(out: &mut dyn Write, parts: &[Row]) -> io::Result<()> {
     shown.sort_unstable();
     writeln!(out, "  {:40} {:>8} {:>8} {:>11} {:>11}  coder", "what changes", "parts", "flips %", "bound", "bytes")?;
     for l in shown.iter().map(|i| &lines[*i]) {
-        let name = if l.count > 1 { l.first.role.trim_end_matches('/').replace('/', " ") } else { l.first.name.clone() };
+        let name =
+            if l.count > 1 { l.first.role.trim_end_matches('/').replace('/', " ") } else { l.first.name.clone() };
         let rate = match l.weights {
             0 => String::new(),
             n => format!("{:.3}", 100.0 * l.flips as f64 / n as f64),

@@ -37,7 +37,9 @@ pub fn run(old: &Path, new: &Path, checkpoint: &Path, tau: f64, out: &Path, prin
     };
     if target.manifest.is_none() || base.manifest.is_none() {
         let e = Error::usage("without a manifest it is not known which tensor is which");
-        return Err(e.hint("`--hysteresis` works on packed files for hosts; export the result of that for a device").at_file(new));
+        return Err(e
+            .hint("`--hysteresis` works on packed files for hosts; export the result of that for a device")
+            .at_file(new));
     }
     let old = Weights { program: &base.program, bytes: base.weights() };
     let (weights, kept) = keep(&old, &Weights { program: &target.program, bytes: target.weights() }, tau, &masters)?;
@@ -69,11 +71,9 @@ fn sealed(target: &Artifact, mut program: Program, weights: &[u8]) -> Result<Vec
         golden.prompts.push(record(&mut session, &p.ids[..p.prompt_len], p.ids.len(), &mut |_, _, _| {})?);
     }
     let mut bytes = target.packed.bytes().to_vec();
-    for (kind, data) in [
-        (Kind::Weights, weights.to_vec()),
-        (Kind::Program, codec::encode(&program)),
-        (Kind::Golden, golden.encode()),
-    ] {
+    for (kind, data) in
+        [(Kind::Weights, weights.to_vec()), (Kind::Program, codec::encode(&program)), (Kind::Golden, golden.encode())]
+    {
         let at = target.packed.offset(kind) as usize;
         match target.packed.section(kind) {
             Some(section) if section.len() == data.len() => bytes[at..at + data.len()].copy_from_slice(&data),

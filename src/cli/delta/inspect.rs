@@ -68,13 +68,7 @@ fn print(out: &mut dyn Write, o: &Output) -> io::Result<()> {
     let files = i.base.iter().map(|b| ("from", b)).chain([("to", &i.target)]);
     for (way, f) in files {
         let version = if f.version.is_empty() { "without a version".to_string() } else { f.version.clone() };
-        writeln!(
-            out,
-            "  {way:4} {version}, sequence {}, {} bytes, sha256 {}",
-            f.sequence,
-            group(f.bytes),
-            f.sha256
-        )?;
+        writeln!(out, "  {way:4} {version}, sequence {}, {} bytes, sha256 {}", f.sequence, group(f.bytes), f.sha256)?;
     }
     let way = match (i.full, i.in_place, i.reversible) {
         (true, ..) => "needs no base",

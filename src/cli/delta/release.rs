@@ -22,7 +22,9 @@ fn find(text: &str) -> Option<Found> {
     let of_version = |c: char| c.is_ascii_digit() || c == '.';
     let mut end = text.len();
     while let Some(last) = text[..end].rfind(of_version) {
-        let start = text[..=last].rfind(|c| !of_version(c)).map_or(0, |i| i + text[i..].chars().next().map_or(1, char::len_utf8));
+        let start = text[..=last]
+            .rfind(|c| !of_version(c))
+            .map_or(0, |i| i + text[i..].chars().next().map_or(1, char::len_utf8));
         let word = text[start..=last].trim_matches('.');
         let from = start + text[start..=last].find(word).unwrap_or(0);
         if let Some(sequence) = sequence(word) {
@@ -102,8 +104,13 @@ pub fn releases(base: &Side, target: &Side, said: &Said, notes: &mut Vec<String>
                 None => name.to_string(),
             };
             let name: String = name.chars().filter(|c| !c.is_control()).collect();
-            let fits = name.char_indices().map(|(i, c)| i + c.len_utf8()).take_while(|n| *n <= MODEL).last().unwrap_or(0);
-            if fits == 0 { "model".to_string() } else { name[..fits].to_string() }
+            let fits =
+                name.char_indices().map(|(i, c)| i + c.len_utf8()).take_while(|n| *n <= MODEL).last().unwrap_or(0);
+            if fits == 0 {
+                "model".to_string()
+            } else {
+                name[..fits].to_string()
+            }
         }
     };
     let [a, b] = versions;

@@ -10,6 +10,7 @@ pub use side::Side;
 use crate::delta::keys::SecretKey;
 use crate::delta::matching;
 use crate::delta::report::Report;
+use crate::delta::segments::Layout;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::progress::Progress;
 use std::path::Path;
@@ -68,7 +69,13 @@ const BACK_WORTH: f64 = 1.01;
 ///
 /// # Errors
 /// `DoesNotFit` if it is larger than it may be, `Usage` if it cannot be what it is to be, `Io`.
-pub fn create(base: &Side, target: &Side, options: &Options, out: Option<&Path>, progress: &dyn Progress) -> Result<Report> {
+pub fn create(
+    base: &Side,
+    target: &Side,
+    options: &Options,
+    out: Option<&Path>,
+    progress: &dyn Progress,
+) -> Result<Report> {
     if target.bytes().is_empty() {
         return Err(Error::usage("the new file is empty").at_file(&target.path));
     }
@@ -83,24 +90,27 @@ pub fn create(base: &Side, target: &Side, options: &Options, out: Option<&Path>,
 
 /// In place or free, with a way back or without, by what they cost.
 fn choose(base: &Side, target: &Side, options: &Options, notes: &mut Vec<String>) -> Result<Plan> {
-    let (b, t) = (base.bytes(), target.bytes());
+    let (b, t) = (if options.full { &[][..] } else { base.bytes() }, target.bytes());
     let rules = plan::Rules { coder: options.coder, in_place: false, back: false, zstd: !options.device };
     let known = plan::Known::default();
     let make = |pieces: &[matching::Piece], rules| Plan::make(pieces, &target.layout, b, t, rules, &known);
     if options.full {
-        let pieces = matching::in_place(&base.layout, &target.layout, 0);
+        let pieces = matching::in_place(&Layout::plain(0), &target.layout, 0);
         return make(&pieces, rules);
     }
     let free_pieces = matching::anywhere(&base.layout, &target.layout, b, t);
     let aligned = free_pieces.iter().all(|p| p.base.is_none_or(|at| at == p.range.start));
-    let still_pieces = if aligned { free_pieces.clone() } else { matching::in_place(&base.layout, &target.layout, b.len()) };
+    let still_pieces =
+        if aligned { free_pieces.clone() } else { matching::in_place(&base.layout, &target.layout, b.len()) };
     let still = make(&still_pieces, plan::Rules { in_place: true, ..rules })?;
     let reversible = b.len() == t.len();
     if options.reversible && !reversible {
         let what = format!("files of {} and {} bytes cannot have a patch that leads back", b.len(), t.len());
-        return Err(Error::usage(what).hint("leave `--reversible` out; applied to a new file, the old one stays for going back"));
+        return Err(Error::usage(what)
+            .hint("leave `--reversible` out; applied to a new file, the old one stays for going back"));
     }
-    let back = reversible.then(|| make(&still_pieces, plan::Rules { in_place: true, back: true, ..rules })).transpose()?;
+    let back =
+        reversible.then(|| make(&still_pieces, plan::Rules { in_place: true, back: true, ..rules })).transpose()?;
     if options.reversible {
         return back.filter(Plan::leads_back).ok_or_else(|| {
             Error::new(ErrorKind::Usage, "a patch of these files cannot lead back")

@@ -38,10 +38,17 @@ impl Side {
     fn of(data: Mapped, path: &Path, packed: impl FnOnce() -> Result<Packed>) -> Side {
         let plain = Layout::plain(data.len());
         let (layout, warning) = match data.starts_with(&MAGIC) {
-            false => (plain, Some("it is no packed model; its bytes are compared without knowing what they mean".into())),
+            false => {
+                (plain, Some("it is no packed model; its bytes are compared without knowing what they mean".into()))
+            }
             true => match packed().and_then(|p| Layout::packed(&p)) {
                 Ok(layout) => (layout, None),
-                Err(e) => (plain, Some(format!("it is a damaged packed model, so its bytes are compared without knowing what they mean: {e}"))),
+                Err(e) => (
+                    plain,
+                    Some(format!(
+                        "it is a damaged packed model, so its bytes are compared without knowing what they mean: {e}"
+                    )),
+                ),
             },
         };
         Side { path: path.to_path_buf(), data, layout, warning }

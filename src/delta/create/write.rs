@@ -28,14 +28,22 @@ const SPOOL: usize = 4 << 20;
 /// Most segments of an index, docs/format/delta.md.
 const SEGMENTS: usize = 1 << 18;
 
-pub fn write(base: &Side, target: &Side, options: &Options, plan: &Plan, out: Option<&Path>, progress: &dyn Progress) -> Result<Report> {
+pub fn write(
+    base: &Side,
+    target: &Side,
+    options: &Options,
+    plan: &Plan,
+    out: Option<&Path>,
+    progress: &dyn Progress,
+) -> Result<Report> {
     let (b, t) = (if options.full { &[][..] } else { base.bytes() }, target.bytes());
     if plan.segments.len() > SEGMENTS {
         return Err(Error::unsupported(format!("{} segments, a patch has at most {SEGMENTS}", plan.segments.len())));
     }
     let block_log2 = options.block_log2.unwrap_or_else(|| block_size(plan, t.len(), options.device));
     let mut header = header(options, plan, b, t, block_log2);
-    let mut index = Index { segments: plan.segments.clone(), blocks: Vec::new(), block_count: header.block_count() as u32 };
+    let mut index =
+        Index { segments: plan.segments.clone(), blocks: Vec::new(), block_count: header.block_count() as u32 };
     (header.contexts, header.row) = (index.contexts(), index.row());
     let counts = report::counts(plan, &target.layout, b, t)?;
     let mut coded = vec![0.0; target.layout.parts.len()];
@@ -87,7 +95,8 @@ pub fn write(base: &Side, target: &Side, options: &Options, plan: &Plan, out: Op
     };
     let header = Header::parse(&bytes)?;
     if Index::parse(&entries, &header)? != readable(index.clone()) {
-        return Err(Error::tool("the index of the patch does not come back as it was written").hint("this is a bug; please report it"));
+        return Err(Error::tool("the index of the patch does not come back as it was written")
+            .hint("this is a bug; please report it"));
     }
     let sizes = Sizes { index: entries.len() as u64, payload };
     let report = report::report(base, target, &header, &index, plan, &counts, &coded, sizes, out);
@@ -184,7 +193,11 @@ struct Proof(Mutex<Vec<(Decoder, Index)>>, Index);
 
 impl Proof {
     fn new(header: &Header, index: &Index) -> Proof {
-        let one = Index { segments: readable(index.clone()).segments, blocks: Vec::new(), block_count: header.block_count() as u32 };
+        let one = Index {
+            segments: readable(index.clone()).segments,
+            blocks: Vec::new(),
+            block_count: header.block_count() as u32,
+        };
         Proof(Mutex::new(Vec::new()), one)
     }
 

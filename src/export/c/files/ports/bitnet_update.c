@@ -102,7 +102,8 @@ static void put_digest(const char *name, const uint8_t *data, uint32_t bytes)
     bitnet_sha256_add(&sha, data, bytes);
     bitnet_sha256_end(&sha, digest);
     for (i = 0u; i < 64u; i++) {
-        out[i] = "0123456789abcdef"[digest[i >> 1] >> (4u - 4u * (i & 1u)) & 15u];
+        const uint32_t byte = digest[i >> 1];
+        out[i] = "0123456789abcdef"[byte >> (4u - 4u * (i & 1u)) & 15u];
     }
     out[64] = '\0';
     put_line(name, out);
@@ -431,7 +432,7 @@ static int update(const options *o, uint32_t model_bytes, const uint8_t *patch)
         port_write("confirmed\n");
         return 0;
     }
-    st = bitnet_delta_rollback(&delta) == BITNET_DELTA_OK ? start(&slot) : BITNET_DELTA_E_STATE;
+    st = write_flash(bitnet_delta_rollback, &slot);
     if (st != BITNET_DELTA_OK) {
         return failed("rollback", st);
     }
