@@ -81,9 +81,9 @@ pub struct Journal {
 }
 
 pub(crate) fn damaged(path: &Path, what: &str) -> Error {
-    Error::input(format!("the journal of the update is damaged: {what}"))
-        .at_file(path)
-        .hint("the model is half old and half new; replace it by a full image, or restore journal or model from a backup")
+    Error::input(format!("the journal of the update is damaged: {what}")).at_file(path).hint(
+        "the model is half old and half new; replace it by a full image, or restore journal or model from a backup",
+    )
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {

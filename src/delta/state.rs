@@ -76,7 +76,9 @@ impl State {
         let Some(opened) = store::open_if_there(disk, &path, Access::Read)? else { return Ok(None) };
         let len = opened.len()?;
         let wrong = |what: String| {
-            Error::input(what).at_file(&path).hint("restore it from a backup; without it an older version would pass as a newer one")
+            Error::input(what)
+                .at_file(&path)
+                .hint("restore it from a backup; without it an older version would pass as a newer one")
         };
         if len > CAP {
             return Err(wrong(format!("the state of the updates has more than {CAP} bytes")));
@@ -87,9 +89,11 @@ impl State {
             serde_json::from_slice(&text).map_err(|e| wrong(format!("the state of the updates is damaged: {e}")))?;
         match state.format {
             FORMAT => Ok(Some(state)),
-            other => Err(Error::unsupported(format!("the state of the updates has format {other}, this version knows {FORMAT}"))
-                .at_file(&path)
-                .hint("update bitnet-convert")),
+            other => Err(Error::unsupported(format!(
+                "the state of the updates has format {other}, this version knows {FORMAT}"
+            ))
+            .at_file(&path)
+            .hint("update bitnet-convert")),
         }
     }
 

@@ -33,7 +33,8 @@ pub(super) fn backward(
     let admitted = known(state, header, raw, o)?;
     match state.and_then(|s| s.accepted.as_ref().map(|v| (s, v))) {
         Some((s, v)) if v.sha256 != header.base_sha && header.base_sequence <= v.sequence => {
-            let what = format!("going back leads to sequence {}, {} was accepted before", header.base_sequence, v.sequence);
+            let what =
+                format!("going back leads to sequence {}, {} was accepted before", header.base_sequence, v.sequence);
             downgrade(s, o, what)?;
         }
         _ => {}
@@ -91,7 +92,10 @@ fn sequence(state: &State, header: &Header, o: &Options) -> Result<()> {
         Some(highest) if header.target_sequence <= highest && !known => downgrade(
             state,
             o,
-            format!("the patch is an old one: it leads to sequence {}, {highest} was accepted before", header.target_sequence),
+            format!(
+                "the patch is an old one: it leads to sequence {}, {highest} was accepted before",
+                header.target_sequence
+            ),
         ),
         _ => Ok(()),
     }
@@ -102,7 +106,9 @@ pub(super) fn downgrade(state: &State, o: &Options, what: String) -> Result<()> 
     let e = Error::input(what);
     match (o.allow_downgrade, state.policy.never_downgrade) {
         (true, false) => Ok(()),
-        (true, true) => Err(e.hint("the state of this file says `never_downgrade`, so `--allow-downgrade` does not count")),
+        (true, true) => {
+            Err(e.hint("the state of this file says `never_downgrade`, so `--allow-downgrade` does not count"))
+        }
         (false, _) => Err(e.hint("if you want the older version all the same, add `--allow-downgrade`")),
     }
 }

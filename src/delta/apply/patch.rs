@@ -34,9 +34,12 @@ impl Patch {
         let len = file.len()?;
         if len != header.patch_len {
             let what = if len < header.patch_len { "is cut short" } else { "has bytes behind its end" };
-            return Err(Error::input(format!("the patch {what}: it says {} bytes, the file has {len}", header.patch_len))
-                .at_file(path)
-                .hint("fetch it again"));
+            return Err(Error::input(format!(
+                "the patch {what}: it says {} bytes, the file has {len}",
+                header.patch_len
+            ))
+            .at_file(path)
+            .hint("fetch it again"));
         }
         Ok(Patch { file, raw, header, index: OnceCell::new() })
     }

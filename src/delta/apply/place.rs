@@ -131,9 +131,11 @@ impl Site<'_> {
         // Before the first byte changes; it says nothing about whether the file is there yet.
         let before = self.state()?;
         let state = self.on_trial(Some(patch.base()), patch.target(), &h.model, o)?;
-        let written = self.change(patch, Direction::Forward, journal, &o.faults, progress, || match before == Some(state.clone()) {
-            true => Ok(()),
-            false => state.save(self.disk, &self.file),
+        let written = self.change(patch, Direction::Forward, journal, &o.faults, progress, || {
+            match before == Some(state.clone()) {
+                true => Ok(()),
+                false => state.save(self.disk, &self.file),
+            }
         })?;
         self.finish(Done { outcome, from: Some(patch.base()), to: patch.target(), written }, h, &admitted, o)
     }
@@ -161,7 +163,8 @@ impl Site<'_> {
         };
         let mut journal = match journal {
             Some(journal) if journal.about != about => {
-                let e = Error::usage("the unfinished update of this file is one by another patch").at_file(patch.path());
+                let e =
+                    Error::usage("the unfinished update of this file is one by another patch").at_file(patch.path());
                 return Err(e.hint("finish it with that one, or replace the file by a full patch"));
             }
             Some(journal) => {
@@ -205,7 +208,13 @@ impl Site<'_> {
     }
 
     /// Decodes everything, writes nothing but the journal's table.
-    fn rehearse(&self, blocks: &mut Blocks, about: About, d: Direction, progress: &dyn Progress) -> Result<journal::Writer<'_>> {
+    fn rehearse(
+        &self,
+        blocks: &mut Blocks,
+        about: About,
+        d: Direction,
+        progress: &dyn Progress,
+    ) -> Result<journal::Writer<'_>> {
         let mut writer = journal::Writer::create(self.disk, &self.file, about)?;
         let mut sha = Sha::default();
         progress.stage("rehearsing", about.target_len);

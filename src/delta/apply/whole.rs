@@ -78,9 +78,12 @@ fn make<'d>(disk: &'d dyn Disk, base: &Path, patch: &Patch, temp: &Path, progres
     let (h, index) = (&patch.header, patch.verified()?);
     // Also what a patch of some bytes meets that promises terabytes.
     if let Some(free) = disk.space(temp).ok().flatten().filter(|free| *free < h.target_len) {
-        return Err(Error::new(Kind::Io, format!("the new file has {} bytes, the disk has room for {free}", h.target_len))
-            .at_file(temp)
-            .hint("nothing was changed; free some space, or update in place (`--in-place`)"));
+        return Err(Error::new(
+            Kind::Io,
+            format!("the new file has {} bytes, the disk has room for {free}", h.target_len),
+        )
+        .at_file(temp)
+        .hint("nothing was changed; free some space, or update in place (`--in-place`)"));
     }
     let nothing: &[u8] = &[];
     let opened = match h.flags.full {
@@ -135,17 +138,19 @@ impl Site<'_> {
             return self.nothing_to_do(h, &checked.admitted, o);
         }
         let new = make(self.disk, &self.file, patch, &store::beside(&self.file, ".new"), progress)?;
-        self.exchange(new, h, checked.sha256, o, progress).and_then(|done| self.finish(done, h, &checked.admitted, o))
+        self.exchange(new, h, h, checked.sha256, o, progress)
+            .and_then(|done| self.finish(done, h, &checked.admitted, o))
     }
 
-    /// Puts a complete file of the same folder in the place of the file, as [`Site::switch`] does: the last step of a chain, whose last
-    /// header is `header`. `new` is gone afterwards.
+    /// Puts a complete file of the same folder in the place of the file, as [`Site::switch`] does: the last step of a chain from `first` to
+    /// `header`. `new` is gone afterwards.
     ///
     /// # Errors
     /// `Input` if `new` is not what the header promises.
     pub fn put(
         &self,
         new: &Path,
+        first: &Header,
         header: &Header,
         admitted: &Admitted,
         o: &Options,
@@ -162,20 +167,21 @@ impl Site<'_> {
         }
         let new = Fresh::adopt(self.disk, new)?;
         new.file.sync()?;
-        self.exchange(new, header, old, o, progress).and_then(|done| self.finish(done, header, admitted, o))
+        self.exchange(new, first, header, old, o, progress).and_then(|done| self.finish(done, header, admitted, o))
     }
 
     /// `new` is complete and synced; `old` is the digest of the file.
     fn exchange(
         &self,
         new: Fresh,
+        first: &Header,
         header: &Header,
         old: Option<[u8; 32]>,
         o: &Options,
         progress: &dyn Progress,
     ) -> Result<Done> {
         let from = match old {
-            Some(sha) => Some(self.version_of(sha, header)?),
+            Some(sha) => Some(self.version_of(sha, first)?),
             None => None,
         };
         let to = patch::target(header);
