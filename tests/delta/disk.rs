@@ -85,8 +85,16 @@ impl Image {
 /// A part of what was done that reaches the medium whole, or torn, or not.
 #[derive(Clone)]
 enum Piece {
-    Data { inode: usize, at: usize, data: Rc<Vec<u8>>, range: Range<usize> },
-    Len { inode: usize, len: usize },
+    Data {
+        inode: usize,
+        at: usize,
+        data: Rc<Vec<u8>>,
+        range: Range<usize>,
+    },
+    Len {
+        inode: usize,
+        len: usize,
+    },
     /// Names change together.
     Names(Vec<(String, Option<usize>)>),
 }

@@ -236,7 +236,13 @@ fn every_cut_leaves_the_old_or_the_new_file() {
             let s = Scenario { behaviour, ..s.clone() };
             let t = std::time::Instant::now();
             seen.run(&s, i as u64);
-            eprintln!("{} {sector}: {} states, {} different {:?}", s.name, seen.states, seen.different.len(), t.elapsed());
+            eprintln!(
+                "{} {sector}: {} states, {} different {:?}",
+                s.name,
+                seen.states,
+                seen.different.len(),
+                t.elapsed()
+            );
             assert!(seen.failures.is_empty(), "{} failures, the first: {:?}", seen.failures.len(), &seen.failures[..1]);
             total += seen.states;
         }

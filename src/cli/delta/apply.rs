@@ -76,7 +76,12 @@ impl Apply {
             });
         }
         printer.result(report, |out| match self.dry_run {
-            true => writeln!(out, "the patch may be applied: {} becomes {}", path.display(), super::trust::version(&report.to)),
+            true => writeln!(
+                out,
+                "the patch may be applied: {} becomes {}",
+                path.display(),
+                super::trust::version(&report.to)
+            ),
             false => tell(out, path, report),
         })?;
         Ok(0)

@@ -62,10 +62,15 @@ pub fn tell(out: &mut dyn Write, file: &Path, r: &Report) -> io::Result<()> {
         Outcome::Resumed => writeln!(out, "{file} is now {} {to}; the interrupted update is complete", r.model)?,
         Outcome::NothingToDo => writeln!(out, "{file} is {} {to} already, nothing to do", r.model)?,
         Outcome::RolledBack => writeln!(out, "{file} is {} {to} again", r.model)?,
-        Outcome::Confirmed => writeln!(out, "{file}: {} {to} is accepted, older versions are refused from now on", r.model)?,
+        Outcome::Confirmed => {
+            writeln!(out, "{file}: {} {to} is accepted, older versions are refused from now on", r.model)?
+        }
     }
     if r.trial {
-        writeln!(out, "it is on trial: `bitnet-convert delta confirm {file}` accepts it, `delta rollback` takes it back")?;
+        writeln!(
+            out,
+            "it is on trial: `bitnet-convert delta confirm {file}` accepts it, `delta rollback` takes it back"
+        )?;
     }
     Ok(())
 }
