@@ -29,10 +29,6 @@ impl Draw {
     pub fn once_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }
-
-    pub fn bytes(&mut self, n: usize) -> Vec<u8> {
-        (0..n).map(|_| self.next() as u8).collect()
-    }
 }
 
 /// A patch in its parts.

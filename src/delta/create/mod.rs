@@ -10,6 +10,7 @@ pub use side::Side;
 use crate::delta::keys::SecretKey;
 use crate::delta::matching;
 use crate::delta::report::Report;
+use crate::delta::segments::Layout;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::progress::Progress;
 use std::path::Path;
@@ -89,12 +90,12 @@ pub fn create(
 
 /// In place or free, with a way back or without, by what they cost.
 fn choose(base: &Side, target: &Side, options: &Options, notes: &mut Vec<String>) -> Result<Plan> {
-    let (b, t) = (base.bytes(), target.bytes());
+    let (b, t) = (if options.full { &[][..] } else { base.bytes() }, target.bytes());
     let rules = plan::Rules { coder: options.coder, in_place: false, back: false, zstd: !options.device };
     let known = plan::Known::default();
     let make = |pieces: &[matching::Piece], rules| Plan::make(pieces, &target.layout, b, t, rules, &known);
     if options.full {
-        let pieces = matching::in_place(&base.layout, &target.layout, 0);
+        let pieces = matching::in_place(&Layout::plain(0), &target.layout, 0);
         return make(&pieces, rules);
     }
     let free_pieces = matching::anywhere(&base.layout, &target.layout, b, t);

@@ -1,9 +1,8 @@
 //! The 384 bytes that say what a patch is made for and what it becomes.
 
+use super::MAGIC;
 use crate::digest::sha256;
 use crate::error::{Error, Result};
-
-const MAGIC: [u8; 8] = [0x89, 0x42, 0x4e, 0x44, 0x50, 0x0d, 0x0a, 0x1a];
 
 /// What a patch promises.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
