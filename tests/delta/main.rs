@@ -9,6 +9,10 @@ mod disk;
 mod example;
 mod failing;
 mod golden;
+#[cfg(feature = "hub")]
+#[allow(dead_code)] // Another test uses the rest of it.
+#[path = "../update/mock.rs"]
+mod mock;
 mod pairs;
 mod power;
 mod python;

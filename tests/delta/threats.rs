@@ -462,3 +462,36 @@ fn reader_open_on_the_old_file() {
     assert!(run.stdout.contains("complete"), "{}", run.stdout);
     assert_eq!(home.bytes(), target());
 }
+
+/// A server that sends bytes without end, and one that stops in the middle: neither gets more than the header allows, nor more than the time
+/// that it has.
+#[cfg(feature = "hub")]
+#[test]
+fn endless_or_stalling_server() {
+    use crate::mock::{Server, Then};
+    let home = Home::new();
+    let patch = std::fs::read(home.update()).unwrap();
+    let len = patch.len() as u64;
+    for (keep, then) in [(patch.len(), Then::Endless(0)), (400, Then::Endless(b'x')), (100, Then::Stall), (400, Then::Stall)] {
+        let server = Server::with(vec![("update.bin".to_string(), patch.clone())], move |_, reply| {
+            let mut reply = reply.cut(keep).then(then);
+            reply.unannounced = true;
+            reply
+        });
+        let mut c = crate::common::command();
+        c.args(["update", "--idle-timeout", "1", "--total-timeout", "4", "--attempts", "1", "--model"]).arg(home.model());
+        c.arg("--key").arg(home.path("release.pub")).arg("--delta-url").arg(server.url("/update.bin"));
+        let run = crate::common::finish(&mut c).never_panicked();
+        // What is complete and right is taken, however much comes behind it.
+        if run.code == Some(0) {
+            assert_eq!((keep, home.bytes() == target()), (patch.len(), true), "{run:?}");
+            home.put("model.bitnet", &tiny_bytes());
+            std::fs::remove_file(home.path("model.bitnet.state")).unwrap();
+        }
+        assert_eq!(home.bytes(), tiny_bytes(), "{keep} bytes, {run:?}");
+        for name in home.listing().iter().filter(|n| n.contains("download")) {
+            let kept = std::fs::metadata(home.path(name)).unwrap().len();
+            assert!(kept <= len.max(4096), "{name} has {kept} bytes");
+        }
+    }
+}
