@@ -211,3 +211,14 @@ pub fn patch_block(data: &[u8]) {
         assert!(out == again);
     }
 }
+
+/// What a server lists: an index that is accepted is written as another reader takes it.
+#[cfg(feature = "hub")]
+pub fn update_index(data: &[u8]) {
+    use bitnet_convert::update::Index;
+    let Ok(index) = Index::parse(data) else { return };
+    let newest = index.newest().map(|r| r.sha256);
+    let again = Index::parse(&index.to_text()).expect("an index that was written");
+    assert_eq!(again, index);
+    assert_eq!(again.newest().map(|r| r.sha256), newest);
+}

@@ -167,3 +167,21 @@ fn patch_blocks() {
         (0..=255).for_each(|second| bodies::patch_block(&[&[128, second][..], &[fill; 5000]].concat()));
     }
 }
+
+#[cfg(feature = "hub")]
+#[test]
+fn update_indexes() {
+    let sha = |c: &str| c.repeat(64);
+    let text = format!(
+        r#"{{"format":1,"model":"tiny","files":[
+{{"version":"0.1.0","sequence":1,"sha256":"{}","length":12048}},
+{{"version":"0.1.1","sequence":2,"sha256":"{}","length":12048,"bytes":9000,"url":"full.bin"}}],
+"patches":[{{"from_sha256":"{}","to_sha256":"{}","bytes":449,"url":"a/b.bin","in_place":true}}]}}"#,
+        sha("a"),
+        sha("b"),
+        sha("a"),
+        sha("b")
+    );
+    assert!(bitnet_convert::update::Index::parse(text.as_bytes()).is_ok());
+    replay(text.as_bytes(), 0..text.len(), bodies::update_index);
+}
