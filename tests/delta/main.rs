@@ -4,7 +4,6 @@
 mod common;
 
 mod coders;
-mod create;
 mod disk;
 mod example;
 mod failing;

@@ -10,7 +10,7 @@ use bitnet_convert::digest::sha256;
 use bitnet_convert::error::Result;
 use bitnet_convert::format::delta::Header;
 use bitnet_convert::progress::Silent;
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -70,11 +70,11 @@ impl Home {
         crate::common::listing(self.dir.path()).into_iter().filter(|n| !n.ends_with(".lock")).collect()
     }
 
-    /// The patch is refused for this reason, with exit code 1, and nothing has been written.
+    /// The patch is refused for this reason.
     #[track_caller]
     fn refused(&self, run: Run, reason: &str) {
         let run = run.never_panicked();
-        assert_eq!(run.code, Some(1), "{run:?}");
+        assert_eq!(run.code, Some(2), "{run:?}");
         assert!(run.stderr.contains(reason), "{reason}: {}", run.stderr);
     }
 }
@@ -129,6 +129,13 @@ fn check(file: &Path, patch: &Path, o: &Options) -> Result<()> {
     Site::lock(&Std, file)?.check(&patch, o, &Silent).map(|_| ())
 }
 
+/// One byte of a file that stays where it is.
+fn put_byte(file: &Path, at: usize, value: u8) {
+    let mut f = std::fs::OpenOptions::new().write(true).open(file).unwrap();
+    f.seek(SeekFrom::Start(at as u64)).unwrap();
+    f.write_all(&[value]).unwrap();
+}
+
 #[test]
 fn wrong_base() {
     let home = Home::new();
@@ -154,10 +161,11 @@ fn corrupt_base() {
     let before = home.listing();
     for at in 0..base.len() {
         base[at] ^= 1 << (at % 8);
-        std::fs::write(home.model(), &base).unwrap();
+        put_byte(&home.model(), at, base[at]);
         let e = check(&home.model(), &patch, &o).expect_err("a damaged base");
         assert!(e.to_string().contains("another file"), "byte {at}: {e}");
         base[at] ^= 1 << (at % 8);
+        put_byte(&home.model(), at, base[at]);
     }
     // One of them through the whole way, both ways.
     base[5000] ^= 4;
@@ -192,15 +200,18 @@ fn altered_patch() {
     let mut patch = home.signed(&example(), |_| {});
     let (file, o) = (home.path("altered.bin"), home.options());
     let before = home.listing();
+    std::fs::write(&file, &patch).unwrap();
+    check(&home.model(), &file, &o).unwrap_or_else(|e| panic!("{e}"));
     for bit in 0..8 * patch.len() {
         patch[bit / 8] ^= 1 << (bit % 8);
-        std::fs::write(&file, &patch).unwrap();
+        put_byte(&file, bit / 8, patch[bit / 8]);
         check(&home.model(), &file, &o).expect_err("an altered patch");
         // Without a key, what the digests cover is still safe: all behind the header.
         if bit >= 8 * Header::LEN {
             check(&home.model(), &file, &Options::default()).expect_err("an altered patch");
         }
         patch[bit / 8] ^= 1 << (bit % 8);
+        put_byte(&file, bit / 8, patch[bit / 8]);
     }
     patch[400] ^= 1;
     std::fs::write(&file, &patch).unwrap();
@@ -286,41 +297,44 @@ fn key_revoked() {
     assert_eq!(home.bytes().len(), tiny_bytes().len() + 1);
 }
 
-/// What a patch declares is more than any disk has, or than its payload can be; it is refused before a byte of it is made.
+/// What a patch declares is more than there is room for, or than its index can be about; it is refused before a byte of it is made.
 #[test]
 fn decompression_bomb() {
-    use bitnet_convert::format::delta::{Flags, Kind, Segment};
+    use bitnet_convert::format::delta::{put_varint, zigzag, Flags, Kind, Segment};
     let home = Home::new();
     let base = tiny_bytes();
-    // The base over and over: 2^17 times is 1.5 GB of an entry and a repeat; the blocks cost a byte each.
     let len = base.len() as u64;
-    let segments: Vec<_> =
-        (0..1u64 << 17).map(|i| Segment { kind: Kind::Copy, at: i * len, len, base: 0 }).collect();
-    let mut patch = crate::support::Patch::make(&segments[..1], 20, Flags::default(), &base, &base).unwrap();
-    patch.index.segments = segments;
-    let total = len << 17;
-    patch.index.block_count = total.div_ceil(1 << 20) as u32;
-    patch.header.target_len = total;
-    let seal = |patch: &mut crate::support::Patch| {
-        let index = patch.index.to_bytes();
-        patch.header.index_len = index.len() as u32;
-        patch.header.index_sha = sha256(&index);
-        patch.header.patch_len = (Header::LEN + index.len() + patch.payload.len()) as u64;
-        patch.to_bytes()
-    };
-    let bytes = seal(&mut patch);
-    assert!(bytes.len() < 4000, "{} bytes for {total}", bytes.len());
-    let bomb = home.put("bomb.bin", &bytes);
-    // There is room for less than it declares.
-    let disk = Failing::new(Fault::Space(100 << 20));
+    let segments = [Segment { kind: Kind::Copy, at: 0, len, base: 0 }];
+    let mut header = crate::support::Patch::make(&segments, 20, Flags::default(), &base, &base).unwrap().header;
+    // The base over and over: two entries and a repeat are 1.5 GB, of which each block costs a byte.
+    let mut entries = vec![0];
+    put_varint(&mut entries, len);
+    entries.extend([0, 0]);
+    put_varint(&mut entries, len);
+    put_varint(&mut entries, zigzag(-(len as i64)));
+    entries.extend([15, 1]);
+    put_varint(&mut entries, (1 << 17) - 2);
+    let mut index = Vec::new();
+    put_varint(&mut index, entries.len() as u64);
+    index.extend(entries);
+    header.target_len = len << 17;
+    index.resize(index.len() + header.target_len.div_ceil(1 << 20) as usize, 0);
+    header.target_sha = [1; 32];
+    header.index_len = index.len() as u32;
+    header.index_sha = sha256(&index);
+    header.patch_len = (Header::LEN + index.len()) as u64;
+    let bytes = [&header.to_bytes()[..], &index].concat();
+    assert!(bytes.len() < 4000, "{} bytes for {}", bytes.len(), header.target_len);
+    let bomb = home.put("bomb.bin", &home.signed(&bytes, |_| {}));
     let before = home.listing();
-    let e = switch(&disk, &home.model(), &bomb, &Options::default()).expect_err("no room");
+    let e = switch(&Failing::new(Fault::Space(100 << 20)), &home.model(), &bomb, &home.options()).expect_err("no room");
     assert!(e.to_string().contains("space") || e.to_string().contains("room"), "{e}");
     assert_eq!(home.listing(), before);
     // A length that no disk has does not go with an index of its blocks.
-    patch.header.target_len = (1 << 48) - 1;
-    home.refused(home.apply(&home.put("length.bin", &home.signed(&patch.to_bytes(), |_| {}))), "");
+    let longer = home.signed(&bytes, |h| h.target_len = (1 << 48) - 1);
+    home.refused(home.apply(&home.put("bomb.bin", &longer)), "bomb.bin");
     assert_eq!(home.bytes(), base);
+    assert_eq!(home.listing(), before);
 }
 
 /// The frame of a piece holds more than the piece.
@@ -348,7 +362,7 @@ fn decompression_bomb_in_a_frame() {
     patch.payload = payload;
     patch.header.model = "tiny".to_string();
     let bomb = home.put("bomb.bin", &home.signed(&patch.to_bytes(), |_| {}));
-    home.refused(home.apply(&bomb), "");
+    home.refused(home.apply(&bomb), "a frame");
     assert_eq!(home.bytes(), tiny_bytes());
     assert_eq!(home.listing().iter().filter(|n| n.ends_with(".new")).count(), 0);
 }
@@ -456,8 +470,8 @@ fn reader_open_on_the_old_file() {
     });
     assert!(cut.is_some());
     let run = tool("inspect {}", &[&home.model()]).never_panicked();
-    assert_eq!(run.code, Some(1), "{run:?}");
-    assert!(run.stderr.contains("update"), "{}", run.stderr);
+    assert_eq!(run.code, Some(2), "{run:?}");
+    assert!(run.stderr.contains("an update of this file"), "{}", run.stderr);
     let run = tool("delta apply {} {} --in-place", &[&home.model(), &patch]).ok();
     assert!(run.stdout.contains("complete"), "{}", run.stdout);
     assert_eq!(home.bytes(), target());
