@@ -10,6 +10,7 @@ pub mod info;
 pub mod journal;
 pub mod keys;
 pub mod matching;
+pub mod meter;
 pub mod report;
 pub mod segments;
 pub mod state;

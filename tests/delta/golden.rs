@@ -65,8 +65,8 @@ fn vectors() -> Vec<Vector> {
             if old[at] & old[at + 7] & bit != 0 && to != 0 {
                 continue;
             }
-            row[at] = row[at] & !bit | u8::from(to == 1) * bit;
-            row[at + 7] = row[at + 7] & !bit | u8::from(to == 2) * bit;
+            row[at] = (row[at] & !bit) | (u8::from(to == 1) * bit);
+            row[at + 7] = (row[at + 7] & !bit) | (u8::from(to == 2) * bit);
         }
     }
     for (name, rice) in [("planes-range", false), ("planes-rice", true)] {
