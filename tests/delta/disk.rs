@@ -119,11 +119,13 @@ pub struct Behaviour {
     /// A write takes at most so many bytes, and every third is interrupted.
     pub short: Option<usize>,
     pub no_links: bool,
+    /// Bytes that are free.
+    pub room: Option<u64>,
 }
 
 impl Default for Behaviour {
     fn default() -> Self {
-        Behaviour { sector: 512, failing_sync: None, full_from: None, short: None, no_links: false }
+        Behaviour { sector: 512, failing_sync: None, full_from: None, short: None, no_links: false, room: None }
     }
 }
 
@@ -476,7 +478,7 @@ impl Disk for Virtual {
     }
 
     fn space(&self, _: &Path) -> io::Result<Option<u64>> {
-        Ok(None)
+        Ok(self.behaviour.room)
     }
 
     fn lock(&self, _: &Path) -> io::Result<Option<Box<dyn Any>>> {

@@ -3,14 +3,14 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod apply;
 mod coders;
+mod create;
 mod disk;
 mod example;
 mod failing;
 mod golden;
-#[cfg(feature = "hub")]
-#[allow(dead_code)] // Another test uses the rest of it.
-#[path = "../update/mock.rs"]
+mod kill;
 mod mock;
 mod pairs;
 mod power;

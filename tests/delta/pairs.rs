@@ -1,6 +1,7 @@
 //! Small patches made by hand: XOR with the base where there is one, plain bytes behind it.
 
 use crate::disk::Random;
+use bitnet_convert::delta::keys::{sign, Keyring, SecretKey};
 use bitnet_convert::digest::sha256;
 use bitnet_convert::format::delta::{Block, Flags, Header, Index, Kind, Segment};
 
@@ -11,7 +12,6 @@ pub struct Pair {
     pub old: Vec<u8>,
     pub new: Vec<u8>,
     pub patch: Vec<u8>,
-    pub header: Header,
 }
 
 /// What a header says besides lengths and digests.
@@ -108,5 +108,27 @@ pub fn patch(old: Vec<u8>, new: Vec<u8>, says: &Says) -> Pair {
     let mut patch = header.to_bytes().to_vec();
     patch.extend_from_slice(&bytes);
     patch.extend_from_slice(&payload);
-    Pair { old, new, patch, header }
+    Pair { old, new, patch }
+}
+
+pub fn key(seed: u8) -> SecretKey {
+    SecretKey::parse(format!("{seed:02x}").repeat(32).as_bytes()).unwrap()
+}
+
+pub fn ring(key: &SecretKey) -> Keyring {
+    let mut ring = Keyring::default();
+    ring.add(key.public().unwrap()).unwrap();
+    ring
+}
+
+pub fn sign_with(mut p: Pair, key: &SecretKey) -> Pair {
+    let header = sign(p.patch[..Header::LEN].try_into().unwrap(), key);
+    p.patch[..Header::LEN].copy_from_slice(&header);
+    p
+}
+
+/// The patch signed, and the key that says so.
+pub fn signed(p: Pair) -> (Pair, Keyring) {
+    let key = key(1);
+    (sign_with(p, &key), ring(&key))
 }

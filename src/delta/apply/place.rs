@@ -184,6 +184,8 @@ impl Site<'_> {
                 writer.finish(!faults.journal_not_synced)?
             }
         };
+        // What a switch left that was cut.
+        store::remove(self.disk, &store::beside(&self.file, ".new"))?;
         let mut record = Record::new();
         let mut written = restore(&blocks, &mut journal, &mut record, faults)?;
         written += run(&mut blocks, &mut journal, &mut record, d, faults, progress)?;
@@ -191,7 +193,8 @@ impl Site<'_> {
             Direction::Forward => (h.target_len, h.target_sha),
             Direction::Backward => (h.base_len, h.base_sha),
         };
-        if blocks.file.len()? != len {
+        // Also if it looks right already: the sync that should have made it so may have failed.
+        if h.base_len != h.target_len {
             blocks.file.set_len(len)?;
             blocks.file.sync()?;
         }

@@ -133,8 +133,8 @@ impl Site<'_> {
             journal::refuse(self.disk, &self.file)?;
         }
         let checked = self.check(patch, o, progress)?;
-        if checked.found == Found::Target {
-            self.forget_journal()?;
+        // While there is a journal the file may look right in the cache and not be so on the disk, if a sync failed.
+        if checked.found == Found::Target && !journal::is_there(self.disk, &self.file)? {
             return self.nothing_to_do(h, &checked.admitted, o);
         }
         let new = make(self.disk, &self.file, patch, &store::beside(&self.file, ".new"), progress)?;
