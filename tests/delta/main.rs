@@ -11,6 +11,9 @@ mod example;
 mod failing;
 mod golden;
 mod kill;
+#[cfg(feature = "hub")]
+#[allow(dead_code)] // Another test uses the rest of it.
+#[path = "../update/mock.rs"]
 mod mock;
 mod pairs;
 mod power;
