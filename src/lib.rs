@@ -48,8 +48,6 @@ pub mod plan;
 pub mod reference;
 pub mod runtime;
 
-pub mod delta;
-
 pub mod adapter;
 pub mod eval;
 pub mod prune;
