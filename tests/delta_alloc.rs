@@ -26,7 +26,8 @@ fn count(more: usize, less: usize) {
     let _ = NOW.try_with(|now| {
         now.set(now.get().wrapping_add(more).wrapping_sub(less));
         // What one thread gives another to free would count below 0.
-        let _ = PEAK.try_with(|peak| peak.set(peak.get().max(if now.get() > isize::MAX as usize { 0 } else { now.get() })));
+        let _ =
+            PEAK.try_with(|peak| peak.set(peak.get().max(if now.get() > isize::MAX as usize { 0 } else { now.get() })));
     });
 }
 
@@ -133,7 +134,7 @@ fn counts_that_are_not_there() {
     refused(&[0xff; 300], &header(&[0xff; 300], 12, 1, 1, 0), 4096);
 }
 
-/// A segment, many times: a few bytes may become 2^18 segments, and no more.
+/// A segment, many times: a few bytes may become 2^18 segments (12.6 MB), and no more.
 #[test]
 fn repeats_that_expand() {
     let limit = 2 * (1 << 18) * std::mem::size_of::<Segment>();
@@ -150,8 +151,7 @@ fn repeats_that_expand() {
             Ok(index) => assert_eq!(index.segments.len() as u64, count + 1),
             Err(_) => assert!(count >= 1 << 18, "{count}"),
         }
-        let allowed = if count < 1 << 18 { limit } else { 4096 };
-        assert!(bytes <= allowed, "{count} repeats: {bytes} bytes");
+        assert!(bytes <= limit, "{count} repeats: {bytes} bytes");
     }
     // Many repeats, each of which is allowed.
     let mut entries = Vec::new();
@@ -220,7 +220,9 @@ fn blocks_are_made_in_little_memory() {
         let (patch, base, target) = pair(block_log2, &KINDS, KINDS.len() << 18);
         let base = &base[..];
         let (bytes, ()) = peak(|| {
-            let (mut decoder, mut block, mut payload) = (Decoder::new(), Vec::new(), Vec::new());
+            let longest = patch.index.blocks.iter().map(|b| b.payload.end - b.payload.start).max().unwrap_or(0);
+            let (mut decoder, mut block) = (Decoder::new(), Vec::new());
+            let mut payload = Vec::with_capacity(longest as usize);
             for number in 0..patch.index.block_count {
                 let range = patch.index.block(number).map_or(0..0, |b| b.payload.clone());
                 payload.clear();
@@ -235,10 +237,10 @@ fn blocks_are_made_in_little_memory() {
     }
 }
 
-/// The same through the library, with files: its buffers are added, the tables of the index counted apart.
+/// The same through the library, with files: a buffer of 128 KiB to read them is the most of it, the tables of the index are counted apart.
 #[test]
 fn patches_are_applied_in_little_memory() {
-    for (block_log2, limit) in [(12, 320 << 10), (14, 352 << 10), (16, 448 << 10)] {
+    for (block_log2, limit) in [(12, 144 << 10), (14, 160 << 10), (16, 192 << 10)] {
         let (patch, base, target) = pair(block_log2, &KINDS, KINDS.len() << 18);
         let dir = tempfile::tempdir().unwrap();
         let [old, file, new] = ["old", "patch", "new"].map(|n| dir.path().join(n));
@@ -257,7 +259,8 @@ fn patches_are_applied_in_little_memory() {
     }
 }
 
-/// A frame that claims 2^60 bytes, or a window of 2^41; and one that holds more than its piece.
+/// A frame that claims 2^60 bytes, or a window of 2^41; and one that holds more than its piece. What zstd takes itself is not counted here: it
+/// decodes into the block, so it keeps no window.
 #[test]
 fn frames_that_claim_much() {
     let target = vec![7; 4096];

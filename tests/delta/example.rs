@@ -9,7 +9,8 @@ use bitnet_convert::format::delta::{Header, Kind, Segment};
 use std::process::Command;
 
 fn example() -> Vec<u8> {
-    std::fs::read(root().join("tests/data/delta/tiny.bdelta")).expect("tests/data/delta/tiny.bdelta is part of the repository")
+    std::fs::read(root().join("tests/data/delta/tiny.bdelta"))
+        .expect("tests/data/delta/tiny.bdelta is part of the repository")
 }
 
 /// The first block of the document that starts with this fence.
@@ -132,7 +133,10 @@ fn the_steps_are_what_a_decoder_reads() {
     let dir = tempfile::tempdir().unwrap();
     let text = dir.path().to_str().expect("temporary paths are UTF-8");
     here(&["write", text]);
-    assert!(std::fs::read(dir.path().join("tiny.bdelta")).unwrap() == example(), "tests/data/README.md has the command");
+    assert!(
+        std::fs::read(dir.path().join("tiny.bdelta")).unwrap() == example(),
+        "tests/data/README.md has the command"
+    );
     let made = std::fs::read(dir.path().join("key.pub")).unwrap();
     assert_eq!(made, std::fs::read(root().join("tests/data/delta/key.pub")).unwrap());
     assert_eq!(here(&["trace", &format!("{text}/tiny.bdelta")]), block("text"));

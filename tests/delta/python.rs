@@ -39,7 +39,8 @@ fn read(dir: &Path, name: &str) -> Vec<u8> {
 fn made_by_python(first: usize, count: usize, more: &[&str]) {
     let dir = tempfile::tempdir().unwrap();
     let (seed, n) = (first.to_string(), count.to_string());
-    let mut args = vec!["random_patch.py", &seed, dir.path().to_str().expect("temporary paths are UTF-8"), "--count", &n];
+    let mut args =
+        vec!["random_patch.py", &seed, dir.path().to_str().expect("temporary paths are UTF-8"), "--count", &n];
     args.extend(more);
     python(&args);
     let mut kinds = std::collections::HashSet::new();

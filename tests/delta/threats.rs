@@ -100,7 +100,10 @@ fn example() -> Vec<u8> {
 }
 
 fn target() -> Vec<u8> {
-    crate::support::Patch::parse(&example()).unwrap().apply(&tiny_bytes(), bitnet_convert::delta::block::Direction::Forward).unwrap()
+    crate::support::Patch::parse(&example())
+        .unwrap()
+        .apply(&tiny_bytes(), bitnet_convert::delta::block::Direction::Forward)
+        .unwrap()
 }
 
 /// A patch that needs no base and becomes `target`, as an image to fall back to.
@@ -143,7 +146,8 @@ fn wrong_base() {
     let mut other = tiny_bytes();
     other.extend([0; 64]);
     let before = home.listing();
-    for base in [other, std::fs::read(root().join("tests/data/tiny.bitnet")).unwrap()[..12_000].to_vec(), b"x".to_vec()] {
+    for base in [other, std::fs::read(root().join("tests/data/tiny.bitnet")).unwrap()[..12_000].to_vec(), b"x".to_vec()]
+    {
         home.put("model.bitnet", &base);
         home.refused(home.apply(&patch), "starts from another file");
         home.refused(tool("delta apply {} {} --in-place", &[&home.model(), &patch]), "starts from another file");
@@ -486,14 +490,17 @@ fn endless_or_stalling_server() {
     let home = Home::new();
     let patch = std::fs::read(home.update()).unwrap();
     let len = patch.len() as u64;
-    for (keep, then) in [(patch.len(), Then::Endless(0)), (400, Then::Endless(b'x')), (100, Then::Stall), (400, Then::Stall)] {
+    for (keep, then) in
+        [(patch.len(), Then::Endless(0)), (400, Then::Endless(b'x')), (100, Then::Stall), (400, Then::Stall)]
+    {
         let server = Server::with(vec![("update.bin".to_string(), patch.clone())], move |_, reply| {
             let mut reply = reply.cut(keep).then(then);
             reply.unannounced = true;
             reply
         });
         let mut c = crate::common::command();
-        c.args(["update", "--idle-timeout", "1", "--total-timeout", "4", "--attempts", "1", "--model"]).arg(home.model());
+        c.args(["update", "--idle-timeout", "1", "--total-timeout", "4", "--attempts", "1", "--model"])
+            .arg(home.model());
         c.arg("--key").arg(home.path("release.pub")).arg("--delta-url").arg(server.url("/update.bin"));
         let run = crate::common::finish(&mut c).never_panicked();
         // What is complete and right is taken, however much comes behind it.
