@@ -4,3 +4,4 @@
 mod common;
 mod ed25519;
 mod emulator;
+mod keys;
