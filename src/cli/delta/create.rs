@@ -6,10 +6,11 @@ use crate::delta::keys::SecretKey;
 use crate::delta::report::{Report, Row};
 use crate::error::Result;
 use crate::plan::group;
+use crate::target::{self, Role};
 use clap::Args;
 use serde::Serialize;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Rows of the table; the rest is summed up in one.
 const ROWS: usize = 24;
@@ -68,7 +69,7 @@ pub struct Create {
     /// Make a patch that also leads back from NEW to OLD
     #[arg(long)]
     reversible: bool,
-    /// For the C applier on a device: no zstd, small blocks
+    /// For the C applier on a device: no zstd, small blocks, or those of the flash of an exported folder's chip
     #[arg(long)]
     device: bool,
     /// Make an image of NEW that needs no OLD, for machines that have something else
@@ -97,6 +98,18 @@ fn block(text: &str) -> std::result::Result<u32, String> {
     good.then(|| bytes.trailing_zeros()).ok_or_else(|| "give a power of two from 4K to 1M".into())
 }
 
+/// log2 of what the flash of an exported folder's chip erases at once, if that is known: a device writes no less, so smaller blocks would only
+/// cost digests.
+fn erase_unit(folder: &Path) -> Result<Option<u32>> {
+    let file = folder.join("target.toml");
+    if !file.is_file() {
+        return Ok(None);
+    }
+    let target = target::of_export(&file)?;
+    let flash = target.memory.iter().find(|m| m.role == Role::Flash);
+    Ok(flash.and_then(|m| m.erase).map(|bytes| bytes.trailing_zeros().max(12)))
+}
+
 impl Create {
     pub fn run(&self, printer: &Printer) -> Result<u8> {
         let key = self.sign.as_ref().map(|p| SecretKey::read(p)).transpose()?;
@@ -115,7 +128,10 @@ impl Create {
         };
         let (model, [from, to]) = releases(&base, &target, &said, &mut notes)?;
         let options = Options {
-            block_log2: self.block,
+            block_log2: match self.block {
+                None if self.device => erase_unit(&self.new)?,
+                chosen => chosen,
+            },
             coder: match self.coder.as_str() {
                 "rice" => Coder::Rice,
                 "range" => Coder::Range,
