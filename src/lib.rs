@@ -39,13 +39,12 @@ pub mod lower;
 pub mod tokenizer;
 pub mod transform;
 
+pub mod delta;
 pub mod export;
 pub mod plan;
 #[cfg(feature = "reference")]
 pub mod reference;
 pub mod runtime;
-
-pub mod delta;
 
 pub mod adapter;
 pub mod eval;

@@ -1,6 +1,7 @@
-use super::Printer;
+use super::{size, Printer};
 use crate::adapter::{self, Options, Report};
 use crate::calibration::{scattered_ids, TEXT};
+use crate::delta::keys::{PublicKey, SecretKey};
 use crate::error::{Error, Result};
 use crate::export::packed;
 use crate::format::adapter::{self as file, Adapter as Bits, SIGNATURE};
@@ -57,20 +58,9 @@ pub struct Adapter {
     /// Text like that which the model will read; it decides what an error costs (default: a built-in text)
     #[arg(long, value_name = "FILE")]
     calibrate: Option<PathBuf>,
-    /// Sign with a secret Ed25519 key: a file with 64 hexadecimal digits
+    /// Sign with a secret Ed25519 key, as `delta keygen` makes them
     #[arg(long, value_name = "KEY")]
     sign: Option<PathBuf>,
-}
-
-/// A number of bytes: 4096, 4K, 1M.
-fn size(text: &str) -> std::result::Result<usize, String> {
-    let (digits, unit) = match text.trim_end_matches(['B', 'b']) {
-        t if t.ends_with(['K', 'k']) => (&t[..t.len() - 1], 1 << 10),
-        t if t.ends_with(['M', 'm']) => (&t[..t.len() - 1], 1 << 20),
-        t => (t, 1),
-    };
-    let n = digits.trim().parse::<usize>().ok().and_then(|n| n.checked_mul(unit));
-    n.filter(|n| *n > 0).ok_or_else(|| "give a number of bytes, e.g. 4096, 4K or 1M".into())
 }
 
 #[derive(Serialize)]
@@ -87,7 +77,7 @@ struct Output {
 impl Adapter {
     pub fn run(&self, printer: &Printer) -> Result<u8> {
         let bar = printer.progress();
-        let key = self.sign.as_ref().map(|p| read_key(p, file::signing_key)).transpose()?;
+        let key = self.sign.as_ref().map(|p| SecretKey::read(p)).transpose()?;
         let text = self.calibrate.as_ref().map(|f| read_capped(f, MAX_CALIBRATION_BYTES)).transpose()?;
         let model = import::open(&self.base, &bar)?;
         let lora = import::lora::open(&self.lora, &model)?;
@@ -99,7 +89,7 @@ impl Adapter {
         };
         let ids = calibration_ids(&model, text.as_deref(), artifact.program.vocab)?;
         let (adapter, report) = self.make(&artifact, &lora, &ids, &bar)?;
-        let bytes = adapter.to_bytes(key.as_ref());
+        let bytes = adapter.to_bytes(key.as_ref().map(SecretKey::signing));
         let mut out = AtomicFile::create(&self.output)?;
         out.write(&bytes)?;
         out.commit()?;
@@ -184,10 +174,6 @@ fn calibration_ids(model: &Model, text: Option<&[u8]>, vocab: usize) -> Result<V
     Ok(ids)
 }
 
-fn read_key<T>(path: &Path, parse: impl Fn(&[u8]) -> Result<T>) -> Result<T> {
-    parse(&read_capped(path, 4096)?).map_err(|e| e.at_file(path))
-}
-
 fn print(out: &mut dyn Write, o: &Output) -> io::Result<()> {
     let r = &o.report;
     let signed = if o.signed { ", signed" } else { "" };
@@ -219,7 +205,7 @@ pub struct With {
     /// Run with an adapter, a file that `bitnet-convert adapter` made
     #[arg(long, value_name = "FILE")]
     pub adapter: Option<PathBuf>,
-    /// Take only an adapter that was signed with the secret part of this Ed25519 key: a file with 64 hexadecimal digits
+    /// Take only an adapter that was signed with the secret part of this Ed25519 key, NAME.pub of `delta keygen`
     #[arg(long, value_name = "KEY", requires = "adapter")]
     pub verify_key: Option<PathBuf>,
 }
@@ -230,8 +216,8 @@ impl With {
         let Some(path) = &self.adapter else { return Ok(None) };
         let data = read_capped(path, MAX_ADAPTER_BYTES)?;
         if let Some(key) = &self.verify_key {
-            let key = read_key(key, file::verifying_key)?;
-            file::verify(&data, &key).map_err(|e| e.at_file(path))?;
+            let key = PublicKey::read(key)?;
+            file::verify(&data, key.verifying()).map_err(|e| e.at_file(path))?;
         }
         Ok(Some((path, data)))
     }
@@ -245,19 +231,5 @@ impl With {
     pub fn load(&self, artifact: &Artifact) -> Result<Option<Bound>> {
         let Some((path, data)) = self.read()? else { return Ok(None) };
         artifact.adapter(&data).map(Some).map_err(|e| e.at_file(path))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn sizes_have_units() {
-        assert_eq!(super::size("4096"), Ok(4096));
-        assert_eq!(super::size("4K"), Ok(4096));
-        assert_eq!(super::size("16KB"), Ok(16384));
-        assert_eq!(super::size("1M"), Ok(1 << 20));
-        for bad in ["", "K", "0", "-1", "4G", "99999999999999999999K", "é"] {
-            assert!(super::size(bad).is_err(), "{bad}");
-        }
     }
 }

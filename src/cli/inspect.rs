@@ -2,7 +2,7 @@ use super::{kept, Printer};
 use crate::digest::hex;
 use crate::error::Result;
 use crate::format::packed::{Kind, MAGIC};
-use crate::format::{gguf, record, session, File};
+use crate::format::{delta, gguf, record, session, File};
 use crate::import;
 use crate::model::{Form, Matrix, Model, Unit};
 use crate::plan::group;
@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-/// Show what is in a file: packed model, exported folder, checkpoint folder, safetensors file, session, or report of a device
+/// Show what is in a file: packed model, exported folder, checkpoint folder, safetensors file, patch, session, or report of a device
 ///
 /// Everything in it is checked on the way: digests, structure, codes.
 #[derive(Args)]
@@ -23,7 +23,7 @@ use std::path::PathBuf;
     after_help = "Examples:\n  bitnet-convert inspect model.bitnet\n  bitnet-convert inspect model.bitnet --program\n  bitnet-convert inspect DIR --json"
 )]
 pub struct Inspect {
-    /// Packed file, exported folder, checkpoint folder, .safetensors file, session, report of a device, or the name of a model on the hub
+    /// Packed file, exported folder, checkpoint folder, .safetensors file, patch, session, report of a device, or the name of a model on the hub
     path: PathBuf,
     /// Also print every operation of the program
     #[arg(long)]
@@ -194,7 +194,11 @@ impl Inspect {
             let start = crate::fsio::map(&self.path)?;
             let (is_packed, is_gguf) = (start.starts_with(&MAGIC), start.starts_with(gguf::MAGIC));
             let (is_session, is_record) = (start.starts_with(&session::MAGIC), start.starts_with(&record::MAGIC[..]));
+            let is_patch = start.starts_with(&delta::MAGIC);
             drop(start);
+            if is_patch {
+                return super::delta::show(&self.path, printer);
+            }
             if is_session || is_record {
                 return kept::show(&self.path, is_session, printer);
             }

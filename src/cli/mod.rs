@@ -4,6 +4,7 @@
 mod adapter;
 mod bar;
 mod completions;
+mod delta;
 mod embed;
 mod eval;
 mod export;
@@ -59,6 +60,7 @@ enum Command {
     Eval(eval::Eval),
     Prune(prune::Prune),
     Adapter(adapter::Adapter),
+    Delta(delta::Delta),
     Tokenizer(tokenizer::Tokenizer),
     Targets(targets::Targets),
     Completions(completions::Completions),
@@ -199,6 +201,7 @@ fn dispatch(command: &Command, printer: &Printer) -> Result<u8> {
         Command::Eval(c) => c.run(printer),
         Command::Prune(c) => c.run(printer),
         Command::Adapter(c) => c.run(printer),
+        Command::Delta(c) => c.run(printer),
         Command::Tokenizer(c) => c.run(printer),
         Command::Targets(c) => c.run(printer),
         Command::Completions(c) => c.run(),
@@ -249,8 +252,30 @@ fn parse_ids(text: &str) -> Result<Vec<u32>> {
     })
 }
 
+/// A number of bytes: 4096, 4K, 1M.
+fn size(text: &str) -> std::result::Result<usize, String> {
+    let (digits, unit) = match text.trim_end_matches(['B', 'b']) {
+        t if t.ends_with(['K', 'k']) => (&t[..t.len() - 1], 1 << 10),
+        t if t.ends_with(['M', 'm']) => (&t[..t.len() - 1], 1 << 20),
+        t => (t, 1),
+    };
+    let n = digits.trim().parse::<usize>().ok().and_then(|n| n.checked_mul(unit));
+    n.filter(|n| *n > 0).ok_or_else(|| "give a number of bytes, e.g. 4096, 4K or 1M".into())
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(super::size("4096"), Ok(4096));
+        assert_eq!(super::size("4K"), Ok(4096));
+        assert_eq!(super::size("16KB"), Ok(16384));
+        assert_eq!(super::size("1M"), Ok(1 << 20));
+        for bad in ["", "K", "0", "-1", "4G", "99999999999999999999K", "é"] {
+            assert!(super::size(bad).is_err(), "{bad}");
+        }
+    }
+
     #[test]
     fn the_argument_tree_is_consistent() {
         super::command().debug_assert();

@@ -1,3 +1,13 @@
 //! Patches between two files: making them, and making the new file out of the old one (docs/format/delta.md, docs/delta.md).
 
 pub mod block;
+pub mod bound;
+pub mod create;
+pub mod gaps;
+pub mod hysteresis;
+pub mod info;
+pub mod keys;
+pub mod matching;
+pub mod report;
+pub mod segments;
+pub mod streams;

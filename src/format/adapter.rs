@@ -233,34 +233,3 @@ pub fn verify(data: &[u8], key: &VerifyingKey) -> Result<()> {
             .hint("the file was changed, or comes from somebody else")),
     }
 }
-
-/// A key file: 32 bytes as 64 hexadecimal digits, white space around them.
-fn key_bytes(text: &[u8]) -> Result<[u8; 32]> {
-    let bad = || Error::input("a key file holds 32 bytes as 64 hexadecimal digits");
-    let digits = text.trim_ascii();
-    if digits.len() != 64 {
-        return Err(bad());
-    }
-    let mut key = [0; 32];
-    for (k, pair) in key.iter_mut().zip(digits.as_chunks::<2>().0) {
-        let digit = |b: u8| char::from(b).to_digit(16).ok_or_else(bad);
-        *k = (digit(pair[0])? << 4 | digit(pair[1])?) as u8;
-    }
-    Ok(key)
-}
-
-/// A secret key from the text of its file (RFC 8032: 32 bytes, any value).
-///
-/// # Errors
-/// `Input` for other text.
-pub fn signing_key(text: &[u8]) -> Result<SigningKey> {
-    Ok(SigningKey::from_bytes(&key_bytes(text)?))
-}
-
-/// A public key from the text of its file.
-///
-/// # Errors
-/// `Input` for other text and for a number that is no key.
-pub fn verifying_key(text: &[u8]) -> Result<VerifyingKey> {
-    VerifyingKey::from_bytes(&key_bytes(text)?).map_err(|_| Error::input("this is no public key of Ed25519"))
-}

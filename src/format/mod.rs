@@ -1,6 +1,7 @@
 //! One wire format each; [`File`] holds the tensors of any of them. None knows what a network is.
 
 pub mod adapter;
+pub mod base64;
 pub mod delta;
 pub mod file;
 pub mod gguf;

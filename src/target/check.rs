@@ -1,7 +1,7 @@
 //! Refuses target files with nonsense. What passes here is safe to write into Makefiles, linker scripts and headers: names are plain words,
 //! flags have no character that a shell or `make` would act on.
 
-use super::{Arguments, Emulator, Kind, Region, Role, Target};
+use super::{Arguments, Emulator, Kind, Memory, Region, Role, Target};
 use crate::error::{Error, Result};
 
 const MOST_MEMORIES: usize = 16;
@@ -90,6 +90,7 @@ fn memories(t: &Target) -> Result<()> {
         .collect();
     layout("memory", &regions)?;
     t.memory.iter().filter(|m| !m.note.is_empty()).try_for_each(|m| text("memory.note", &m.note))?;
+    t.memory.iter().try_for_each(units)?;
     if t.kind != Kind::Mcu {
         return match t.memory.is_empty() {
             true => Ok(()),
@@ -99,6 +100,23 @@ fn memories(t: &Target) -> Result<()> {
     for (role, name) in [(Role::Flash, "flash"), (Role::Fast, "fast")] {
         if !t.memory.iter().any(|m| m.role == role) {
             return Err(refuse("memory", format!("no memory has the role `{name}`")));
+        }
+    }
+    Ok(())
+}
+
+/// Units of a flash as the applier of patches takes them.
+fn units(m: &Memory) -> Result<()> {
+    for (key, unit, sizes) in [("memory.erase", m.erase, 512..=1 << 18), ("memory.program", m.program, 1..=32)] {
+        match unit {
+            Some(_) if m.role != Role::Flash => return Err(refuse(key, format!("`{}` is no flash", m.name))),
+            Some(n) if !n.is_power_of_two() || !sizes.contains(&n) => {
+                return Err(refuse(
+                    key,
+                    format!("{n} bytes, it is a power of two from {} to {}", sizes.start(), sizes.end()),
+                ));
+            }
+            _ => {}
         }
     }
     Ok(())

@@ -129,6 +129,11 @@ pub struct Memory {
     pub bytes: u64,
     #[serde(default)]
     pub note: String,
+    /// Of a flash: bytes that are erased at once, and that are programmed at once. Absent: not known here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub erase: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub program: Option<u32>,
 }
 
 /// What a model takes unless the user says otherwise.

@@ -13,12 +13,10 @@
 //! | `check` | is the device form equal to the reference, on all texts that there are |
 //! | `device` | text → ids and ids → text over a checked blob, without a heap: also the source of exported crates |
 //! | `owned` | the same with a blob of its own |
-//! | `base64` | of character maps and ranks |
 //! | `charmap` | the character map of SentencePiece |
 //! | `spm_text`, `spm_unigram` | what SentencePiece does to a text, and its unigram model, in its own arithmetic |
 //! | `trim` | a smaller vocabulary, as a `tokenizer.json` again |
 
-mod base64;
 mod charmap;
 pub mod chat;
 pub mod check;

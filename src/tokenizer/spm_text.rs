@@ -4,10 +4,10 @@
 use serde_json::Value;
 use tokenizers::Model;
 
-use super::base64;
 use super::charmap::Charmap;
 use super::spm_unigram::{byte_of, SpmUnigram};
 use crate::error::{Error, Result};
+use crate::format::base64;
 
 const SPACE: &str = "\u{2581}";
 

@@ -6,7 +6,8 @@ mod common;
 mod folders;
 
 use bitnet_convert::adapter::{make, Options};
-use bitnet_convert::format::adapter::{signing_key, verify, verifying_key, Adapter};
+use bitnet_convert::delta::keys::{PublicKey, SecretKey};
+use bitnet_convert::format::adapter::{verify, Adapter};
 use bitnet_convert::import::{import, lora};
 use bitnet_convert::kernels::dot::DotKernel;
 use bitnet_convert::model::Lora;
@@ -287,14 +288,14 @@ fn an_adapter_from_end_to_end() {
     );
     // A signed file that was changed.
     let data = std::fs::read(&bits).unwrap();
-    assert!(verify(&data, &verifying_key(public.as_bytes()).unwrap()).is_ok());
+    assert!(verify(&data, PublicKey::parse(public.as_bytes()).unwrap().verifying()).is_ok());
     let mut changed = Adapter::from_bytes(&data).unwrap();
     changed.parts[0].factors.h[0] ^= 1;
-    let mut again = changed.to_bytes(Some(&signing_key(secret.as_bytes()).unwrap()));
+    let mut again = changed.to_bytes(Some(SecretKey::parse(secret.as_bytes()).unwrap().signing()));
     let at = again.len() - 64;
     again[at..].copy_from_slice(&data[data.len() - 64..]);
-    assert!(verify(&again, &verifying_key(public.as_bytes()).unwrap()).is_err());
-    assert!(verify(&changed.to_bytes(None), &verifying_key(public.as_bytes()).unwrap()).is_err());
+    assert!(verify(&again, PublicKey::parse(public.as_bytes()).unwrap().verifying()).is_err());
+    assert!(verify(&changed.to_bytes(None), PublicKey::parse(public.as_bytes()).unwrap().verifying()).is_err());
 }
 
 /// With the adapter the float reference gives what PEFT gave.

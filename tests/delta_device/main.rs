@@ -1,6 +1,12 @@
-//! The applier of patches for devices, `src/export/c/files/runtime/bitnet_delta*.c`, in a flash that loses its power.
+//! Patches on devices: the applier and its signatures in C, in a flash that loses its power.
 
+#[path = "../common/mod.rs"]
+mod common;
+mod decode;
 mod device;
+mod ed25519;
+mod emulator;
+mod keys;
 mod mutants;
 mod nor;
 mod patch;

@@ -1,16 +1,76 @@
 //! A block out of the base and its payload.
 
-use super::{BaseRead, Direction};
+use super::pieces::{pieces, rows, Piece};
+use super::trits::{digits, load, select, Word, INVALID, PLACES, ZEROS};
+use super::{copies, frames, BaseRead, Direction};
+use crate::delta::gaps::{read_number, Gaps};
+use crate::delta::streams::{Context, Source};
 use crate::error::{Error, Result};
-use crate::format::delta::{Header, Index};
+use crate::format::delta::{Header, Index, Kind};
 
 /// Makes blocks. Its memory is bounded and used again from block to block.
 #[derive(Default)]
-pub struct Decoder {}
+pub struct Decoder {
+    models: Box<Models>,
+    frames: frames::Buffers,
+}
+
+/// What a block learns.
+struct Models {
+    classes: [Class; 6],
+    /// Whether a trit that is not 0 becomes its negative.
+    trit: Context,
+    values: [[Context; 257]; 3],
+    bytes: [Context; copies::CONTEXTS],
+}
+
+impl Default for Models {
+    fn default() -> Self {
+        Models {
+            classes: Default::default(),
+            trit: Context::FRESH,
+            values: [[Context::FRESH; 257]; 3],
+            bytes: [Context::FRESH; copies::CONTEXTS],
+        }
+    }
+}
+
+/// Symbols of one sort through a block.
+#[derive(Default)]
+struct Class {
+    has: bool,
+    /// Symbols before the next one that changes.
+    left: u64,
+    gaps: Gaps,
+}
+
+impl Class {
+    /// At the start of a part of a piece.
+    fn begin(&mut self, rice: bool, source: &mut Source) -> Result<()> {
+        if !self.has {
+            self.has = true;
+            self.gaps.read_model(rice, source);
+            self.left = self.gaps.read(source)?;
+        } else if source.raw(1) == 1 {
+            self.gaps.read_model(rice, source);
+        }
+        Ok(())
+    }
+
+    /// Passes `n` symbols of which none changes; how many come before the next one if one of them does.
+    #[inline(always)]
+    fn pass(&mut self, n: u64) -> Option<u64> {
+        if self.left >= n {
+            self.left -= n;
+            return None;
+        }
+        Some(self.left)
+    }
+}
 
 impl Decoder {
     pub fn new() -> Self {
-        Decoder {}
+        Decoder::default()
     }
 
     /// Makes block `block` of the target into `out`, whose content is replaced. `payload` is what `Index::block` says of the payload
@@ -30,7 +90,225 @@ impl Decoder {
         out: &mut Vec<u8>,
         direction: Direction,
     ) -> Result<()> {
-        let _ = (header, index, block, base, payload, out, direction);
-        Err(Error::unsupported("patches are not applied yet"))
+        let back = direction == Direction::Backward;
+        if back && !header.flags.reversible {
+            return Err(Error::usage("this patch has no way back"));
+        }
+        let changed = index.block(block);
+        let len = changed.map_or(0, |b| b.payload.end - b.payload.start);
+        if block >= index.block_count || payload.len() as u64 != len {
+            return Err(Error::usage(format!("block {block} of this patch has no payload of {} bytes", payload.len())));
+        }
+        let range = header.block_range(u64::from(block));
+        out.resize((range.end - range.start) as usize, 0);
+        let mut source = Source::new(payload, changed.map_or(0, |b| b.stream1))?;
+        *self.models = Models::default();
+        let allowed = match header.flags.in_place {
+            true => range.start.min(header.base_len)..range.end.min(header.base_len),
+            false => 0..header.base_len,
+        };
+        for piece in pieces(&index.segments, range) {
+            let Some(bytes) = out.get_mut(piece.range.clone()) else {
+                return Err(Error::usage("the segments of this patch do not belong to its header"));
+            };
+            if piece.kind.reads_base() {
+                base.read_at(piece.base, bytes)?;
+            }
+            if changed.is_none() {
+                continue;
+            }
+            match piece.kind {
+                Kind::Bytes => copies::read(&mut source, &mut self.models.bytes, piece.at, &allowed, base, bytes)?,
+                Kind::Zstd => self.frames.read(&mut source, &allowed, base, bytes)?,
+                _ => self.models.change(&piece, &mut source, bytes, back)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Models {
+    /// Makes the piece out of the same bytes of the base.
+    fn change(&mut self, piece: &Piece, source: &mut Source, bytes: &mut [u8], back: bool) -> Result<()> {
+        match piece.kind {
+            Kind::Bits { rice } => self.bits(rice, source, bytes),
+            Kind::Planes { rice, half } => {
+                let [head, whole, tail] = rows(bytes.len(), piece.within, half);
+                if !head.is_empty() {
+                    self.bits(rice, source, &mut bytes[head])?;
+                }
+                if !whole.is_empty() {
+                    self.begin_trits(rice, source)?;
+                    for row in bytes[whole].chunks_mut(2 * half as usize) {
+                        self.planes(half as usize, source, row)?;
+                    }
+                }
+                if !tail.is_empty() {
+                    self.bits(rice, source, &mut bytes[tail])?;
+                }
+                Ok(())
+            }
+            Kind::Fives { rice } => {
+                self.begin_trits(rice, source)?;
+                self.fives(source, bytes)
+            }
+            Kind::Ints { width: 1, shift } => self.integers::<1>(shift, source, bytes, back),
+            Kind::Ints { width: 2, shift } => self.integers::<2>(shift, source, bytes, back),
+            Kind::Ints { shift, .. } => self.integers::<4>(shift, source, bytes, back),
+            Kind::Raw { xor: false } => {
+                source.bytes(bytes);
+                Ok(())
+            }
+            Kind::Raw { xor: true } => {
+                let mut part = [0; 256];
+                for bytes in bytes.chunks_mut(part.len()) {
+                    let part = &mut part[..bytes.len()];
+                    source.bytes(part);
+                    bytes.iter_mut().zip(part).for_each(|(b, x)| *b ^= *x);
+                }
+                Ok(())
+            }
+            Kind::Copy | Kind::Bytes | Kind::Zstd => Ok(()),
+        }
+    }
+
+    fn bits(&mut self, rice: bool, source: &mut Source, bytes: &mut [u8]) -> Result<()> {
+        let class = &mut self.classes[0];
+        class.begin(rice, source)?;
+        let mut at = 0;
+        let end = 8 * bytes.len() as u64;
+        while let Some(n) = class.pass(end - at) {
+            at += n;
+            bytes[(at >> 3) as usize] ^= 1 << (at & 7);
+            at += 1;
+            class.left = class.gaps.read(source)?;
+        }
+        Ok(())
+    }
+
+    fn begin_trits(&mut self, rice: bool, source: &mut Source) -> Result<()> {
+        self.classes[1].begin(rice, source)?;
+        self.classes[2].begin(rice, source)
+    }
+
+    /// Whether the trit that is not 0 and changes becomes its negative.
+    #[inline(always)]
+    fn negates(&mut self, source: &mut Source) -> bool {
+        match self.classes[2].gaps.model().is_rice() {
+            true => source.raw(1) == 1,
+            false => source.bit(&mut self.trit),
+        }
+    }
+
+    fn planes(&mut self, half: usize, source: &mut Source, row: &mut [u8]) -> Result<()> {
+        let (plus, minus) = row.split_at_mut(half);
+        for (plus, minus) in plus.chunks_mut(8).zip(minus.chunks_mut(8)) {
+            let mut word = Word::new(load(plus), load(minus), plus.len());
+            let (zeros, others) = word.counts();
+            let [_, c1, c2, ..] = &mut self.classes;
+            if c1.left >= zeros && c2.left >= others {
+                c1.left -= zeros;
+                c2.left -= others;
+                continue;
+            }
+            let (mut p, mut m) = (load(plus), load(minus));
+            loop {
+                let i1 = select(word.zeros, self.classes[1].left);
+                let i2 = select(word.others, self.classes[2].left);
+                let i = i1.min(i2);
+                if i == 64 {
+                    break;
+                }
+                let (before, behind) = word.split(i);
+                let (zeros, others) = before.counts();
+                word = behind;
+                let bit = 1u64 << i;
+                if i1 < i2 {
+                    self.classes[2].left -= others;
+                    let to = if source.raw(1) == 0 { &mut p } else { &mut m };
+                    *to |= bit;
+                    self.classes[1].left = self.classes[1].gaps.read(source)?;
+                } else {
+                    self.classes[1].left -= zeros;
+                    match self.negates(source) {
+                        true => {
+                            let both = (p ^ m) & bit;
+                            p ^= both;
+                            m ^= both;
+                        }
+                        false => {
+                            p &= !bit;
+                            m &= !bit;
+                        }
+                    }
+                    self.classes[2].left = self.classes[2].gaps.read(source)?;
+                }
+            }
+            let (zeros, others) = word.counts();
+            self.classes[1].left -= zeros;
+            self.classes[2].left -= others;
+            plus.copy_from_slice(&p.to_le_bytes()[..plus.len()]);
+            minus.copy_from_slice(&m.to_le_bytes()[..minus.len()]);
+        }
+        Ok(())
+    }
+
+    fn fives(&mut self, source: &mut Source, bytes: &mut [u8]) -> Result<()> {
+        for eight in bytes.chunks_mut(8) {
+            let zeros = eight.iter().map(|b| ZEROS[usize::from(*b)]).sum::<u16>();
+            if zeros >= INVALID {
+                return Err(Error::input("a byte of five trits in the base is no code"));
+            }
+            let others = 5 * eight.len() as u64 - u64::from(zeros);
+            let [_, c1, c2, ..] = &mut self.classes;
+            if c1.left >= u64::from(zeros) && c2.left >= others {
+                c1.left -= u64::from(zeros);
+                c2.left -= others;
+                continue;
+            }
+            for b in eight {
+                for (digit, place) in digits(*b).into_iter().zip(PLACES) {
+                    let class = if digit == 1 { 1 } else { 2 };
+                    if self.classes[class].left > 0 {
+                        self.classes[class].left -= 1;
+                        continue;
+                    }
+                    let to = match digit {
+                        1 if source.raw(1) == 0 => 2,
+                        1 => 0,
+                        _ if self.negates(source) => 2 - digit,
+                        _ => 1,
+                    };
+                    *b = *b - digit * place + to * place;
+                    self.classes[class].left = self.classes[class].gaps.read(source)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn integers<const W: usize>(&mut self, shift: u8, source: &mut Source, bytes: &mut [u8], back: bool) -> Result<()> {
+        let sort = W.trailing_zeros() as usize;
+        let class = &mut self.classes[3 + sort];
+        let contexts = &mut self.values[sort];
+        class.begin(false, source)?;
+        let mut elements = bytes.chunks_exact_mut(W);
+        while let Some(n) = class.pass(elements.len() as u64) {
+            let Some(element) = elements.nth(n as usize) else { break };
+            let negative = source.bit(&mut contexts[0]);
+            let mut n = 0;
+            while source.bit(&mut contexts[1 + n]) {
+                n += 1;
+                if n >= 8 * W {
+                    return Err(Error::input("the patch is damaged: an integer changes by more than its size"));
+                }
+            }
+            let v = (read_number(source, &mut contexts[33 + 7 * n..], n as u32) as u32) << shift;
+            let old = load(element) as u32;
+            let new = if negative != back { old.wrapping_sub(v) } else { old.wrapping_add(v) };
+            element.copy_from_slice(&new.to_le_bytes()[..W]);
+            class.left = class.gaps.read(source)?;
+        }
+        Ok(())
     }
 }

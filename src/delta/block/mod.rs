@@ -1,10 +1,15 @@
 //! One block of the target: out of the base and its payload, and back to a payload.
 
+mod copies;
 mod decode;
 mod encode;
+mod frames;
+mod pieces;
+mod scan;
+mod trits;
 
 pub use decode::Decoder;
-pub use encode::{cost, Cost, Encoded, Encoder};
+pub use encode::{Cost, Encoded, Encoder};
 
 use crate::error::{Error, Result};
 

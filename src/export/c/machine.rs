@@ -97,6 +97,13 @@ fn header(t: &Target, m: &Machine) -> String {
             }
         }
     }
+    // A flash in RAM that stands for the board's has its units (ports/bitnet_update.c).
+    let flash = t.memory.iter().find(|m| m.role == Role::Flash);
+    for (name, unit) in [("ERASE", flash.and_then(|f| f.erase)), ("PROGRAM", flash.and_then(|f| f.program))] {
+        if let Some(n) = unit {
+            let _ = writeln!(s, "#define BITNET_{name}_BYTES {n}u");
+        }
+    }
     match m.emulator {
         None => s += "#define BITNET_BOARD 1\n",
         Some(e) => {

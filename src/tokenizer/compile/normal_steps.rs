@@ -2,7 +2,7 @@
 
 use super::json::{flag, invalid, kind_of, unsupported};
 use super::TokenizerError;
-use crate::tokenizer::base64;
+use crate::format::base64;
 use regex_syntax::hir::{Hir, HirKind};
 use serde_json::{json, Value};
 

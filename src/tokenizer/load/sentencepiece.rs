@@ -3,9 +3,9 @@
 //! The `tokenizer.json` that comes out carries SentencePiece's settings in place of a normalizer (`{"type": "SentencePiece", …}`), because no
 //! normalizer of the reference library does quite the same. Control pieces are special tokens that are not looked for in a text.
 
-use super::super::base64;
 use super::{joins, settings, spelled};
 use crate::error::{Error, Result};
+use crate::format::base64;
 use prost::Message;
 use serde_json::{json, Value};
 use std::collections::HashMap;

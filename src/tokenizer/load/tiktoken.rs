@@ -1,9 +1,9 @@
 //! Rank files of tiktoken: a line for each token, its bytes in base64 and its rank, which is also its id.
 
-use super::super::base64;
 use super::super::compile::alphabet;
 use super::{joins, settings, spelled};
 use crate::error::{Error, Result};
+use crate::format::base64;
 use crate::fsio::read_capped;
 use crate::limits::MAX_JSON_BYTES;
 use crate::tokenizer::MAX_VOCAB;

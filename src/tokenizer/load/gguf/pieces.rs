@@ -4,8 +4,8 @@ use super::super::sentencepiece::by_score;
 use super::super::spelled::by_token;
 use super::{around, Kind, Parts, Vocab};
 use crate::error::{Error, Result};
+use crate::format::base64;
 use crate::format::gguf::Metadata;
-use crate::tokenizer::base64;
 use serde_json::{json, Value};
 
 /// Stands for a space.

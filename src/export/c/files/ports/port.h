@@ -19,4 +19,8 @@ uint32_t *port_work(uint32_t words);       /* scratch of the tokenizer; NULL: no
 const void *port_adapter(uint32_t *bytes);   /* an adapter to run with; NULL: none */
 void *port_adapter_scratch(uint32_t bytes);  /* for it, aligned to 4; NULL: not that many */
 
+/* only for bitnet_update.c */
+const void *port_patch(uint32_t *bytes);     /* a patch; NULL: none */
+const void *port_patch_key(uint32_t *bytes); /* the text of a public key file; 0 bytes: none */
+
 #endif

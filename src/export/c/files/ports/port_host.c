@@ -1,5 +1,5 @@
 /*
- * port_host.c - the same program on a host: bitnet_host MODEL [adapter=FILE] [command ...].
+ * port_host.c - the same program on a host: bitnet_host MODEL [adapter=FILE] [patch=FILE] [key=FILE] [command ...].
  * Only this file uses the C library.
  */
 #include <stdio.h>
@@ -15,8 +15,12 @@ int bitnet_main(void);
 
 static unsigned char *model;
 static uint32_t model_size;
-static unsigned char *adapter;
-static uint32_t adapter_size;
+/* files that may be given beside the model */
+static struct beside {
+    const char *name;
+    unsigned char *data;
+    uint32_t size;
+} files[] = { { "adapter=", NULL, 0 }, { "patch=", NULL, 0 }, { "key=", NULL, 0 } };
 static void *adapter_scratch;
 static void *arena;
 static uint32_t arena_size;
@@ -48,8 +52,20 @@ const void *port_model(uint32_t *bytes)
 
 const void *port_adapter(uint32_t *bytes)
 {
-    *bytes = adapter_size;
-    return adapter;
+    *bytes = files[0].size;
+    return files[0].data;
+}
+
+const void *port_patch(uint32_t *bytes)
+{
+    *bytes = files[1].size;
+    return files[1].data;
+}
+
+const void *port_patch_key(uint32_t *bytes)
+{
+    *bytes = files[2].size;
+    return files[2].data;
 }
 
 /* exactly as much as it asks for */
@@ -160,13 +176,26 @@ static unsigned char *load(const char *name, uint32_t *bytes, int aligned)
     return data;
 }
 
+/* what an argument like patch=FILE is for; NULL: it is none */
+static struct beside *beside(const char *argument)
+{
+    size_t i;
+    for (i = 0; i < sizeof files / sizeof files[0]; i++) {
+        if (strncmp(argument, files[i].name, strlen(files[i].name)) == 0) {
+            return &files[i];
+        }
+    }
+    return NULL;
+}
+
 int main(int argc, char **argv)
 {
     int i;
     int code;
     int first = 2;
+    struct beside *file;
     if (argc < 2) {
-        (void)fputs("usage: bitnet_host MODEL [adapter=FILE] [command ...]\n", stderr);
+        (void)fputs("usage: bitnet_host MODEL [adapter=FILE] [patch=FILE] [key=FILE] [command ...]\n", stderr);
         return 2;
     }
     model = load(argv[1], &model_size, 1);
@@ -174,13 +203,15 @@ int main(int argc, char **argv)
         (void)fprintf(stderr, "%s: cannot be read\n", argv[1]);
         return 2;
     }
-    if (argc > 2 && strncmp(argv[2], "adapter=", 8) == 0) {
-        first = 3;
-        adapter = load(argv[2] + 8, &adapter_size, 0);
-        if (adapter == NULL) {
-            (void)fprintf(stderr, "%s: cannot be read\n", argv[2] + 8);
+    while (first < argc && (file = beside(argv[first])) != NULL) {
+        const char *name = strchr(argv[first], '=') + 1;
+        free(file->data);
+        file->data = load(name, &file->size, 0);
+        if (file->data == NULL) {
+            (void)fprintf(stderr, "%s: cannot be read\n", name);
             return 2;
         }
+        first++;
     }
     for (i = first; i < argc; i++) {
         args_size += (uint32_t)strlen(argv[i]) + 1u;
@@ -199,7 +230,9 @@ int main(int argc, char **argv)
     (void)fflush(stdout);
     free(args);
     free(model);
-    free(adapter);
+    for (i = 0; i < (int)(sizeof files / sizeof files[0]); i++) {
+        free(files[i].data);
+    }
     free(adapter_scratch);
     free(arena);
     free(results);

@@ -42,6 +42,25 @@ const void *port_adapter(uint32_t *bytes)
 void *port_adapter_scratch(uint32_t bytes) { return bytes <= BITNET_ADAPTER_SCRATCH ? adapter_scratch : (void *)0; }
 #endif
 
+#if defined(BITNET_PORT_PATCH)
+extern const uint8_t bitnet_patch_data[];
+extern const uint32_t bitnet_patch_bytes;
+extern const uint8_t bitnet_patch_key[];
+extern const uint32_t bitnet_patch_key_bytes;
+
+const void *port_patch(uint32_t *bytes)
+{
+    *bytes = bitnet_patch_bytes;
+    return bitnet_patch_data;
+}
+
+const void *port_patch_key(uint32_t *bytes)
+{
+    *bytes = bitnet_patch_key_bytes;
+    return bitnet_patch_key;
+}
+#endif
+
 const void *port_model(uint32_t *bytes)
 {
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__

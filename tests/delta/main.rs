@@ -1,0 +1,9 @@
+//! Patches, from their bytes on.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod coders;
+mod create;
+mod support;
+mod wire;
