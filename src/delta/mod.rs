@@ -8,6 +8,7 @@ pub mod hysteresis;
 pub mod info;
 pub mod keys;
 pub mod matching;
+pub mod meter;
 pub mod report;
 pub mod segments;
 pub mod streams;

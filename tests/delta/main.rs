@@ -5,5 +5,6 @@ mod common;
 
 mod coders;
 mod create;
+mod golden;
 mod support;
 mod wire;
