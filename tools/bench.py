@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """The figures of docs/benchmarks.md: fidelity, accuracy, what each width of the cache costs, instructions on an emulated Cortex-M7, host speed.
 
-usage: bench.py BINARY [--quick] [PART ...]   parts: fidelity architectures flips accuracy heads cache cortex_m7 targets kernels host convert adapters tokenizers
+usage: bench.py BINARY [--quick] [PART ...]   parts: fidelity architectures flips accuracy heads cache cortex_m7 targets kernels host convert adapters tokenizers long_texts
 
 Prints Markdown.  Instruction counts are exact and the same on every machine; host speed is a ratio within one run.
 Data that may not be in the project (HWU64, the held-out tales) is looked for in $BITNET_SHARED, default ../shared; what is missing is a line "not run".
 """
-import hashlib, json, os, platform, re, shutil, subprocess, sys, tempfile, time
+import hashlib, json, os, platform, random, re, resource, shutil, subprocess, sys, tempfile, time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -375,6 +375,35 @@ def tokenizers():
     table(("tokenizer", "kind", "entries", "bytes", "an entry", "of these Unicode tables", "RAM to encode", "source", "smaller by"), rows)
 
 
+def long_texts():
+    print("## Long texts\n")
+    print("CPU seconds of `tokenizer encode --engine device` for 1 MB of one thing repeated, in brackets those for 1 MB divided by 4 times those for 250 KB: 1 is linear, 4 would be quadratic. "
+          "Such texts are one word, one run of marks or nothing but candidates that fail; the time to start is taken off.\n")
+    letters = "".join(random.Random(1).choices("abcdefghijklmnopqrstuvwxyz", k=1_000_000)).encode()
+    units = {"one letter": "a", "random letters": letters, "spaces": " ", "new lines": "\n", "digits": "1", "letter and three marks": "a\u0301\u0323\u0316", "marks only": "\u0301\u0316",
+             "a ligature of 18 letters": "\ufdfa", "emoji joined": "\U0001f469\u200d", "U+2581": "\u2581", "Han": "\u4e2d", "Hangul jamo": "\u1100\u1161\u11a8",
+             "half of a special token": "<|im_", "no UTF-8": b"\xff\x80"}
+    text, blob = Path(TMP.name) / "long.txt", Path(TMP.name) / "long.bin"
+
+    def seconds(data):
+        text.write_bytes(data)
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        tool("tokenizer", "encode", blob, "--engine", "device", "--file", text, "-q", "--json")
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    models = ("bytes-gpt2", "bytes-qwen", "spm-bpe-nmt-nfkc", "spm-unigram-nfkc", "wordpiece-uncased")
+    cells = {what: [] for what in units}
+    for m in models:
+        tool("tokenizer", "pack", "-q", "--model", ROOT / "fixtures/tokenizers" / m, "-o", blob)
+        start = min(seconds(b"a") for _ in range(3))
+        for what, unit in units.items():
+            unit = unit.encode() if isinstance(unit, str) else unit
+            quarter, whole = (max(min(seconds(unit * (n // len(unit)) or unit[:n]) for _ in range(3)) - start, 0.001) for n in (250_000, 1_000_000))
+            cells[what].append(f"{whole:.2f} ({whole / (4 * quarter):.2f})")
+    table(("text", *models), [(what, *row) for what, row in cells.items()])
+
+
 def adapters():
     print("## Adapters\n")
     base, lora = MODELS / "intent-w1a2", MODELS / "intent-w1a2-lora-irrigation"
@@ -411,7 +440,7 @@ def adapters():
     table(("adapter", "bytes", "kept", "irrigation", "sensor", "KL irrigation", "KL sensor"), rows)
 
 
-PARTS = (fidelity, architectures, flips, accuracy, heads, cache, cortex_m7, targets, kernels, host, convert, adapters, tokenizers)
+PARTS = (fidelity, architectures, flips, accuracy, heads, cache, cortex_m7, targets, kernels, host, convert, adapters, tokenizers, long_texts)
 WANTED = [a for a in sys.argv[2:] if not a.startswith("--")]
 for part in PARTS:
     if WANTED and part.__name__ not in WANTED:
