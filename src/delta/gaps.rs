@@ -144,7 +144,7 @@ fn prior(j: usize) -> [Context; 128] {
     let mut r = [0u32; 16];
     r[0] = PRIOR[j.min(31)];
     for i in 1..16 {
-        r[i] = r[i - 1] * r[i - 1] >> 16;
+        r[i] = (r[i - 1] * r[i - 1]) >> 16;
     }
     let mut contexts = [Context::prior(1 << 15); 128];
     for (context, r) in contexts.iter_mut().zip(r) {
@@ -155,7 +155,7 @@ fn prior(j: usize) -> [Context; 128] {
             let depth = v.ilog2() as usize;
             if depth < n {
                 let y = r[n - 1 - depth];
-                let p = 65536 - (54613 * y >> 16) + (21845 * (y * y >> 16) >> 16);
+                let p = 65536 - ((54613 * y) >> 16) + ((21845 * ((y * y) >> 16)) >> 16);
                 contexts[16 + 7 * n + v - 1] = Context::prior(p);
             }
         }

@@ -20,8 +20,11 @@ struct Models {
     classes: [Class; 6],
     /// Whether a trit that is not 0 becomes its negative.
     trit: Context,
+    /// Fresh from the first part of their class in a block on.
     values: [[Context; 257]; 3],
     bytes: [Context; copies::CONTEXTS],
+    /// Whether `bytes` are of this block.
+    has_bytes: bool,
 }
 
 impl Default for Models {
@@ -31,6 +34,7 @@ impl Default for Models {
             trit: Context::FRESH,
             values: [[Context::FRESH; 257]; 3],
             bytes: [Context::FRESH; copies::CONTEXTS],
+            has_bytes: false,
         }
     }
 }
@@ -102,7 +106,7 @@ impl Decoder {
         let range = header.block_range(u64::from(block));
         out.resize((range.end - range.start) as usize, 0);
         let mut source = Source::new(payload, changed.map_or(0, |b| b.stream1))?;
-        *self.models = Models::default();
+        self.models.begin();
         let allowed = match header.flags.in_place {
             true => range.start.min(header.base_len)..range.end.min(header.base_len),
             false => 0..header.base_len,
@@ -118,7 +122,7 @@ impl Decoder {
                 continue;
             }
             match piece.kind {
-                Kind::Bytes => copies::read(&mut source, &mut self.models.bytes, piece.at, &allowed, base, bytes)?,
+                Kind::Bytes => copies::read(&mut source, self.models.bytes(), piece.at, &allowed, base, bytes)?,
                 Kind::Zstd => self.frames.read(&mut source, &allowed, base, bytes)?,
                 _ => self.models.change(&piece, &mut source, bytes, back)?,
             }
@@ -128,6 +132,21 @@ impl Decoder {
 }
 
 impl Models {
+    /// At the start of a block nothing is known.
+    fn begin(&mut self) {
+        self.classes.iter_mut().for_each(|class| class.has = false);
+        self.trit = Context::FRESH;
+        self.has_bytes = false;
+    }
+
+    fn bytes(&mut self) -> &mut [Context; copies::CONTEXTS] {
+        if !self.has_bytes {
+            self.has_bytes = true;
+            self.bytes.fill(Context::FRESH);
+        }
+        &mut self.bytes
+    }
+
     /// Makes the piece out of the same bytes of the base.
     fn change(&mut self, piece: &Piece, source: &mut Source, bytes: &mut [u8], back: bool) -> Result<()> {
         match piece.kind {
@@ -267,6 +286,13 @@ impl Models {
                 continue;
             }
             for b in eight {
+                let zeros = u64::from(ZEROS[usize::from(*b)]);
+                let [_, c1, c2, ..] = &mut self.classes;
+                if c1.left >= zeros && c2.left >= 5 - zeros {
+                    c1.left -= zeros;
+                    c2.left -= 5 - zeros;
+                    continue;
+                }
                 for (digit, place) in digits(*b).into_iter().zip(PLACES) {
                     let class = if digit == 1 { 1 } else { 2 };
                     if self.classes[class].left > 0 {
@@ -291,6 +317,9 @@ impl Models {
         let sort = W.trailing_zeros() as usize;
         let class = &mut self.classes[3 + sort];
         let contexts = &mut self.values[sort];
+        if !class.has {
+            contexts.fill(Context::FRESH);
+        }
         class.begin(false, source)?;
         let mut elements = bytes.chunks_exact_mut(W);
         while let Some(n) = class.pass(elements.len() as u64) {

@@ -4,7 +4,8 @@ use super::pieces::{pieces, rows, Piece};
 use super::scan::{Event, Scan};
 use super::{copies, frames};
 use crate::delta::gaps::{write_number, Gaps, Model};
-use crate::delta::streams::{Context, Meter, Sink, Writer};
+use crate::delta::meter::Meter;
+use crate::delta::streams::{Context, Sink, Writer};
 use crate::error::{Error, Result};
 use crate::format::delta::{Kind, Segment};
 use std::ops::Range;
@@ -344,7 +345,7 @@ fn mean_log(sum: u64, count: u64) -> u8 {
     let mut x = (ratio >> whole >> 1) as u64;
     let mut log = whole;
     for _ in 0..4 {
-        x = x * x >> 31;
+        x = (x * x) >> 31;
         let one = x >> 32;
         x >>= one;
         log = 2 * log + one as u32;

@@ -115,8 +115,14 @@ impl Scan {
     pub fn fives(&mut self, old: &[u8], new: &[u8]) -> Result<()> {
         for (old, new) in old.chunks(8).zip(new.chunks(8)) {
             let zeros = |bytes: &[u8]| bytes.iter().map(|b| ZEROS[usize::from(*b)]).sum::<u16>();
-            if zeros(old) >= INVALID || (old != new && zeros(new) >= INVALID) {
+            let unchanged = zeros(old);
+            if unchanged >= INVALID || (old != new && zeros(new) >= INVALID) {
                 return Err(different("a byte of trits is an invalid code"));
+            }
+            if old == new {
+                self.run[1] += u32::from(unchanged);
+                self.run[2] += 5 * old.len() as u32 - u32::from(unchanged);
+                continue;
             }
             for (old, new) in old.iter().zip(new) {
                 if old == new {

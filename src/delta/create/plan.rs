@@ -53,8 +53,12 @@ const ENTRY: f64 = 8.0 * 5.0;
 const RUN: usize = 12;
 /// Largest piece that is cut at equal runs.
 const CUT: usize = 1 << 16;
-/// Bits a byte below which copies and frames are not tried: they code no scattered change in less.
+/// Bits a byte below which copies and frames are not tried: they code no scattered change in less. Of weights with few bits each they
+/// never do, unless these have nothing to do with the base.
 const SCATTERED: f64 = 1.5;
+const STRANGE: f64 = 7.0;
+/// Samples of it that copies and frames are tried on: looking for copies is slow.
+const TRIED: usize = 8;
 
 /// Pieces that get one kind.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -246,12 +250,18 @@ impl Costs<'_> {
                 offer(Choice::Runs, bits);
             }
         }
-        let dense = offer(Choice::One(Kind::Raw { xor: self.rules.back && group.based }), f64::MAX) > SCATTERED * total as f64;
+        let enough = match group.form {
+            Form::Bits | Form::Planes { .. } | Form::Fives if group.based => STRANGE,
+            _ => SCATTERED,
+        };
+        let dense = offer(Choice::Runs, f64::MAX) > enough * total as f64;
         if !self.rules.back && (dense || group.form == Form::Bytes) {
             let host = group.host && self.rules.zstd;
+            let tried: Vec<_> = samples.iter().step_by(samples.len().div_ceil(TRIED)).collect();
+            let scale = total as f64 / tried.iter().map(|(_, r)| r.len()).sum::<usize>().max(1) as f64;
             for kind in [Kind::Bytes, Kind::Zstd].into_iter().filter(|k| *k == Kind::Bytes || host) {
                 let mut bits = 0.0;
-                for (p, r) in &samples {
+                for (p, r) in &tried {
                     let s = segment(p, kind, r.clone());
                     bits += self.known.or((s, self.rules.in_place), || Ok((self.encoded(s)?, 0.0)))?.0;
                 }
