@@ -41,6 +41,8 @@ pub fn write(
         return Err(Error::unsupported(format!("{} segments, a patch has at most {SEGMENTS}", plan.segments.len())));
     }
     let block_log2 = options.block_log2.unwrap_or_else(|| block_size(plan, t.len(), options.device));
+    let blocks = t.len().div_ceil(1 << block_log2) as u32;
+    let plan = &plan.clone().weighed(block_log2, blocks, b, t)?;
     let mut header = header(options, plan, b, t, block_log2);
     let mut index =
         Index { segments: plan.segments.clone(), blocks: Vec::new(), block_count: header.block_count() as u32 };
