@@ -4,11 +4,13 @@ mod apply;
 mod confirm;
 mod create;
 mod hysteresis;
+#[cfg(feature = "hub")]
+mod index;
 mod inspect;
 mod keygen;
 mod release;
 mod rollback;
-mod trust;
+pub(super) mod trust;
 
 pub use inspect::show;
 
@@ -36,6 +38,8 @@ enum Command {
     Confirm(confirm::Confirm),
     Rollback(rollback::Rollback),
     Inspect(inspect::Inspect),
+    #[cfg(feature = "hub")]
+    Index(index::MakeIndex),
     Keygen(keygen::Keygen),
 }
 
@@ -47,6 +51,8 @@ impl Delta {
             Command::Confirm(c) => c.run(printer),
             Command::Rollback(c) => c.run(printer),
             Command::Inspect(c) => c.run(printer),
+            #[cfg(feature = "hub")]
+            Command::Index(c) => c.run(printer),
             Command::Keygen(c) => c.run(printer),
         }
     }

@@ -292,7 +292,7 @@ impl<'a> State<'a> {
     fn part<S: Sink>(&mut self, classes: Range<usize>, rice: bool, events: Range<usize>, sink: &mut S) {
         let events = &self.scan.events[events];
         for class in classes {
-            let own = events.iter().filter(|e| usize::from(e.class) == class).map(|e| u64::from(e.gap));
+            let own = events.iter().filter(|e| e.class() == class).map(|e| e.gap());
             let gaps = &mut self.gaps[class];
             if !self.has[class] {
                 self.has[class] = true;
@@ -309,20 +309,20 @@ impl<'a> State<'a> {
             }
         }
         for event in events {
-            self.change(event, sink);
-            self.gaps[usize::from(event.class)].write(u64::from(event.gap), sink);
+            self.change(*event, sink);
+            self.gaps[event.class()].write(event.gap(), sink);
         }
     }
 
-    fn change<S: Sink>(&mut self, event: &Event, sink: &mut S) {
-        match event.class {
+    fn change<S: Sink>(&mut self, event: Event, sink: &mut S) {
+        match event.class() {
             0 => {}
-            1 => sink.raw(u64::from(event.flag), 1),
-            2 if self.gaps[2].model().is_rice() => sink.raw(u64::from(event.flag), 1),
-            2 => sink.bit(&mut self.trit, event.flag),
+            1 => sink.raw(u64::from(event.flag()), 1),
+            2 if self.gaps[2].model().is_rice() => sink.raw(u64::from(event.flag()), 1),
+            2 => sink.bit(&mut self.trit, event.flag()),
             class => {
-                let contexts = &mut self.values[usize::from(class) - 3];
-                sink.bit(&mut contexts[0], event.flag);
+                let contexts = &mut self.values[class - 3];
+                sink.bit(&mut contexts[0], event.flag());
                 let v = u64::from(event.value);
                 let n = v.ilog2() as usize;
                 for i in 0..n {

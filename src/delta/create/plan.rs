@@ -62,6 +62,8 @@ const RUN: usize = 12;
 const CUT: usize = 1 << 16;
 /// Bits a byte below which copies and frames are not tried: they code no scattered change in less.
 const SCATTERED: f64 = 1.5;
+/// The same for weights of few bits: only where they have nothing to do with the base.
+const STRANGE: f64 = 7.0;
 
 /// Pieces that get one kind.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,14 +87,7 @@ impl Plan {
     ///
     /// # Errors
     /// Those of the encoder, which would be ours.
-    pub fn make(
-        pieces: &[Piece],
-        layout: &Layout,
-        b: &[u8],
-        t: &[u8],
-        rules: Rules,
-        known: &Known,
-    ) -> Result<Plan> {
+    pub fn make(pieces: &[Piece], layout: &Layout, b: &[u8], t: &[u8], rules: Rules, known: &Known) -> Result<Plan> {
         let mut groups: BTreeMap<Group, Vec<usize>> = BTreeMap::new();
         for (i, p) in pieces.iter().enumerate() {
             let part = &layout.parts[p.part];
@@ -144,7 +139,10 @@ impl Plan {
                 }
         };
         match self.segments.last_mut() {
-            Some(last) if joins(last) && (s.kind == Kind::Copy || self.shares.last().is_some_and(|l| l.part == share.part)) => {
+            Some(last)
+                if joins(last)
+                    && (s.kind == Kind::Copy || self.shares.last().is_some_and(|l| l.part == share.part)) =>
+            {
                 last.len += s.len;
             }
             _ => {
@@ -164,7 +162,8 @@ impl Plan {
         if self.rules.coder != Coder::Auto || !self.segments.iter().any(rice) {
             return Ok(self);
         }
-        let encoder = Encoder { segments: &self.segments, block_log2, in_place: self.rules.in_place, base: b, target: t };
+        let encoder =
+            Encoder { segments: &self.segments, block_log2, in_place: self.rules.in_place, base: b, target: t };
         let (mut own, mut range) = (0, 0);
         for i in 0..blocks.min(WEIGHED) {
             let block = (u64::from(i) * u64::from(blocks) / u64::from(blocks.min(WEIGHED))) as u32;
@@ -179,9 +178,7 @@ impl Plan {
 
     /// Whether all kinds lead back.
     pub fn leads_back(&self) -> bool {
-        let back = |k: Kind| {
-            matches!(k, Kind::Copy | Kind::Bits { .. } | Kind::Ints { .. } | Kind::Raw { xor: true })
-        };
+        let back = |k: Kind| matches!(k, Kind::Copy | Kind::Bits { .. } | Kind::Ints { .. } | Kind::Raw { xor: true });
         self.rules.in_place && self.segments.iter().all(|s| back(s.kind))
     }
 }
@@ -281,7 +278,11 @@ impl Costs<'_> {
                 offer(Choice::Runs, bits);
             }
         }
-        let dense = offer(Choice::One(Kind::Raw { xor: self.rules.back && group.based }), f64::MAX) > SCATTERED * total as f64;
+        let enough = match group.form {
+            Form::Bits | Form::Planes { .. } | Form::Fives if group.based => STRANGE,
+            _ => SCATTERED,
+        };
+        let dense = offer(Choice::Runs, f64::MAX) > enough * total as f64;
         if !self.rules.back && (dense || group.form == Form::Bytes) {
             let host = group.host && self.rules.zstd;
             let (most, count) = if group.based { (PART, PART_SAMPLES) } else { (WHOLE, SAMPLES) };
