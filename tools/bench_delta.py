@@ -109,14 +109,15 @@ def sizes(pair, coders=("auto", "rice", "range")):
 def other(pair, names=TOOLS):
     """Bytes of other tools' patches; None if one does not finish.  Kept with the pair."""
     note, out = pair.new.with_suffix(".tools"), Path(TMP.name) / "other"
-    if KEEP and note.exists():
+    kept = pair.new.parent == KEEP
+    if kept and note.exists():
         return json.loads(note.read_text())
     found = {}
     for name in names:
         ran = Run(TOOLS[name](pair.old, pair.new, out), LIMIT)
         found[name] = out.stat().st_size if ran.code == 0 else None
         out.unlink(missing_ok=True)
-    if KEEP:
+    if kept:
         note.write_text(json.dumps(found))
     return found
 
