@@ -60,6 +60,7 @@ impl Cli {
         if std::env::args_os().nth(1).is_none_or(|first| first != "delta") {
             return Cli::parse();
         }
+        crate::fsio::forget_code();
         let DeltaOnly { command: DeltaCommand::Delta(delta), global } = DeltaOnly::parse();
         Cli { command: Command::Delta(delta), global }
     }

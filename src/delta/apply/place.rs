@@ -290,6 +290,7 @@ fn run(
 ) -> Result<u64> {
     let group = faults.group.unwrap_or(journal::GROUP);
     let mut written = 0;
+    crate::fsio::forget_code();
     progress.stage("applying", blocks.header.target_len);
     for number in 0..blocks.index.block_count {
         let (from, to) = from_to(journal.row(number)?, d);

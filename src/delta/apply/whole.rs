@@ -10,6 +10,7 @@ use crate::delta::store::{self, Access, Disk, Fresh, Opened};
 use crate::digest::Sha;
 use crate::error::{Error, Kind, Result};
 use crate::format::delta::Header;
+use crate::fsio;
 use crate::progress::Progress;
 use std::path::Path;
 
@@ -97,6 +98,8 @@ fn make<'d>(disk: &'d dyn Disk, base: &Path, patch: &Patch, temp: &Path, progres
     let new = Fresh::create(disk, temp)?;
     let (mut decoder, mut payload, mut out) = (Decoder::new(), Vec::new(), Vec::new());
     let mut sha = Sha::default();
+    // What the checks needed; from here on a few functions run.
+    fsio::forget_code();
     progress.stage("applying", h.target_len);
     for number in 0..index.block_count {
         patch.payload(index.block(number), &mut payload)?;
