@@ -41,6 +41,7 @@ pub mod lower;
 pub mod tokenizer;
 pub mod transform;
 
+pub mod delta;
 pub mod export;
 pub mod plan;
 #[cfg(feature = "reference")]
