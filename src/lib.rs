@@ -49,6 +49,7 @@ pub mod reference;
 pub mod runtime;
 
 pub mod adapter;
+pub mod delta;
 pub mod eval;
 pub mod prune;
 pub mod report;

@@ -6,6 +6,7 @@ use crate::delta::keys::SecretKey;
 use crate::delta::report::{Report, Row};
 use crate::error::Result;
 use crate::plan::group;
+use crate::target::{self, Role};
 use clap::Args;
 use serde::Serialize;
 use std::io::{self, Write};
@@ -68,7 +69,7 @@ pub struct Create {
     /// Make a patch that also leads back from NEW to OLD
     #[arg(long)]
     reversible: bool,
-    /// For the C applier on a device: no zstd, small blocks
+    /// For the C applier on a device: no zstd; blocks of what its flash erases at once, or small ones
     #[arg(long)]
     device: bool,
     /// Make an image of NEW that needs no OLD, for machines that have something else
@@ -98,6 +99,18 @@ fn block(text: &str) -> std::result::Result<u32, String> {
 }
 
 impl Create {
+    /// log2 of what the flash erases at once, if NEW is an export for such a machine: smaller blocks would cost digests and save it nothing.
+    fn erased_at_once(&self) -> Option<u32> {
+        let file = self.new.join("target.toml");
+        if !self.device || !file.is_file() {
+            return None;
+        }
+        let target = target::of_export(&file).ok()?;
+        let erase = target.memory.iter().filter(|m| m.role == Role::Flash).find_map(|m| m.erase)?;
+        let fits = erase.is_power_of_two() && (1 << 12..=1 << 20).contains(&erase);
+        fits.then(|| erase.trailing_zeros())
+    }
+
     pub fn run(&self, printer: &Printer) -> Result<u8> {
         let key = self.sign.as_ref().map(|p| SecretKey::read(p)).transpose()?;
         let base = Side::open(&self.old)?;
@@ -115,7 +128,7 @@ impl Create {
         };
         let (model, [from, to]) = releases(&base, &target, &said, &mut notes)?;
         let options = Options {
-            block_log2: self.block,
+            block_log2: self.block.or_else(|| self.erased_at_once()),
             coder: match self.coder.as_str() {
                 "rice" => Coder::Rice,
                 "range" => Coder::Range,

@@ -121,6 +121,20 @@ impl Encoder<'_> {
         Ok(cost)
     }
 
+    /// Bits of a block's payload as [`Encoder::encode`] would write it; with `rice`, if all segments that have a choice had this option.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode`].
+    pub fn weigh(&self, block: u32, rice: Option<bool>) -> Result<u64> {
+        let range = self.block(u64::from(block));
+        let plan = self.plan(self.segments, &range)?;
+        let mut meter = Meter::default();
+        if !plan.unchanged {
+            self.write(&plan, &range, rice, &mut meter)?;
+        }
+        Ok(meter.bits())
+    }
+
     fn block(&self, number: u64) -> Range<u64> {
         let len = self.target.len() as u64;
         let at = (number << self.block_log2).min(len);
@@ -278,7 +292,7 @@ impl<'a> State<'a> {
     fn part<S: Sink>(&mut self, classes: Range<usize>, rice: bool, events: Range<usize>, sink: &mut S) {
         let events = &self.scan.events[events];
         for class in classes {
-            let own = events.iter().filter(|e| usize::from(e.class) == class).map(|e| u64::from(e.gap));
+            let own = events.iter().filter(|e| e.class() == class).map(|e| e.gap());
             let gaps = &mut self.gaps[class];
             if !self.has[class] {
                 self.has[class] = true;
@@ -295,20 +309,20 @@ impl<'a> State<'a> {
             }
         }
         for event in events {
-            self.change(event, sink);
-            self.gaps[usize::from(event.class)].write(u64::from(event.gap), sink);
+            self.change(*event, sink);
+            self.gaps[event.class()].write(event.gap(), sink);
         }
     }
 
-    fn change<S: Sink>(&mut self, event: &Event, sink: &mut S) {
-        match event.class {
+    fn change<S: Sink>(&mut self, event: Event, sink: &mut S) {
+        match event.class() {
             0 => {}
-            1 => sink.raw(u64::from(event.flag), 1),
-            2 if self.gaps[2].model().is_rice() => sink.raw(u64::from(event.flag), 1),
-            2 => sink.bit(&mut self.trit, event.flag),
+            1 => sink.raw(u64::from(event.flag()), 1),
+            2 if self.gaps[2].model().is_rice() => sink.raw(u64::from(event.flag()), 1),
+            2 => sink.bit(&mut self.trit, event.flag()),
             class => {
-                let contexts = &mut self.values[usize::from(class) - 3];
-                sink.bit(&mut contexts[0], event.flag);
+                let contexts = &mut self.values[class - 3];
+                sink.bit(&mut contexts[0], event.flag());
                 let v = u64::from(event.value);
                 let n = v.ilog2() as usize;
                 for i in 0..n {

@@ -3,16 +3,36 @@
 use super::trits::{digits, load, Word, INVALID, ZEROS};
 use crate::error::{Error, Result};
 
-/// A symbol that changes.
+/// A symbol that changes. There may be one for each bit of a block, so they are kept small.
 #[derive(Debug, Clone, Copy)]
 pub struct Event {
-    pub class: u8,
-    /// Class 1: becomes -1; 2: becomes its negative; 3 to 5: becomes smaller.
-    pub flag: bool,
-    /// Classes 3 to 5: by how much, in steps.
+    /// Gap in 24 bits, which is more than a block has symbols; class above it; flag at the top.
+    head: u32,
+    /// Classes 3 to 5: by how much it changes, in steps.
     pub value: u32,
+}
+
+impl Event {
+    fn new(class: usize, flag: bool, value: u32) -> Event {
+        Event { head: (class as u32) << 24 | u32::from(flag) << 31, value }
+    }
+
     /// Symbols of its class between it and the next event of the class, or the end of the block.
-    pub gap: u32,
+    #[inline(always)]
+    pub fn gap(self) -> u64 {
+        u64::from(self.head & 0xff_ffff)
+    }
+
+    #[inline(always)]
+    pub fn class(self) -> usize {
+        (self.head >> 24 & 7) as usize
+    }
+
+    /// Class 1: becomes -1; 2: becomes its negative; 3 to 5: becomes smaller.
+    #[inline(always)]
+    pub fn flag(self) -> bool {
+        self.head >> 31 == 1
+    }
 }
 
 /// Collects the events of a block.
@@ -38,7 +58,7 @@ impl Scan {
         self.symbols[class] += u64::from(run);
         match self.last[class] {
             None => self.first[class] = run,
-            Some(i) => self.events[i].gap = run,
+            Some(i) => self.events[i].head |= run,
         }
     }
 
@@ -47,7 +67,7 @@ impl Scan {
         self.symbols[class] += 1;
         self.changes[class] += 1;
         self.last[class] = Some(self.events.len());
-        self.events.push(Event { class: class as u8, flag, value, gap: 0 });
+        self.events.push(Event::new(class, flag, value));
     }
 
     /// The block ends.

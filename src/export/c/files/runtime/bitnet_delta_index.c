@@ -232,7 +232,7 @@ uint32_t dl_block_next(bitnet_delta_t *d)
             b->digest[i] = (uint8_t)dl_reader_byte(d, &b->in, &d->failed);
         }
     }
-    if (b->bytes > end - b->payload || b->bytes > 4u << d->block_log2 || b->first > b->bytes) {
+    if (b->bytes > end - b->payload || b->bytes > 2u << d->block_log2 || b->first > b->bytes) {
         dl_fail(d, BITNET_DELTA_E_PATCH);
     }
     b->number++;
