@@ -50,7 +50,8 @@ fn the_patches_that_everyone_has() {
     let dir = TempDir::new().unwrap();
     let driver = driver(dir.path());
     let here = root().join("tests/data/delta");
-    let vectors: serde_json::Value = serde_json::from_slice(&std::fs::read(here.join("vectors.json")).unwrap()).unwrap();
+    let vectors: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(here.join("vectors.json")).unwrap()).unwrap();
     let vectors = vectors.as_array().unwrap();
     assert!(vectors.len() >= 11);
     for v in vectors {

@@ -28,8 +28,7 @@ pub fn patch(base: &[u8], target: &[u8], flags: u32, sequence: (u64, u64), block
     index.extend(&segment);
     for (i, block) in target.chunks(1 << block_log2).enumerate() {
         let from = if full { &[][..] } else { &base[i << block_log2..] };
-        let mut bytes: Vec<u8> =
-            block.iter().enumerate().map(|(k, b)| b ^ from.get(k).copied().unwrap_or(0)).collect();
+        let mut bytes: Vec<u8> = block.iter().enumerate().map(|(k, b)| b ^ from.get(k).copied().unwrap_or(0)).collect();
         if !full && bytes.iter().all(|b| *b == 0) {
             varint(&mut index, 0);
             continue;

@@ -120,7 +120,13 @@ fn start(d: &mut Device, case: &Case, goal: Goal, seen: &mut Seen, marks: &mut V
     }
 }
 
-fn live(d: &mut Device, case: &Case, goal: Goal, seen: &mut Seen, marks: &mut Vec<(usize, Seen)>) -> Result<(), String> {
+fn live(
+    d: &mut Device,
+    case: &Case,
+    goal: Goal,
+    seen: &mut Seen,
+    marks: &mut Vec<(usize, Seen)>,
+) -> Result<(), String> {
     let mut mark = |d: &Device, seen: &Seen| marks.push((d.nor.log.as_ref().map_or(0, Vec::len), *seen));
     let must = |st: u32, what: &str| if st == OK { Ok(()) } else { Err(format!("{what}: {st}")) };
     must(d.open(), "open")?;
@@ -185,8 +191,9 @@ pub fn sweep(applier: &Applier, case: &Case, goal: Goal, stride: usize, draws: u
                 let mut nor = tape.clone();
                 nor.rng = Rng(k as u64 * 1000 + draw);
                 nor.tear(event);
-                recover(applier, case, goal, nor, at, &mut starts)
-                    .map_err(|e| format!("{:?} {goal:?}, operation {k} of {}, draw {draw}: {e}", case.layout, log.len()))?;
+                recover(applier, case, goal, nor, at, &mut starts).map_err(|e| {
+                    format!("{:?} {goal:?}, operation {k} of {}, draw {draw}: {e}", case.layout, log.len())
+                })?;
             }
         }
         tape.play(event);

@@ -259,7 +259,8 @@ fn no_digests_of_blocks() {
         (st, d.state().counter - before)
     };
     let (_dir, applier) = super::applier();
-    let (_dir2, bug) = with_bug("bitnet_delta.c", "d->blocks.bytes > 0u && d->state.back == 0u", "d->blocks.bytes > 0xFFFFFFu");
+    let (_dir2, bug) =
+        with_bug("bitnet_delta.c", "d->blocks.bytes > 0u && d->state.back == 0u", "d->blocks.bytes > 0xFFFFFFu");
     let (good, bad) = (rots(&applier), rots(&bug));
     assert_eq!((good.0, bad.0), (18, 18));
     assert_eq!(bad.1, good.1 + 2, "the bug lets a record say that the wrong block is in the journal");
