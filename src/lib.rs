@@ -5,12 +5,12 @@
 //! | floor | rooms | know |
 //! |---|---|---|
 //! | 0 | [`error`], [`limits`], [`bytes`], [`digest`], [`fsio`], [`parallel`], [`process`], [`progress`], [`calibration`] | bytes and offsets |
-//! | 1 | [`tensor`], [`encoding`], [`kernels`] | arrays and integer arithmetic |
+//! | 1 | [`tensor`], [`encoding`], [`kernels`], [`http`] | arrays and integer arithmetic; requests |
 //! | 2 | [`format`] | one wire format each |
 //! | 3 | [`model`], [`program`] | what a network is |
 //! | 4 | [`import`], [`transform`], [`lower`], [`target`], [`tokenizer`] | a step of the way in |
 //! | 5 | [`plan`], [`reference`], [`runtime`], [`delta`], [`export`] | a step of the way out |
-//! | 6 | [`adapter`], [`verify`], [`eval`], [`prune`], [`report`] | all below |
+//! | 6 | [`adapter`], [`verify`], [`eval`], [`prune`], [`report`], [`update`] | all below |
 //! | 7 | [`cli`] | the terminal |
 
 pub mod error;
@@ -25,6 +25,8 @@ pub mod parallel;
 pub mod process;
 
 pub mod encoding;
+#[cfg(feature = "hub")]
+pub mod http;
 pub mod kernels;
 pub mod tensor;
 
@@ -47,9 +49,12 @@ pub mod reference;
 pub mod runtime;
 
 pub mod adapter;
+pub mod delta;
 pub mod eval;
 pub mod prune;
 pub mod report;
+#[cfg(feature = "hub")]
+pub mod update;
 pub mod verify;
 
 pub mod cli;

@@ -17,6 +17,8 @@ mod prune;
 mod run;
 mod targets;
 mod tokenizer;
+#[cfg(feature = "hub")]
+mod update;
 mod vectors;
 mod verify;
 
@@ -61,6 +63,8 @@ enum Command {
     Prune(prune::Prune),
     Adapter(adapter::Adapter),
     Delta(delta::Delta),
+    #[cfg(feature = "hub")]
+    Update(update::Update),
     Tokenizer(tokenizer::Tokenizer),
     Targets(targets::Targets),
     Completions(completions::Completions),
@@ -202,6 +206,8 @@ fn dispatch(command: &Command, printer: &Printer) -> Result<u8> {
         Command::Prune(c) => c.run(printer),
         Command::Adapter(c) => c.run(printer),
         Command::Delta(c) => c.run(printer),
+        #[cfg(feature = "hub")]
+        Command::Update(c) => c.run(printer),
         Command::Tokenizer(c) => c.run(printer),
         Command::Targets(c) => c.run(printer),
         Command::Completions(c) => c.run(),

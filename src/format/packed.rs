@@ -84,12 +84,12 @@ pub struct Packed {
 }
 
 impl Packed {
-    /// Maps and checks a file, every section's digest included.
+    /// Maps and checks a file, every section's digest included. Not while an update in place of it is unfinished.
     ///
     /// # Errors
     /// `Input` with the byte offset of what is wrong; `Unsupported` for another major version.
     pub fn open(path: &Path) -> Result<Packed> {
-        Packed::from_mapped(fsio::map(path)?, path)
+        Packed::from_mapped(fsio::map_whole(path)?, path)
     }
 
     pub fn from_bytes(data: Vec<u8>, path: &Path) -> Result<Packed> {

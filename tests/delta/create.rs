@@ -63,11 +63,15 @@ fn flipped(file: &[u8], rate: u64, seed: u64) -> Vec<u8> {
             let row = bitnet_convert::encoding::order::row(data, order, r, &mut scratch).to_vec();
             let mut codes: Vec<i32> = (0..t.cols).map(|c| enc.get(&row, t.cols, c)).collect();
             let binary = enc == bitnet_convert::encoding::lowbit::Encoding::Binary1;
-            for c in codes.iter_mut().filter(|_| draw.once_in(rate)) {
+            for c in &mut codes {
+                if !draw.once_in(rate) {
+                    continue;
+                }
                 *c = match (binary, *c) {
                     (true, c) => -c,
                     (false, 0) => 1 - 2 * draw.below(2) as i32,
-                    (false, c) => if draw.once_in(20) { -c } else { 0 },
+                    (false, c) if draw.once_in(20) => -c,
+                    (false, _) => 0,
                 };
             }
             let mut packed = vec![0; stride];
@@ -146,7 +150,12 @@ fn flips_of_binary_weights_cost_what_the_bound_says() {
         let bits = r.parts.iter().filter(|p| p.weights > 0).map(|p| p.coded_bytes).sum::<f64>();
         assert!(bits < 1.06 * r.flips_bound_bytes + 20.0, "{rate}: {bits} of {}", r.flips_bound_bytes);
         // Header, index, and the digests of the file itself.
-        assert!((r.bytes as f64) < 1.06 * r.flips_bound_bytes + 384.0 + 400.0, "{rate}: {} of {}", r.bytes, r.flips_bound_bytes);
+        assert!(
+            (r.bytes as f64) < 1.06 * r.flips_bound_bytes + 384.0 + 400.0,
+            "{rate}: {} of {}",
+            r.bytes,
+            r.flips_bound_bytes
+        );
     }
 }
 
@@ -157,7 +166,11 @@ fn trits_are_coded_by_what_they_were_in_every_packing() {
     for old in [&planes, &fives] {
         let m = made(old, &flipped(old, 100, 7), &options());
         assert!(m.report.in_place && !m.report.reversible);
-        assert!((m.report.bytes as f64) < 1.08 * m.report.flips_bound_bytes + 800.0, "{:?}", (m.report.bytes, m.report.flips_bound_bytes));
+        assert!(
+            (m.report.bytes as f64) < 1.08 * m.report.flips_bound_bytes + 800.0,
+            "{:?}",
+            (m.report.bytes, m.report.flips_bound_bytes)
+        );
         assert!(m.kinds(|k| matches!(k, Coded::Planes { .. } | Coded::Fives { .. })) > 0);
     }
 }
@@ -165,7 +178,12 @@ fn trits_are_coded_by_what_they_were_in_every_packing() {
 #[test]
 fn device_images_and_other_layouts_of_matrices_come_back() {
     let four = lower::Options { embedding_bits: Some(4), ..lower::Options::default() };
-    let sixteen = lower::Options { embedding_bits: Some(16), weight_scales: bitnet_convert::program::ScaleMode::One, kv_bits: 4, ..lower::Options::default() };
+    let sixteen = lower::Options {
+        embedding_bits: Some(16),
+        weight_scales: bitnet_convert::program::ScaleMode::One,
+        kv_bits: 4,
+        ..lower::Options::default()
+    };
     for (machine, options_) in [("cortex-m7", lower::Options::default()), ("cortex-m7", four), ("host", sixteen)] {
         let old = export("intent-w1a2", machine, options_, |_| {});
         let new = flipped(&old, 64, 3);
@@ -284,10 +302,12 @@ fn any_two_files_have_a_patch_and_a_warning() {
     drop((a, b));
     let m = made(&old, &new, &options());
     assert!(m.len < 1500, "{}", m.len);
-    new.splice(1000..1000, *b"something that was not there");
+    drop(new.splice(1000..1000, *b"something that was not there"));
     let m = made(&old, &new, &options());
     assert!(m.len < 10_000, "{}", m.len);
-    for (old, new) in [(&b""[..], &b"x"[..]), (b"x", b"y"), (b"abc", b"ab"), (&new[..5000], &old[..4096])] {
+    for (old, new) in
+        [(&b""[..], &b"x"[..]), (&b"x"[..], &b"y"[..]), (&b"abc"[..], &b"ab"[..]), (&new[..5000], &old[..4096])]
+    {
         made(old, new, &options());
     }
     let e = create(&side(b"x", "old"), &side(b"", "new"), &options(), None, &Silent).unwrap_err();
@@ -322,7 +342,8 @@ fn what_must_lead_back_does_or_is_refused() {
     let m = made(intent_ternary(), &new, &Options { reversible: true, ..options() });
     assert!(m.flags().reversible && m.flags().in_place);
     let shorter = &intent()[..intent().len() - 1];
-    let e = create(&side(intent(), "o"), &side(shorter, "n"), &Options { reversible: true, ..options() }, None, &Silent);
+    let e =
+        create(&side(intent(), "o"), &side(shorter, "n"), &Options { reversible: true, ..options() }, None, &Silent);
     assert!(e.unwrap_err().message().contains("leads back"));
 }
 
@@ -363,10 +384,17 @@ fn the_bytes_do_not_depend_on_the_number_of_threads() {
     for threads in ["1", "4"] {
         let out = dir.path().join(threads);
         let mut c = crate::common::command();
-        c.env("BITNET_THREADS", threads).args(["delta", "create", "--block", "4K", "--json"]).args([&old, &new]).arg("-o").arg(&out);
+        c.env("BITNET_THREADS", threads)
+            .args(["delta", "create", "--block", "4K", "--json"])
+            .args([&old, &new])
+            .arg("-o")
+            .arg(&out);
         let run = crate::common::finish(&mut c).ok();
         let json = run.json();
-        assert_eq!((json["base"]["version"].as_str(), json["target"]["version"].as_str()), (Some("0.4.2"), Some("0.4.3")));
+        assert_eq!(
+            (json["base"]["version"].as_str(), json["target"]["version"].as_str()),
+            (Some("0.4.2"), Some("0.4.3"))
+        );
         assert_eq!(json["target"]["sequence"], 4u64 << 20 | 3);
         assert_eq!(json["model"], "intent-w1a2");
         seen.push(std::fs::read(out).unwrap());

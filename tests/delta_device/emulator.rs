@@ -150,7 +150,16 @@ fn the_example_for_a_chip_compiles() {
     let files = super::common::root().join("src/export/c/files");
     let out = dir.path().join("flash.o");
     let mut cc = Command::new("arm-none-eabi-gcc");
-    cc.args(["-std=c99", "-pedantic-errors", "-Wall", "-Wextra", "-Werror", "-Wconversion", "-Wsign-conversion", "-Wcast-qual"]);
+    cc.args([
+        "-std=c99",
+        "-pedantic-errors",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-Wconversion",
+        "-Wsign-conversion",
+        "-Wcast-qual",
+    ]);
     cc.args(["-mcpu=cortex-m7", "-mthumb", "-Os", "-ffreestanding", "-fno-builtin", "-I"]).arg(files.join("runtime"));
     finish(cc.arg("-c").arg(files.join("ports/examples/flash_stm32h7.c")).arg("-o").arg(&out)).ok();
     let undefined = finish(Command::new("arm-none-eabi-nm").arg("-u").arg(&out)).ok().stdout;

@@ -34,7 +34,11 @@ fn minisign_has_the_same_keys() {
         let mut c = Command::new("minisign");
         let mut files = files.iter();
         args.iter().for_each(|a| {
-            if *a == "{}" { c.arg(files.next().unwrap()) } else { c.arg(a) };
+            if *a == "{}" {
+                c.arg(files.next().unwrap())
+            } else {
+                c.arg(a)
+            };
         });
         finish(&mut c)
     };

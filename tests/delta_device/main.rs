@@ -42,10 +42,26 @@ fn sweeps(sweeps: &[Sweep], least: u64) {
 
 #[test]
 fn any_cut_of_an_update_into_the_other_slot() {
-    sweeps(&[((2, 9, 8, false, 3), 1, 1), ((2, 12, 32, true, 3), 1, 2), ((2, 13, 1, false, 3), 29, 2), ((2, 17, 32, false, 40), 211, 2)], 8_000);
+    sweeps(
+        &[
+            ((2, 9, 8, false, 3), 1, 1),
+            ((2, 12, 32, true, 3), 1, 2),
+            ((2, 13, 1, false, 3), 29, 2),
+            ((2, 17, 32, false, 40), 211, 2),
+        ],
+        8_000,
+    );
 }
 
 #[test]
 fn any_cut_of_an_update_in_place() {
-    sweeps(&[((1, 9, 16, false, 3), 1, 2), ((1, 12, 32, true, 4), 1, 2), ((1, 13, 1, true, 3), 29, 2), ((1, 17, 32, false, 40), 211, 2)], 8_000);
+    sweeps(
+        &[
+            ((1, 9, 16, false, 3), 1, 1),
+            ((1, 12, 32, true, 4), 1, 1),
+            ((1, 13, 1, true, 3), 29, 2),
+            ((1, 17, 32, false, 40), 211, 2),
+        ],
+        8_000,
+    );
 }

@@ -10,7 +10,7 @@ use crate::target::{self, Role};
 use clap::Args;
 use serde::Serialize;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Rows of the table; the rest is summed up in one.
 const ROWS: usize = 24;
@@ -69,7 +69,7 @@ pub struct Create {
     /// Make a patch that also leads back from NEW to OLD
     #[arg(long)]
     reversible: bool,
-    /// For the C applier on a device: no zstd, small blocks, or those of the flash of an exported folder's chip
+    /// For the C applier on a device: no zstd; blocks of what its flash erases at once, or small ones
     #[arg(long)]
     device: bool,
     /// Make an image of NEW that needs no OLD, for machines that have something else
@@ -98,19 +98,19 @@ fn block(text: &str) -> std::result::Result<u32, String> {
     good.then(|| bytes.trailing_zeros()).ok_or_else(|| "give a power of two from 4K to 1M".into())
 }
 
-/// log2 of what the flash of an exported folder's chip erases at once, if that is known: a device writes no less, so smaller blocks would only
-/// cost digests.
-fn erase_unit(folder: &Path) -> Result<Option<u32>> {
-    let file = folder.join("target.toml");
-    if !file.is_file() {
-        return Ok(None);
-    }
-    let target = target::of_export(&file)?;
-    let flash = target.memory.iter().find(|m| m.role == Role::Flash);
-    Ok(flash.and_then(|m| m.erase).map(|bytes| bytes.trailing_zeros().max(12)))
-}
-
 impl Create {
+    /// log2 of what the flash erases at once, if NEW is an export for such a machine: smaller blocks would cost digests and save it nothing.
+    fn erased_at_once(&self) -> Option<u32> {
+        let file = self.new.join("target.toml");
+        if !self.device || !file.is_file() {
+            return None;
+        }
+        let target = target::of_export(&file).ok()?;
+        let erase = target.memory.iter().filter(|m| m.role == Role::Flash).find_map(|m| m.erase)?;
+        let fits = erase.is_power_of_two() && (1 << 12..=1 << 20).contains(&erase);
+        fits.then(|| erase.trailing_zeros())
+    }
+
     pub fn run(&self, printer: &Printer) -> Result<u8> {
         let key = self.sign.as_ref().map(|p| SecretKey::read(p)).transpose()?;
         let base = Side::open(&self.old)?;
@@ -128,10 +128,7 @@ impl Create {
         };
         let (model, [from, to]) = releases(&base, &target, &said, &mut notes)?;
         let options = Options {
-            block_log2: match self.block {
-                None if self.device => erase_unit(&self.new)?,
-                chosen => chosen,
-            },
+            block_log2: self.block.or_else(|| self.erased_at_once()),
             coder: match self.coder.as_str() {
                 "rice" => Coder::Rice,
                 "range" => Coder::Range,

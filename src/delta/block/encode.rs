@@ -121,6 +121,20 @@ impl Encoder<'_> {
         Ok(cost)
     }
 
+    /// Bits of a block's payload as [`Encoder::encode`] would write it; with `rice`, if all segments that have a choice had this option.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode`].
+    pub fn weigh(&self, block: u32, rice: Option<bool>) -> Result<u64> {
+        let range = self.block(u64::from(block));
+        let plan = self.plan(self.segments, &range)?;
+        let mut meter = Meter::default();
+        if !plan.unchanged {
+            self.write(&plan, &range, rice, &mut meter)?;
+        }
+        Ok(meter.bits())
+    }
+
     fn block(&self, number: u64) -> Range<u64> {
         let len = self.target.len() as u64;
         let at = (number << self.block_log2).min(len);

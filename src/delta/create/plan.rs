@@ -47,6 +47,13 @@ const COST_BLOCK: u32 = 16;
 /// Of a role with more bytes than this only samples are costed.
 const WHOLE: usize = 2 << 20;
 const SAMPLES: usize = 32;
+/// The same for copies and frames where the base has the same bytes but for changes: they are slow to try and seldom best there.
+const PART: usize = 1 << 17;
+const PART_SAMPLES: usize = 4;
+/// Equal matrices of at least so many bytes are copied, whatever the other layers get: a gap over them would be long, and dear as a Rice code.
+const EQUAL: usize = 1 << 12;
+/// Blocks in which a plan is weighed.
+const WEIGHED: u32 = 16;
 /// Bits of an entry of the index.
 const ENTRY: f64 = 8.0 * 5.0;
 /// Equal bytes that make it worth to cut raw bytes in two.
@@ -55,6 +62,8 @@ const RUN: usize = 12;
 const CUT: usize = 1 << 16;
 /// Bits a byte below which copies and frames are not tried: they code no scattered change in less.
 const SCATTERED: f64 = 1.5;
+/// The same for weights of few bits: only where they have nothing to do with the base.
+const STRANGE: f64 = 7.0;
 
 /// Pieces that get one kind.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,6 +72,7 @@ struct Group {
     form: Form,
     based: bool,
     host: bool,
+    equal: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -77,18 +87,13 @@ impl Plan {
     ///
     /// # Errors
     /// Those of the encoder, which would be ours.
-    pub fn make(
-        pieces: &[Piece],
-        layout: &Layout,
-        b: &[u8],
-        t: &[u8],
-        rules: Rules,
-        known: &Known,
-    ) -> Result<Plan> {
+    pub fn make(pieces: &[Piece], layout: &Layout, b: &[u8], t: &[u8], rules: Rules, known: &Known) -> Result<Plan> {
         let mut groups: BTreeMap<Group, Vec<usize>> = BTreeMap::new();
         for (i, p) in pieces.iter().enumerate() {
             let part = &layout.parts[p.part];
-            let key = Group { role: part.role(), form: p.form, based: p.base.is_some(), host: part.host };
+            let matrix = matches!(p.form, Form::Bits | Form::Planes { .. } | Form::Fives) && p.range.len() >= EQUAL;
+            let equal = matrix && p.base.is_some_and(|at| b[at..at + p.range.len()] == t[p.range.clone()]);
+            let key = Group { role: part.role(), form: p.form, based: p.base.is_some(), host: part.host, equal };
             groups.entry(key).or_default().push(i);
         }
         let groups: Vec<(Group, Vec<usize>)> = groups.into_iter().collect();
@@ -134,7 +139,10 @@ impl Plan {
                 }
         };
         match self.segments.last_mut() {
-            Some(last) if joins(last) && (s.kind == Kind::Copy || self.shares.last().is_some_and(|l| l.part == share.part)) => {
+            Some(last)
+                if joins(last)
+                    && (s.kind == Kind::Copy || self.shares.last().is_some_and(|l| l.part == share.part)) =>
+            {
                 last.len += s.len;
             }
             _ => {
@@ -144,11 +152,33 @@ impl Plan {
         }
     }
 
+    /// The plan with range coding alone if, in some of the blocks that it will have, that is smaller by more than Rice codes are worth.
+    /// Only there it shows what a gap costs that leads from one matrix into others, and what larger blocks save to a coder that learns.
+    ///
+    /// # Errors
+    /// Those of the encoder, which would be ours.
+    pub fn weighed(mut self, block_log2: u32, blocks: u32, b: &[u8], t: &[u8]) -> Result<Plan> {
+        let rice = |s: &Segment| with_rice(s.kind, false) != s.kind;
+        if self.rules.coder != Coder::Auto || !self.segments.iter().any(rice) {
+            return Ok(self);
+        }
+        let encoder =
+            Encoder { segments: &self.segments, block_log2, in_place: self.rules.in_place, base: b, target: t };
+        let (mut own, mut range) = (0, 0);
+        for i in 0..blocks.min(WEIGHED) {
+            let block = (u64::from(i) * u64::from(blocks) / u64::from(blocks.min(WEIGHED))) as u32;
+            own += encoder.weigh(block, None)?;
+            range += encoder.weigh(block, Some(false))?;
+        }
+        if own as f64 > RICE_WORTH * range as f64 {
+            self.segments.iter_mut().for_each(|s| s.kind = with_rice(s.kind, false));
+        }
+        Ok(self)
+    }
+
     /// Whether all kinds lead back.
     pub fn leads_back(&self) -> bool {
-        let back = |k: Kind| {
-            matches!(k, Kind::Copy | Kind::Bits { .. } | Kind::Ints { .. } | Kind::Raw { xor: true })
-        };
+        let back = |k: Kind| matches!(k, Kind::Copy | Kind::Bits { .. } | Kind::Ints { .. } | Kind::Raw { xor: true });
         self.rules.in_place && self.segments.iter().all(|s| back(s.kind))
     }
 }
@@ -218,9 +248,11 @@ impl Costs<'_> {
             }
             best.1
         };
-        let samples = self.samples(pieces, total);
-        let scale = total as f64 / samples.iter().map(|(_, r)| r.len()).sum::<usize>().max(1) as f64;
+        let scale = |samples: &[(&Piece, Range<usize>)]| {
+            total as f64 / samples.iter().map(|(_, r)| r.len()).sum::<usize>().max(1) as f64
+        };
         if group.based {
+            let samples = self.samples(pieces, total, WHOLE, SAMPLES);
             for kind in self.structured(group.form, pieces) {
                 let (mut range, mut rice) = (0.0, 0.0);
                 for (p, r) in &samples {
@@ -238,7 +270,7 @@ impl Costs<'_> {
                     Coder::Rice => true,
                     Coder::Range => false,
                 };
-                offer(Choice::One(with_rice(kind, coder)), scale * if coder { rice } else { range });
+                offer(Choice::One(with_rice(kind, coder)), scale(&samples) * if coder { rice } else { range });
             }
             if total <= CUT {
                 let cost = |(r, equal): &(Range<usize>, bool)| ENTRY + if *equal { 0.0 } else { 8.0 * r.len() as f64 };
@@ -246,16 +278,22 @@ impl Costs<'_> {
                 offer(Choice::Runs, bits);
             }
         }
-        let dense = offer(Choice::One(Kind::Raw { xor: self.rules.back && group.based }), f64::MAX) > SCATTERED * total as f64;
+        let enough = match group.form {
+            Form::Bits | Form::Planes { .. } | Form::Fives if group.based => STRANGE,
+            _ => SCATTERED,
+        };
+        let dense = offer(Choice::Runs, f64::MAX) > enough * total as f64;
         if !self.rules.back && (dense || group.form == Form::Bytes) {
             let host = group.host && self.rules.zstd;
+            let (most, count) = if group.based { (PART, PART_SAMPLES) } else { (WHOLE, SAMPLES) };
+            let samples = self.samples(pieces, total, most, count);
             for kind in [Kind::Bytes, Kind::Zstd].into_iter().filter(|k| *k == Kind::Bytes || host) {
                 let mut bits = 0.0;
                 for (p, r) in &samples {
                     let s = segment(p, kind, r.clone());
                     bits += self.known.or((s, self.rules.in_place), || Ok((self.encoded(s)?, 0.0)))?.0;
                 }
-                offer(Choice::One(kind), scale * bits);
+                offer(Choice::One(kind), scale(&samples) * bits);
             }
         }
         Ok(best)
@@ -285,14 +323,20 @@ impl Costs<'_> {
         kinds.into_iter().flatten().collect()
     }
 
-    /// All of the pieces, or parts of them that stand for all.
-    fn samples<'p>(&self, pieces: &[&'p Piece], total: usize) -> Vec<(&'p Piece, Range<usize>)> {
+    /// All of the pieces, or if they have more than `most` bytes, `count` parts of them that stand for all.
+    fn samples<'p>(
+        &self,
+        pieces: &[&'p Piece],
+        total: usize,
+        most: usize,
+        count: usize,
+    ) -> Vec<(&'p Piece, Range<usize>)> {
         let whole = |p: &&'p Piece| (*p, p.range.clone());
-        if total <= WHOLE {
+        if total <= most {
             return pieces.iter().map(whole).collect();
         }
-        let size = WHOLE / SAMPLES;
-        let mut out = Vec::with_capacity(SAMPLES);
+        let size = most / count;
+        let mut out = Vec::with_capacity(count);
         let (mut before, mut k) = (0, 0);
         for p in pieces {
             // Rows stay whole.
@@ -301,8 +345,8 @@ impl Costs<'_> {
                 Form::Ints(_) => 4,
                 _ => 1,
             };
-            while k < SAMPLES && total / SAMPLES * k < before + p.range.len() {
-                let from = (total / SAMPLES * k).max(before) - before;
+            while k < count && total / count * k < before + p.range.len() {
+                let from = (total / count * k).max(before) - before;
                 let from = from - from % unit;
                 let len = size.max(unit).min(p.range.len() - from);
                 let len = len - len % unit;

@@ -41,6 +41,8 @@ pub fn write(
         return Err(Error::unsupported(format!("{} segments, a patch has at most {SEGMENTS}", plan.segments.len())));
     }
     let block_log2 = options.block_log2.unwrap_or_else(|| block_size(plan, t.len(), options.device));
+    let blocks = t.len().div_ceil(1 << block_log2) as u32;
+    let plan = &plan.clone().weighed(block_log2, blocks, b, t)?;
     let mut header = header(options, plan, b, t, block_log2);
     let mut index =
         Index { segments: plan.segments.clone(), blocks: Vec::new(), block_count: header.block_count() as u32 };
@@ -181,7 +183,8 @@ fn block_size(plan: &Plan, len: usize, device: bool) -> u32 {
                 blocks += (s.len as f64 / f64::from(1u32 << log2)).max(1.0);
             }
         }
-        bytes + blocks.min((len >> log2) as f64 + 1.0) * (LEARNT_COST - BLOCK_COST)
+        // One that does not change has a byte in the index.
+        bytes + (len >> log2) as f64 + blocks.min((len >> log2) as f64 + 1.0) * (LEARNT_COST - BLOCK_COST)
     };
     let most = if device { DEVICE_BLOCK } else { *BLOCKS.end() };
     let allowed = BLOCK_SHARE * plan.bits / 8.0;

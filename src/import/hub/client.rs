@@ -1,50 +1,20 @@
-//! Requests: redirects followed by hand, the token only to its own host, every status looked at, failures told apart.
+//! What the hub says: the facts of its answers, and its refusals in words.
 
 use super::digest::Digest;
-use super::env::{Settings, Token};
+use super::env::Settings;
 use super::id::Id;
-use super::url::Url;
 use crate::error::{Error, Kind, Result};
+use crate::http;
+use crate::http::{Failure, Patience, Rules, Token, Url};
 use crate::limits::MAX_JSON_BYTES;
 use serde::de::DeserializeOwned;
+use std::io;
 use std::io::Read;
-use std::thread::sleep;
-use std::time::Duration;
-use ureq::http::{HeaderMap, Method, Request, StatusCode};
-use ureq::{Agent, Body};
+use ureq::http::{HeaderMap, Method};
 
 const MAX_REDIRECTS: usize = 10;
+const NO_HUB: &str = "check the connection, HF_ENDPOINT and HTTPS_PROXY, or give a local folder";
 const NO_TRUST: &str = "the connection cannot be trusted: check HF_ENDPOINT, the clock, and proxies in between";
-
-/// A request that gave nothing, and whether another one may.
-pub struct Failure {
-    pub error: Error,
-    /// Worth another attempt, after this wait if the server named one.
-    again: Option<Option<Duration>>,
-    /// The hub was not there, or not in order: the reason to look into the cache instead.
-    pub unreachable: bool,
-    /// The hub has nothing at this address.
-    pub missing: bool,
-    /// Something was gained before it failed, so that the count of attempts starts anew.
-    pub gained: bool,
-}
-
-impl Failure {
-    /// Another attempt may do better.
-    pub fn again(error: Error) -> Failure {
-        Failure { again: Some(None), ..Failure::from(error) }
-    }
-
-    pub fn gained(self, gained: bool) -> Failure {
-        Failure { gained, ..self }
-    }
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Failure {
-        Failure { error, again: None, unreachable: false, missing: false, gained: false }
-    }
-}
 
 /// What the hub itself (not a host that it redirects to) tells about a file.
 #[derive(Default, Debug, Clone)]
@@ -61,20 +31,21 @@ impl Meta {
     pub fn digest(&self) -> Option<&Digest> {
         self.linked.as_ref().or(self.plain.as_ref())
     }
-}
 
-/// The answer at the end of the redirects, with a status below 400 or 416. That to a HEAD may be the redirect to another host.
-pub struct Answer {
-    pub status: u16,
-    pub headers: HeaderMap,
-    pub meta: Meta,
-    pub body: Body,
-}
-
-impl Answer {
-    pub fn header(&self, name: &str) -> Option<&str> {
-        header(&self.headers, name)
+    fn learn(&mut self, headers: &HeaderMap) {
+        let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
+        let digest = |name: &str| text(name).and_then(Digest::parse);
+        self.commit = self.commit.take().or_else(|| text("x-repo-commit").map(str::to_string));
+        self.size = self.size.take().or_else(|| text("x-linked-size")?.trim().parse().ok());
+        self.linked = self.linked.take().or_else(|| digest("x-linked-etag"));
+        self.plain = digest("etag").or(self.plain.take());
     }
+}
+
+/// An answer with a status below 400 or 416. That to a HEAD may be the redirect to another host.
+pub struct Answer {
+    pub meta: Meta,
+    pub http: http::Answer,
 }
 
 /// One request.
@@ -90,9 +61,7 @@ pub struct Ask<'a> {
 pub struct Client<'a> {
     settings: &'a Settings,
     id: &'a Id,
-    agent: Agent,
-    /// For this machine: a proxy would see a token that goes over plain http.
-    direct: Agent,
+    http: http::Client,
 }
 
 impl<'a> Client<'a> {
@@ -109,19 +78,18 @@ impl<'a> Client<'a> {
                 ));
             }
         }
-        let config = || {
-            Agent::config_builder()
-                .http_status_as_error(false)
-                .max_redirects(0)
-                .max_redirects_will_error(false)
-                .user_agent(concat!("bitnet-convert/", env!("CARGO_PKG_VERSION")))
-                .timeout_resolve(Some(settings.answer_timeout))
-                .timeout_connect(Some(settings.answer_timeout))
-                .timeout_per_read(Some(settings.stall_timeout))
-                .timeout_per_write(Some(settings.stall_timeout))
-        };
-        let direct = config().proxy(None).build().new_agent();
-        Ok(Client { settings, id, agent: config().build().new_agent(), direct })
+        let http = http::Client::new(Rules {
+            home: endpoint.clone(),
+            token: settings.token.clone(),
+            connect: settings.answer_timeout,
+            stall: settings.stall_timeout,
+            redirects: MAX_REDIRECTS,
+            // The user chose the address of the hub, and every file is held against a digest.
+            plain: true,
+            check_connection: NO_HUB,
+            check_trust: NO_TRUST,
+        });
+        Ok(Client { settings, id, http })
     }
 
     pub fn endpoint(&self) -> &Url {
@@ -129,34 +97,25 @@ impl<'a> Client<'a> {
     }
 
     /// Repeats what fails for a reason that may pass, with growing waits.
-    pub fn retry<T>(&self, mut attempt: impl FnMut() -> Result<T, Failure>) -> Result<T, Failure> {
-        let mut failed = 0;
-        loop {
-            let mut failure = match attempt() {
-                Ok(v) => return Ok(v),
-                Err(f) => f,
-            };
-            failed = if failure.gained { 1 } else { failed + 1 };
-            let Some(wanted) = failure.again else { return Err(failure) };
-            if failed >= self.settings.attempts.max(1) {
-                let what = format!("{} (given up after {failed} attempts)", failure.error.message());
-                let hint = failure.error.next_step().unwrap_or("try again later; what was fetched is kept").to_string();
-                failure.error = Error::new(failure.error.kind(), what).hint(hint);
-                return Err(failure);
-            }
-            let doubled = self.settings.backoff.saturating_mul(1 << (failed - 1).min(16));
-            sleep(wanted.unwrap_or(Duration::ZERO).max(doubled).min(self.settings.longest_wait));
-        }
+    pub fn retry<T>(&self, attempt: impl FnMut() -> Result<T, Failure>) -> Result<T, Failure> {
+        let s = self.settings;
+        let patience = Patience { attempts: s.attempts, backoff: s.backoff, longest_wait: s.longest_wait, until: None };
+        patience.retry(attempt)
+    }
+
+    /// A body that broke off.
+    pub fn cut(&self, url: &Url, e: io::Error) -> Failure {
+        self.http.cut(url, e)
     }
 
     /// A small JSON answer and its `Link` header.
     pub fn json<T: DeserializeOwned>(&self, url: &Url) -> Result<(T, Option<String>), Failure> {
         self.retry(|| {
             let answer = self.send(&Ask { method: Method::GET, url, range: None, file: false })?;
-            let link = answer.header("link").map(str::to_string);
+            let link = answer.http.header("link").map(str::to_string);
             let mut data = Vec::new();
-            let read = answer.body.into_reader().take(MAX_JSON_BYTES + 1).read_to_end(&mut data);
-            read.map_err(|e| self.broken(url, &ureq::Error::from(e)))?;
+            let read = answer.http.body.into_reader().take(MAX_JSON_BYTES + 1).read_to_end(&mut data);
+            read.map_err(|e| self.cut(url, e))?;
             if data.len() as u64 > MAX_JSON_BYTES {
                 let what = format!("the answer of `{}` is larger than {MAX_JSON_BYTES} bytes", url.shown());
                 return Err(Error::input(what).hint("is HF_ENDPOINT the address of a hub?").into());
@@ -171,109 +130,47 @@ impl<'a> Client<'a> {
 
     /// Sends one request and follows its redirects.
     pub fn send(&self, ask: &Ask) -> Result<Answer, Failure> {
-        let mut url = ask.url.clone();
-        let mut meta = Meta::default();
-        for _ in 0..=MAX_REDIRECTS {
-            let response = self.send_once(ask, &url)?;
-            let (status, headers) = (response.status(), response.headers());
-            if url.same_origin(self.endpoint()) {
-                learn(&mut meta, headers);
-            }
-            if matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
-                let to = self.follow(&url, headers)?;
-                // What is to be known about a file the hub has said; an address that is signed for GET answers no HEAD.
-                if ask.method == Method::GET || to.same_origin(self.endpoint()) {
-                    url = to;
-                    continue;
-                }
-            }
-            if status.is_client_error() && status != StatusCode::RANGE_NOT_SATISFIABLE || status.is_server_error() {
-                return Err(self.refused(&url, status.as_u16(), headers));
-            }
-            let (parts, body) = response.into_parts();
-            return Ok(Answer { status: status.as_u16(), headers: parts.headers, meta, body });
-        }
-        Err(Error::input(format!("`{}` redirects more than {MAX_REDIRECTS} times", ask.url.shown())).into())
-    }
-
-    fn send_once(&self, ask: &Ask, url: &Url) -> Result<ureq::http::Response<Body>, Failure> {
-        let mut request = Request::builder().method(ask.method.clone()).uri(url.full());
-        // A compressed answer would have another length and other positions.
-        request = request.header("accept-encoding", "identity");
-        if let Some(token) = self.settings.token.as_ref().filter(|_| url.same_origin(self.endpoint())) {
-            request = request.header("authorization", format!("Bearer {}", token.secret()));
-        }
-        if let Some((from, etag)) = ask.range {
-            request = request.header("range", format!("bytes={from}-"));
-            if let Some(etag) = etag {
-                request = request.header("if-range", etag);
-            }
-        }
-        let request = request.body(());
-        let request = request.map_err(|_| Error::input(format!("`{}` cannot be asked for", url.shown())))?;
-        let agent = if url.is_loopback() { &self.direct } else { &self.agent };
-        let limits = agent.configure_request(request);
-        let limits = match ask.file {
-            true => limits.timeout_recv_response(Some(self.settings.stall_timeout.max(self.settings.answer_timeout))),
+        let s = self.settings;
+        let (head, body) = match ask.file {
+            true => (s.stall_timeout.max(s.answer_timeout), None),
             // A small answer that trickles in is as bad as none.
-            false => limits
-                .timeout_recv_response(Some(self.settings.answer_timeout))
-                .timeout_recv_body(Some(self.settings.answer_timeout.saturating_mul(10))),
+            false => (s.answer_timeout, Some(s.answer_timeout.saturating_mul(10))),
         };
-        agent.run(limits.build()).map_err(|e| self.broken(url, &e))
-    }
-
-    fn follow(&self, from: &Url, headers: &HeaderMap) -> Result<Url, Failure> {
-        let bad = |what: &str| Error::input(format!("`{}` redirects to nowhere: {what}", from.shown()));
-        let location = header(headers, "location").ok_or_else(|| bad("it gives no address"))?;
-        let to = from.join(location).map_err(|e| bad(&e))?;
-        if from.is_https() && !to.is_https() && !(from.is_loopback() && to.is_loopback()) {
-            return Err(bad("from https to plain http").hint("nothing was fetched; do not trust this hub").into());
+        let ask = http::Ask { method: ask.method.clone(), url: ask.url, range: ask.range, head, body };
+        let answer = self.http.send(&ask)?;
+        let mut meta = Meta::default();
+        for (url, headers) in answer.before.iter().map(|(u, h)| (u, h)).chain([(&answer.url, &answer.headers)]) {
+            if url.same_origin(self.endpoint()) {
+                meta.learn(headers);
+            }
         }
-        Ok(to)
-    }
-
-    /// A connection that failed. Messages of the library hold addresses and causes, no headers.
-    pub fn broken(&self, url: &Url, e: &ureq::Error) -> Failure {
-        let (why, hint, passing) = match e {
-            ureq::Error::Timeout(_) => ("it does not answer, or stopped in the middle".to_string(), None, true),
-            ureq::Error::HostNotFound => ("there is no host of this name".to_string(), None, false),
-            // The TLS library reports through the connection. A certificate does not get better by asking again.
-            ureq::Error::Io(e) if e.kind() == std::io::ErrorKind::InvalidData => {
-                (e.to_string(), Some(NO_TRUST), !e.to_string().contains("certificate"))
-            }
-            ureq::Error::Io(e) => (e.to_string(), None, true),
-            ureq::Error::Tls(_) | ureq::Error::Rustls(_) | ureq::Error::Pem(_) => {
-                (e.to_string(), Some(NO_TRUST), false)
-            }
-            ureq::Error::BadUri(_) => ("it is no valid address".to_string(), None, false),
-            e => (e.to_string(), None, true),
-        };
-        let error = Error::new(Kind::Io, format!("cannot fetch from `{}`: {why}", url.shown()));
-        let hint = hint.unwrap_or("check the connection, HF_ENDPOINT and HTTPS_PROXY, or give a local folder");
-        Failure { again: passing.then_some(None), unreachable: true, ..Failure::from(error.hint(hint)) }
+        match answer.is_good() {
+            true => Ok(Answer { meta, http: answer }),
+            false => Err(self.refused(&answer)),
+        }
     }
 
     /// An answer that says no.
-    fn refused(&self, url: &Url, status: u16, headers: &HeaderMap) -> Failure {
-        if status >= 500 || status == 429 || status == 408 {
-            let what = format!("`{}` answers with status {status}", url.shown());
-            let wait = header(headers, "retry-after").and_then(|v| v.trim().parse().ok()).map(Duration::from_secs);
+    fn refused(&self, answer: &http::Answer) -> Failure {
+        let (url, status) = (&answer.url, answer.status);
+        let what = format!("`{}` answers with status {status}", url.shown());
+        if answer.is_passing() {
             let hint = match status {
                 429 => "the hub is asked too often from here: wait, or log in (HF_TOKEN) for a higher limit",
                 _ => "try again later; what was fetched is kept",
             };
-            let error = Error::new(Kind::Io, what).hint(hint);
-            return Failure { again: Some(wait), unreachable: true, ..Failure::from(error) };
+            return Failure::later(Error::new(Kind::Io, what).hint(hint), answer.wait());
         }
-        let error = if url.same_origin(self.endpoint()) {
-            self.explain(status, header(headers, "x-error-code"))
-        } else {
+        if !url.same_origin(self.endpoint()) {
             // A signed address may have expired; the next attempt asks the hub for a new one.
-            let what = format!("`{}` answers with status {status}", url.shown());
             return Failure::again(Error::new(Kind::Io, what));
-        };
-        Failure { missing: matches!(status, 404 | 405), ..Failure::from(error) }
+        }
+        let error = self.explain(status, answer.header("x-error-code"));
+        if matches!(status, 404 | 405) {
+            Failure::missing(error)
+        } else {
+            Failure::from(error)
+        }
     }
 
     fn explain(&self, status: u16, code: Option<&str>) -> Error {
@@ -317,41 +214,6 @@ impl<'a> Client<'a> {
                     .hint("check the spelling, the revision, and the path if a local folder is meant")
             }
             _ => Error::new(Kind::Io, format!("the hub answers with status {status} to the request for `{id}`")),
-        }
-    }
-}
-
-fn header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
-    headers.get(name).and_then(|v| v.to_str().ok())
-}
-
-fn learn(meta: &mut Meta, headers: &HeaderMap) {
-    let digest = |name: &str| header(headers, name).and_then(Digest::parse);
-    meta.commit = meta.commit.take().or_else(|| header(headers, "x-repo-commit").map(str::to_string));
-    meta.size = meta.size.take().or_else(|| header(headers, "x-linked-size")?.trim().parse().ok());
-    meta.linked = meta.linked.take().or_else(|| digest("x-linked-etag"));
-    meta.plain = digest("etag").or(meta.plain.take());
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::ffi::OsString;
-
-    #[test]
-    fn no_redirect_leaves_https() {
-        let settings = Settings::from_lookup(&|name| (name == "HOME").then(|| OsString::from("/h"))).unwrap();
-        let id = Id::parse("o/n").unwrap();
-        let client = Client::new(&settings, &id).unwrap();
-        let follow = |from: &str, to: &str| {
-            let headers = HeaderMap::from_iter([(ureq::http::header::LOCATION, to.parse().unwrap())]);
-            client.follow(&Url::parse(from).unwrap(), &headers).map(|u| u.full()).ok()
-        };
-        assert_eq!(follow("https://a/x", "https://b/y").as_deref(), Some("https://b/y"));
-        assert_eq!(follow("http://a/x", "http://b/y").as_deref(), Some("http://b/y"));
-        assert_eq!(follow("https://localhost/x", "http://127.0.0.1/y").as_deref(), Some("http://127.0.0.1/y"));
-        for to in ["http://a/x", "http://127.0.0.1/x", "HTTP://b/", "ftp://b/", "//user@b/"] {
-            assert_eq!(follow("https://a/x", to), None, "{to}");
         }
     }
 }

@@ -1,10 +1,10 @@
 //! One content from the hub into the cache: continued where it stopped, and under its name only when length and digest are right.
 
 use super::cache::{sync, Lock, Repo};
-use super::client::{Answer, Ask, Client, Failure};
+use super::client::{Answer, Ask, Client};
 use super::digest::{Digest, Hasher};
-use super::url::Url;
 use crate::error::{Error, Kind, Result};
+use crate::http::{Failure, Url};
 use crate::progress::Progress;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -130,7 +130,7 @@ impl Job<'_> {
                     return Err(Failure::again(e));
                 }
             }
-            self.etag = answer.header("etag").map(str::to_string);
+            self.etag = answer.http.header("etag").map(str::to_string);
             have = self.receive(answer, &mut file, have, &mut hasher, meter)?;
         }
         if have != size || !hasher.matches(&self.wanted.digest) {
@@ -166,15 +166,14 @@ impl Job<'_> {
         {
             return Err(self.fails("the hub announces another content than it lists"));
         }
-        let (body, expected) = match answer.status {
+        let (body, expected) = match answer.http.status {
             200 => (Body::Whole, size),
             206 if have > 0 => {
-                let etag = answer.header("etag");
+                let etag = answer.http.header("etag");
                 if self.etag.is_some() && etag.is_some() && self.etag.as_deref() != etag {
                     return Err(self.fails("the file changed while it was fetched"));
                 }
-                let range = answer.header("content-range").and_then(parse_range);
-                if !range.is_some_and(|(from, to, of)| from == have && to == size && of.is_none_or(|n| n == size)) {
+                if !answer.http.part().is_some_and(|p| p.is_rest(have, size)) {
                     return Err(self.fails("the hub answers with another part than was asked for"));
                 }
                 (Body::Rest, size - have)
@@ -182,8 +181,7 @@ impl Job<'_> {
             416 => return Err(self.fails("the hub does not have the part that was asked for")),
             status => return Err(self.fails(&format!("the answer has the unexpected status {status}"))),
         };
-        let length = answer.header("content-length").and_then(|v| v.trim().parse::<u64>().ok());
-        match length {
+        match answer.http.length() {
             Some(n) if n != expected => Err(self.fails(&format!("{n} bytes are announced, {expected} expected"))),
             _ => Ok(body),
         }
@@ -199,7 +197,7 @@ impl Job<'_> {
         meter: &mut Meter,
     ) -> Result<u64, Failure> {
         let size = self.wanted.size;
-        let mut body = answer.body.into_reader();
+        let mut body = answer.http.body.into_reader();
         let mut buffer = vec![0; BUFFER];
         let cut = loop {
             // One byte more than is missing, to see a body that is too long.
@@ -211,7 +209,7 @@ impl Job<'_> {
                 Ok(0) => return Ok(have),
                 Ok(n) => n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(e) => break self.client.broken(self.url, &ureq::Error::from(e)),
+                Err(e) => break self.client.cut(self.url, e),
             };
             if n as u64 > size - have {
                 self.restart(file)?;
@@ -241,14 +239,6 @@ impl Job<'_> {
     }
 }
 
-/// `bytes FROM-LAST/TOTAL` as (from, end, total); the total may be `*`.
-fn parse_range(text: &str) -> Option<(u64, u64, Option<u64>)> {
-    let (range, total) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
-    let (from, last) = range.split_once('-')?;
-    let total = if total == "*" { None } else { Some(total.parse().ok()?) };
-    Some((from.parse().ok()?, last.parse::<u64>().ok()?.checked_add(1)?, total))
-}
-
 /// Reads up to `bytes` from the start of a file into the hasher and leaves the position behind them.
 fn feed(file: &mut File, bytes: u64, hasher: &mut Hasher, meter: &mut Meter) -> io::Result<u64> {
     file.seek(SeekFrom::Start(0))?;
@@ -267,26 +257,4 @@ fn feed(file: &mut File, bytes: u64, hasher: &mut Hasher, meter: &mut Meter) -> 
         }
     }
     Ok(done)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges_of_answers() {
-        assert_eq!(parse_range("bytes 5-9/10"), Some((5, 10, Some(10))));
-        assert_eq!(parse_range("bytes 0-0/*"), Some((0, 1, None)));
-        for bad in [
-            "",
-            "bytes */10",
-            "bytes 5-/10",
-            "bytes 5-9",
-            "items 5-9/10",
-            "bytes -5-9/10",
-            "bytes 0-18446744073709551615/*",
-        ] {
-            assert_eq!(parse_range(bad), None, "{bad}");
-        }
-    }
 }

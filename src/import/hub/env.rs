@@ -1,47 +1,11 @@
 //! Settings of the hub client, from the variables that the other clients of the hub read, too.
 
-use super::url::Url;
 use crate::error::{Error, Result};
 use crate::fsio::read_capped;
+use crate::http::{Token, Url};
 use std::ffi::OsString;
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
-
-/// A token and where it came from. It is never printed.
-#[derive(Clone)]
-pub struct Token {
-    value: String,
-    /// The variable or file, for messages.
-    pub source: String,
-}
-
-impl Token {
-    /// # Errors
-    /// `Usage` if it has characters that no header may hold; the message does not repeat it.
-    pub fn new(value: &str, source: impl Into<String>) -> Result<Option<Token>> {
-        let (value, source) = (value.trim(), source.into());
-        if value.is_empty() {
-            return Ok(None);
-        }
-        if !value.bytes().all(|b| b.is_ascii_graphic()) || value.len() > 4096 {
-            return Err(Error::usage(format!("the token in {source} has characters that no token has"))
-                .hint("copy it again, or log in again"));
-        }
-        Ok(Some(Token { value: value.into(), source }))
-    }
-
-    /// The secret itself, for the one header that carries it.
-    pub(super) fn secret(&self) -> &str {
-        &self.value
-    }
-}
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Token(from {})", self.source)
-    }
-}
 
 /// What a fetch needs to know. Tests make their own; the program takes [`Settings::from_env`].
 #[derive(Debug, Clone)]
@@ -177,7 +141,7 @@ mod tests {
         std::fs::write(dir.path().join("token"), "t_file\n").unwrap();
         let other = dir.path().join("other");
         std::fs::write(&other, "t_other").unwrap();
-        let token = |vars: &[(&str, &str)]| settings(vars).unwrap().token.map(|t| t.value);
+        let token = |vars: &[(&str, &str)]| settings(vars).unwrap().token.map(|t| t.secret().to_string());
         let all = [
             ("HF_TOKEN", " t_new "),
             ("HUGGING_FACE_HUB_TOKEN", "t_old"),

@@ -1,13 +1,13 @@
 //! What a hub has under a revision: the commit, the names, and of each needed file its size and digest.
 
 use super::cache::is_commit;
-use super::client::{Ask, Client, Failure};
+use super::client::{Ask, Client};
 use super::digest::Digest;
 use super::download::Wanted;
 use super::id::Id;
 use super::select::checked;
-use super::url::{encode, Url};
 use crate::error::{Error, Result};
+use crate::http::{encode, Failure, Url};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use ureq::http::Method;
@@ -130,7 +130,7 @@ impl Listing {
         client.retry(|| {
             let answer = client.send(&Ask { method: Method::HEAD, url: &url, range: None, file: false })?;
             // The length of a redirect is that of its page.
-            let length = answer.header("content-length").filter(|_| answer.status == 200);
+            let length = answer.http.header("content-length").filter(|_| answer.http.status == 200);
             match (answer.meta.size.or_else(|| length?.trim().parse().ok()), answer.meta.digest()) {
                 (Some(size), Some(digest)) => Ok((size, digest.clone())),
                 _ => {

@@ -11,11 +11,10 @@ mod env;
 mod id;
 mod listing;
 mod select;
-mod url;
 
-pub use env::{Settings, Token};
+pub use crate::http::{Token, Url};
+pub use env::Settings;
 pub use id::{is_hub_id, Id};
-pub use url::Url;
 
 use crate::error::{Error, Result};
 use crate::fsio::read_capped;
