@@ -49,7 +49,6 @@ pub mod reference;
 pub mod runtime;
 
 pub mod adapter;
-pub mod delta;
 pub mod eval;
 pub mod prune;
 pub mod report;
