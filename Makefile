@@ -4,6 +4,7 @@
 # make test-real   two real models from the package index
 # make lint        formatting and clippy
 # make bench       the figures of docs/benchmarks.md
+# make bench-delta   of them the section on patches
 # make demo-web    the intent model as WebAssembly in docs/demo/model, for the page there
 # make setup       what the demo needs: an Arm compiler, an emulator, and where absent make, cc
 # make setup-all   what the tests need: compilers and emulators of every target, a browser, node (4 GB)
@@ -19,6 +20,7 @@ MORE  := riscv64-unknown-elf-gcc:gcc-riscv64-unknown-elf qemu-system-riscv32:qem
          powerpc-linux-gnu-gcc:gcc-powerpc-linux-gnu /usr/powerpc-linux-gnu/include/stdio.h:libc6-dev-powerpc-cross \
          clang-19:clang-19 wasm-ld-19:lld-19 node:nodejs chromium:chromium chromedriver:chromium-driver pip3:python3-pip \
          /usr/bin/rustc:rustc-web /usr/bin/cargo:cargo-web /usr/lib/rustlib/src/rust/library/core/Cargo.toml:rust-web-src
+DELTA := python3:python3 pip3:python3-pip bsdiff:bsdiff xdelta3:xdelta3 zstd:zstd /usr/bin/time:time
 absent = $(sort $(foreach t,$(1),$(if $(or $(wildcard $(word 1,$(subst :, ,$t))),$(shell command -v $(word 1,$(subst :, ,$t)))),,$(word 2,$(subst :, ,$t)))))
 define install
 	@test -z "$(1)" || echo "installing $(1)"
@@ -75,8 +77,13 @@ lint:
 bench: setup-all $(BIN)
 	python3 tools/bench.py $(BIN)
 
+bench-delta: $(BIN)
+	$(call install,$(call absent,$(DELTA)))
+	@python3 -c "import numpy" 2> /dev/null || python3 -m pip install -q numpy 2> /dev/null || python3 -m pip install -q --break-system-packages numpy
+	python3 tools/bench_delta.py $(BIN)
+
 clean:
 	rm -rf build target
 
 FORCE:
-.PHONY: setup setup-all demo demo-web verify-all test test-real lint bench clean FORCE
+.PHONY: setup setup-all demo demo-web verify-all test test-real lint bench bench-delta clean FORCE

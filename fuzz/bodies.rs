@@ -4,6 +4,9 @@
 #[allow(dead_code)]
 mod torch;
 
+use bitnet_convert::delta::block::{Decoder, Direction};
+use bitnet_convert::digest::sha256;
+use bitnet_convert::format::delta::{Block, Flags, Header, Index, Kind, Segment};
 use bitnet_convert::format::packed;
 use bitnet_convert::format::File;
 use bitnet_convert::import::config::Config;
@@ -102,4 +105,120 @@ pub fn trim_tokenizer(data: &[u8]) {
 /// A device tokenizer and a text.
 pub fn device_tokenizer(data: &[u8]) {
     bitnet_convert::tokenizer::fuzz_device_blob(data);
+}
+
+/// A patch whose lengths and digests are made right first. What is accepted is written as it was read, and every block of it ends with the length
+/// that it has, whatever the payload says.
+pub fn patch_file(data: &[u8]) {
+    let mut bytes = data.to_vec();
+    let len = bytes.len() as u64;
+    let Some(rest) = bytes.get(Header::LEN..).map(<[u8]>::to_vec) else {
+        let _ = Header::parse(&bytes);
+        return;
+    };
+    let index_len = u32::from_le_bytes([bytes[20], bytes[21], bytes[22], bytes[23]]) as usize;
+    let (index, payload) = rest.split_at(index_len.min(rest.len()));
+    bytes[20..24].copy_from_slice(&(index.len() as u32).to_le_bytes());
+    bytes[24..32].copy_from_slice(&len.to_le_bytes());
+    bytes[136..168].copy_from_slice(&sha256(index));
+    bytes[168..200].copy_from_slice(&sha256(payload));
+    let Ok(header) = Header::parse(&bytes) else { return };
+    assert_eq!(header.to_bytes()[..], bytes[..Header::LEN]);
+    let Ok(index) = Index::parse(index, &header) else { return };
+    let again = index.to_bytes();
+    let mut same = header.clone();
+    same.index_len = again.len() as u32;
+    same.patch_len = header.patch_len - u64::from(header.index_len) + again.len() as u64;
+    assert_eq!(Index::parse(&again, &same).expect("an index that was written").segments, index.segments);
+    // A base of gigabytes would only make the fuzzer slow.
+    if header.base_len > 1 << 22 {
+        return;
+    }
+    let base: Vec<u8> = (0..header.base_len).map(|i| (i % 27 + 28 * (i / 27 % 9)) as u8).collect();
+    let (base, mut decoder, mut out) = (&base[..], Decoder::new(), Vec::new());
+    for direction in [Direction::Forward, Direction::Backward] {
+        // The first blocks of many: all are made alike.
+        for number in 0..index.block_count.min(64) {
+            let range = index.block(number).map_or(0..0, |b| b.payload.clone());
+            let payload = &payload[range.start as usize..range.end as usize];
+            if decoder.decode(&header, &index, number, &base, payload, &mut out, direction).is_ok() {
+                let range = header.block_range(u64::from(number));
+                assert_eq!(out.len() as u64, range.end - range.start);
+            }
+        }
+    }
+}
+
+/// The payload of a block with segments of every kind; the first two bytes say how much of it is stream 1, and which segments there are.
+pub fn patch_block(data: &[u8]) {
+    let [first, second, payload @ ..] = data else { return };
+    let kinds = [
+        Kind::Bits { rice: false },
+        Kind::Planes { rice: false, half: 5 },
+        Kind::Fives { rice: false },
+        Kind::Ints { width: 1, shift: 0 },
+        Kind::Ints { width: 2, shift: 3 },
+        Kind::Ints { width: 4, shift: 4 },
+        Kind::Bytes,
+        Kind::Raw { xor: true },
+        Kind::Bits { rice: true },
+        Kind::Planes { rice: true, half: 40 },
+        Kind::Fives { rice: true },
+        Kind::Zstd,
+        Kind::Copy,
+        Kind::Raw { xor: false },
+    ];
+    let mut segments = Vec::new();
+    let mut at = 0;
+    for i in 0..8 {
+        // 400 is a multiple of every row and of every element.
+        let kind = kinds[(usize::from(*second) + i * (1 + usize::from(*second >> 4))) % kinds.len()];
+        segments.push(Segment { kind, at, len: 400, base: if kind.reads_base() { at } else { 0 } });
+        at += 400;
+    }
+    let base: Vec<u8> = (0..at).map(|i| (i * i % 27 + 28 * (i / 27 % 9)) as u8).collect();
+    let payload = &payload[..payload.len().min(1 << 13)];
+    let stream1 = payload.len() * usize::from(*first) / 255;
+    let block = Block { number: 0, payload: 0..payload.len() as u64, stream1: stream1 as u32, digest: [0; 16] };
+    let index = Index { segments, blocks: vec![block], block_count: 1 };
+    let header = Header {
+        flags: Flags { in_place: second & 1 == 1, host_only: true, ..Flags::default() },
+        block_log2: 12,
+        index_len: 1,
+        patch_len: 0,
+        base_len: at,
+        target_len: at,
+        base_sequence: 0,
+        target_sequence: 1,
+        contexts: index.contexts(),
+        row: index.row(),
+        base_sha: [0; 32],
+        target_sha: [0; 32],
+        index_sha: [0; 32],
+        payload_sha: [0; 32],
+        model: "fuzz".to_string(),
+        base_version: String::new(),
+        target_version: String::new(),
+        key_id: [0; 8],
+        signature: [0; 64],
+    };
+    let (base, mut out, mut again) = (&base[..], Vec::new(), Vec::new());
+    let mut decoder = Decoder::new();
+    if decoder.decode(&header, &index, 0, &base, payload, &mut out, Direction::Forward).is_ok() {
+        assert_eq!(out.len() as u64, at);
+        // A decoder that is used again makes the same.
+        decoder.decode(&header, &index, 0, &base, payload, &mut again, Direction::Forward).expect("it did once");
+        assert!(out == again);
+    }
+}
+
+/// What a server lists: an index that is accepted is written as another reader takes it.
+#[cfg(feature = "hub")]
+pub fn update_index(data: &[u8]) {
+    use bitnet_convert::update::Index;
+    let Ok(index) = Index::parse(data) else { return };
+    let newest = index.newest().map(|r| r.sha256);
+    let again = Index::parse(&index.to_text()).expect("an index that was written");
+    assert_eq!(again, index);
+    assert_eq!(again.newest().map(|r| r.sha256), newest);
 }

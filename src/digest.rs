@@ -10,6 +10,13 @@ pub fn crc32(data: &[u8]) -> u32 {
     crc32fast::hash(data)
 }
 
+/// CRC-32 of parts that follow each other.
+pub fn crc32_of(parts: &[&[u8]]) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    parts.iter().for_each(|p| crc.update(p));
+    crc.finalize()
+}
+
 pub fn hex(d: &[u8]) -> String {
     d.iter().map(|b| format!("{b:02x}")).collect()
 }

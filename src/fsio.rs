@@ -62,6 +62,31 @@ pub fn map_whole(path: &Path) -> Result<Mapped> {
     }
 }
 
+/// Gives the pages of the program's code back that were read so far; what is still needed comes back by itself. Starting up reads much more
+/// of a large program than some work that must do with little memory. Does nothing where the system does not say where the code lies.
+pub fn forget_code() {
+    #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+    {
+        extern "C" {
+            fn madvise(addr: *mut std::ffi::c_void, length: usize, advice: i32) -> i32;
+        }
+        const DONTNEED: i32 = 4;
+        let here = forget_code as *const () as usize;
+        let Ok(maps) = fs::read_to_string("/proc/self/maps") else { return };
+        let range = |line: &str| {
+            let (range, rest) = line.split_once(' ')?;
+            let (from, to) = range.split_once('-')?;
+            let (from, to) = (usize::from_str_radix(from, 16).ok()?, usize::from_str_radix(to, 16).ok()?);
+            // Never written, so that each page is the one of the file.
+            ((from..to).contains(&here) && rest.starts_with("r-xp") && rest.contains('/')).then_some((from, to))
+        };
+        if let Some((from, to)) = maps.lines().find_map(range) {
+            // SAFETY: the whole of one private read-only mapping of a file, which nothing writes: its pages are read again when they are used.
+            unsafe { madvise(from as *mut _, to - from, DONTNEED) };
+        }
+    }
+}
+
 /// Creates something that an interrupt removes again, until [`finished_by`] is called for this path.
 pub fn pending_while<T>(path: &Path, create: impl FnOnce() -> Result<T>) -> Result<T> {
     let mut list = pending();

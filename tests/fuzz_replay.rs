@@ -133,3 +133,55 @@ fn device_tokenizers() {
     data.extend_from_slice("What's the temp? \u{1F600} 21.5 °C<|end|>".as_bytes());
     replay(&data, 0..400, bodies::device_tokenizer);
 }
+
+#[test]
+fn patch_files() {
+    let path = format!("{}/tests/data/delta/tiny.bdelta", env!("CARGO_MANIFEST_DIR"));
+    let file = std::fs::read(path).expect("the file");
+    replay(&file, 0..320, bodies::patch_file);
+    // Segments and blocks, then the payload.
+    replay(&file, 384..430, bodies::patch_file);
+    replay(&file, 384..file.len(), bodies::patch_file);
+}
+
+#[test]
+fn patch_blocks() {
+    let mut rng = Rng(0x0123_4567_89AB_CDEF);
+    // Segments that begin with each of the kinds, over bytes that differ in how many zeros they have.
+    for second in 0..64 {
+        let data: Vec<u8> = (0..600)
+            .map(|i| match (i, second % 4) {
+                (1, _) => second,
+                (_, 0) => rng.below(256) as u8,
+                (_, 1) => 1 << rng.below(8),
+                (_, 2) => rng.below(16) as u8 * 17,
+                _ => [0, 0, 0, 0xFF][rng.below(4)],
+            })
+            .collect();
+        bodies::patch_block(&data);
+        if second % 8 == 0 {
+            replay(&data, 0..data.len(), bodies::patch_block);
+        }
+    }
+    for fill in [0, 0x55, 0xFF] {
+        (0..=255).for_each(|second| bodies::patch_block(&[&[128, second][..], &[fill; 5000]].concat()));
+    }
+}
+
+#[cfg(feature = "hub")]
+#[test]
+fn update_indexes() {
+    let sha = |c: &str| c.repeat(64);
+    let text = format!(
+        r#"{{"format":1,"model":"tiny","files":[
+{{"version":"0.1.0","sequence":1,"sha256":"{}","length":12048}},
+{{"version":"0.1.1","sequence":2,"sha256":"{}","length":12048,"bytes":9000,"url":"full.bin"}}],
+"patches":[{{"from_sha256":"{}","to_sha256":"{}","bytes":449,"url":"a/b.bin","in_place":true}}]}}"#,
+        sha("a"),
+        sha("b"),
+        sha("a"),
+        sha("b")
+    );
+    assert!(bitnet_convert::update::Index::parse(text.as_bytes()).is_ok());
+    replay(text.as_bytes(), 0..text.len(), bodies::update_index);
+}

@@ -13,6 +13,7 @@ use crate::delta::store::{self, Access, Disk, Fresh, Opened};
 use crate::digest::{self, Sha};
 use crate::error::{Error, Result};
 use crate::fsio;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 const MAGIC: [u8; 8] = *b"BNJOURN1";
@@ -226,7 +227,9 @@ impl Journal {
 
     /// The same for a record that has just been read: after a failed sync it may be in the cache alone.
     pub fn rewrite(&self, record: &Record, synced: bool) -> Result<()> {
-        self.file.write(self.about.record_at(), &record.bytes)?;
+        let at = self.about.record_at();
+        self.file.write(at, &record.head)?;
+        self.file.write(at + record.head.len() as u64, &record.data)?;
         match synced {
             true => self.file.sync(),
             false => Ok(()),
@@ -241,20 +244,21 @@ impl Journal {
         if self.file.read_some(at, &mut prefix)? < PREFIX || prefix[..8] != RECORD {
             return Ok(());
         }
-        let (count, len) = (u32_at(&prefix, 8), u32_at(&prefix, 12));
+        let (count, len) = (u32_at(&prefix, 8) as usize, u32_at(&prefix, 12) as usize);
         let most = GROUP.max(1 << self.about.block_log2.min(20)) + 8 * Record::MOST;
         let held = self.file.len()?.saturating_sub(at + PREFIX as u64);
-        if count == 0 || count as usize > Record::MOST || len as usize > most || u64::from(len) > held {
+        if count == 0 || count > Record::MOST || len > most || len as u64 > held || len < 8 * count {
             return Ok(());
         }
-        record.bytes.clear();
-        record.bytes.extend_from_slice(&prefix);
-        record.bytes.resize(PREFIX + len as usize, 0);
-        self.file.read(at + PREFIX as u64, &mut record.bytes[PREFIX..])?;
-        record.bytes[16..20].fill(0);
-        let whole = digest::crc32(&record.bytes) == u32_at(&prefix, 16);
-        record.bytes[16..20].copy_from_slice(&prefix[16..20]);
-        if !((whole || !checked) && record.parse(count as usize, self.about.blocks)) {
+        record.head.extend_from_slice(&prefix);
+        record.head.resize(PREFIX + 8 * count, 0);
+        record.data.resize(len - 8 * count, 0);
+        self.file.read(at + PREFIX as u64, &mut record.head[PREFIX..])?;
+        self.file.read(at + record.head.len() as u64, &mut record.data)?;
+        record.head[16..20].fill(0);
+        let whole = digest::crc32_of(&[&record.head, &record.data]) == u32_at(&prefix, 16);
+        record.head[16..20].copy_from_slice(&prefix[16..20]);
+        if !((whole || !checked) && record.parse(count, self.about.blocks)) {
             record.clear();
         }
         Ok(())
@@ -268,25 +272,23 @@ impl Journal {
 }
 
 /// Blocks that are about to be written.
+#[derive(Default)]
 pub struct Record {
-    bytes: Vec<u8>,
-    /// Block, and where its bytes lie in `bytes`.
-    pub entries: Vec<(u32, std::ops::Range<usize>)>,
+    /// What stands before the bytes of the blocks.
+    head: Vec<u8>,
     data: Vec<u8>,
+    /// Block, and where its bytes lie in `data`.
+    pub entries: Vec<(u32, Range<usize>)>,
 }
 
 impl Record {
     /// Blocks of a record at most.
     const MOST: usize = 64;
 
-    pub fn new() -> Record {
-        Record { bytes: Vec::new(), entries: Vec::new(), data: Vec::new() }
-    }
-
     pub fn clear(&mut self) {
-        self.bytes.clear();
-        self.entries.clear();
+        self.head.clear();
         self.data.clear();
+        self.entries.clear();
     }
 
     /// Whether a block of this length still goes in, where `group` bytes are enough.
@@ -294,45 +296,58 @@ impl Record {
         self.entries.is_empty() || (self.entries.len() < Record::MOST && self.data.len() + len <= group)
     }
 
-    /// Takes blocks until [`Journal::write`].
-    pub fn push(&mut self, block: u32, data: &[u8]) {
-        let at = self.data.len();
-        self.data.extend_from_slice(data);
-        self.entries.push((block, at..at + data.len()));
+    pub fn holds(&self, bytes: usize) -> bool {
+        self.data.len() >= bytes
+    }
+
+    /// Takes the bytes of a block; the buffer is another one afterwards, so that a large block is not held twice.
+    pub fn push(&mut self, block: u32, bytes: &mut Vec<u8>) {
+        let (at, len) = (self.data.len(), bytes.len());
+        match at {
+            0 => std::mem::swap(&mut self.data, bytes),
+            _ => self.data.extend_from_slice(bytes),
+        }
+        self.entries.push((block, at..at + len));
+    }
+
+    /// Empties it, and gives the larger one of two buffers back.
+    pub fn give(&mut self, bytes: &mut Vec<u8>) {
+        self.clear();
+        if bytes.capacity() < self.data.capacity() {
+            std::mem::swap(&mut self.data, bytes);
+        }
     }
 
     pub(crate) fn seal(&mut self) {
-        let table = PREFIX + 8 * self.entries.len();
-        self.bytes.clear();
-        self.bytes.extend_from_slice(&RECORD);
-        self.bytes.extend_from_slice(&(self.entries.len() as u32).to_le_bytes());
-        self.bytes.extend_from_slice(&((table - PREFIX + self.data.len()) as u32).to_le_bytes());
-        self.bytes.extend_from_slice(&[0; 8]);
-        for (block, range) in &mut self.entries {
-            self.bytes.extend_from_slice(&block.to_le_bytes());
-            self.bytes.extend_from_slice(&(range.len() as u32).to_le_bytes());
-            *range = range.start + table..range.end + table;
+        let len = 8 * self.entries.len() + self.data.len();
+        self.head.clear();
+        self.head.extend_from_slice(&RECORD);
+        self.head.extend_from_slice(&(self.entries.len() as u32).to_le_bytes());
+        self.head.extend_from_slice(&(len as u32).to_le_bytes());
+        self.head.extend_from_slice(&[0; 8]);
+        for (block, range) in &self.entries {
+            self.head.extend_from_slice(&block.to_le_bytes());
+            self.head.extend_from_slice(&(range.len() as u32).to_le_bytes());
         }
-        self.bytes.append(&mut self.data);
-        let crc = digest::crc32(&self.bytes);
-        self.bytes[16..20].copy_from_slice(&crc.to_le_bytes());
+        let crc = digest::crc32_of(&[&self.head, &self.data]);
+        self.head[16..20].copy_from_slice(&crc.to_le_bytes());
     }
 
     fn parse(&mut self, count: usize, blocks: u32) -> bool {
-        let mut at = PREFIX + 8 * count;
+        let mut at = 0;
         for i in 0..count {
-            let (block, len) = (u32_at(&self.bytes, PREFIX + 8 * i), u32_at(&self.bytes, PREFIX + 8 * i + 4) as usize);
-            if block >= blocks || at + len > self.bytes.len() {
+            let (block, len) = (u32_at(&self.head, PREFIX + 8 * i), u32_at(&self.head, PREFIX + 8 * i + 4) as usize);
+            if block >= blocks || at + len > self.data.len() {
                 return false;
             }
             self.entries.push((block, at..at + len));
             at += len;
         }
-        at == self.bytes.len()
+        at == self.data.len()
     }
 
-    /// The bytes of an entry, after [`Journal::write`] or [`Journal::read`].
-    pub fn data(&self, range: &std::ops::Range<usize>) -> &[u8] {
-        self.bytes.get(range.clone()).unwrap_or(&[])
+    /// The bytes of an entry.
+    pub fn data(&self, range: &Range<usize>) -> &[u8] {
+        self.data.get(range.clone()).unwrap_or(&[])
     }
 }

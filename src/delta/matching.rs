@@ -63,7 +63,9 @@ pub fn in_place(base: &Layout, target: &Layout, base_len: usize) -> Vec<Piece> {
     let mut out: Vec<Piece> = Vec::new();
     for (i, p) in target.parts.iter().enumerate() {
         let o = base.parts.partition_point(|o| o.range.start < p.range.start);
-        let partner = base.parts.get(o).filter(|o| o.range.start == p.range.start && alike(o, p));
+        // A section of another length is compared as far as there is a base: what leads back needs one everywhere.
+        let same = |o: &&Part| alike(o, p) && (p.tensor.is_some() || o.range.len() == p.range.len());
+        let partner = base.parts.get(o).filter(|o| o.range.start == p.range.start).filter(same);
         match partner {
             Some(o) if o.name != "padding" => pieces(i, p, Some(o), &mut out),
             _ => {

@@ -139,8 +139,10 @@ pub fn report(
     let parts = rows(&target.layout, plan, counts, coded);
     let (weights, flips) =
         (target.layout.parts.iter().map(|p| p.weights).sum::<u64>(), parts.iter().map(|r| r.flips).sum());
-    let flips_bound_bytes = parts.iter().filter(|r| r.flips > 0).map(|r| r.bound_bytes).sum();
-    let bound_bytes: f64 = parts.iter().map(|r| r.bound_bytes).sum();
+    // A sum over nothing would be -0.
+    let sum = |all: &mut dyn Iterator<Item = f64>| all.fold(0.0, |a, b| a + b);
+    let flips_bound_bytes = sum(&mut parts.iter().filter(|r| r.flips > 0).map(|r| r.bound_bytes));
+    let bound_bytes = sum(&mut parts.iter().map(|r| r.bound_bytes));
     let file = |side: &Side, len, sha: &[u8; 32], version: &str, sequence| FileInfo {
         file: side.path.display().to_string(),
         bytes: len,

@@ -61,6 +61,16 @@ pub struct Std;
 
 struct StdFile(File);
 
+/// A lock. It is given back by a call, not only by closing the file: a child that another thread is just starting still has the file open.
+struct Held(File);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Closing it is the next thing anyway.
+        let _ = self.0.unlock();
+    }
+}
+
 #[cfg(unix)]
 impl StdFile {
     fn read(&self, at: u64, out: &mut [u8]) -> io::Result<usize> {
@@ -178,7 +188,7 @@ impl Disk for Std {
         // The file stays: whoever removed it would let two others lock two different files of this name.
         let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(Box::new(file))),
+            Ok(()) => Ok(Some(Box::new(Held(file)))),
             Err(TryLockError::WouldBlock) => Ok(None),
             // A file system without locks: an update must not depend on them.
             Err(TryLockError::Error(e)) if e.kind() == ErrorKind::Unsupported => Ok(Some(Box::new(file))),

@@ -12,6 +12,7 @@ mod partial;
 mod place;
 mod remote;
 mod route;
+mod run;
 
 pub use index::{Index, Release, Sha, MAX_BYTES, MAX_ENTRIES};
 pub use remote::TOKEN;
@@ -119,7 +120,7 @@ pub fn run(o: &Options, progress: &dyn Progress) -> Result<Report> {
     let fetcher = Fetcher { client: &client, patience, progress, fetched: Cell::new(0) };
     let disk = Std;
     let site = Site::lock(&disk, &o.model)?;
-    install::Run::new(o, &disk, &site, &fetcher)?.update(&place)
+    run::Run::new(o, &disk, &site, &fetcher)?.update(&place)
 }
 
 fn client(o: &Options, place: &Place) -> Result<Client> {

@@ -1,8 +1,10 @@
 //! A download that is kept until it is whole: `FILE.download`, and beside it `FILE.download.json`, which says where it comes from and how much
 //! of it is surely on the disk. What is behind that is thrown away after a power cut.
 
+use super::route::MAX_STEPS;
+use crate::delta::store::{beside, remove, write_whole, Std};
 use crate::error::{Error, Kind, Result};
-use crate::fsio::{read_capped, AtomicFile};
+use crate::fsio::read_capped;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
@@ -116,15 +118,13 @@ impl Partial {
         self.synced_at = Instant::now();
         // Our own plain struct: this cannot fail, and an empty note only costs the download.
         let text = serde_json::to_vec_pretty(&self.note).unwrap_or_default();
-        let mut out = AtomicFile::create(&self.side)?;
-        out.write(&text)?;
-        out.commit()
+        write_whole(&Std, &self.side, &text)
     }
 
     /// Starts anew: none of it can be believed, or something else is about to come.
     pub fn restart(&mut self) -> Result<()> {
         // The note first: a cut between the two must not leave one that promises bytes.
-        remove(&self.side)?;
+        remove(&Std, &self.side)?;
         (self.have, self.note.verified, self.note.etag, self.note.length) = (0, 0, None, None);
         if let Some(f) = &self.file {
             f.set_len(0).map_err(|e| self.disk(&e))?;
@@ -146,23 +146,27 @@ fn path(model: &Path, n: usize) -> PathBuf {
     beside(model, &if n == 0 { ".download".to_string() } else { format!(".download.{n}") })
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(suffix);
-    path.with_file_name(name)
-}
-
 fn note(side: &Path) -> Option<Note> {
     // A note that cannot be read only costs what it is about.
     let note: Note = serde_json::from_slice(&read_capped(side, MAX_NOTE).ok()?).ok()?;
     (note.format == FORMAT).then_some(note)
 }
 
-fn remove(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("remove the download", path, &e)),
-        _ => Ok(()),
+/// Numbers of the downloads for these addresses: those where something of them is kept, else free ones.
+pub fn numbers(model: &Path, urls: &[String]) -> Vec<usize> {
+    let kept: Vec<Option<String>> =
+        (0..urls.len().max(MAX_STEPS)).map(|n| note(&beside(&path(model, n), ".json")).map(|k| k.url)).collect();
+    let mut numbers: Vec<Option<usize>> =
+        urls.iter().map(|u| kept.iter().position(|k| k.as_deref() == Some(u.as_str()))).collect();
+    for i in 0..numbers.len() {
+        // The same address twice is a lie of an index; the second one gets a number of its own.
+        let taken = |n: usize| numbers.iter().enumerate().any(|(j, m)| *m == Some(n) && j != i);
+        if numbers[i].is_none_or(taken) {
+            let free = (0..kept.len()).find(|n| !taken(*n));
+            numbers[i] = free;
+        }
     }
+    numbers.into_iter().enumerate().map(|(i, n)| n.unwrap_or(i)).collect()
 }
 
 /// Downloads of this model that are whole by their notes, in their order.
@@ -183,8 +187,15 @@ pub fn discard_all(model: &Path, most: usize) -> Result<()> {
 
 /// Removes one download by its path.
 pub fn discard_at(path: &Path) -> Result<()> {
-    remove(&beside(path, ".json"))?;
-    remove(path)
+    let side = beside(path, ".json");
+    remove(&Std, &beside(&side, ".new"))?;
+    remove(&Std, &side)?;
+    remove(&Std, path)
+}
+
+/// Bytes that all downloads of this model take.
+pub fn kept(model: &Path, most: usize) -> u64 {
+    (0..most).map(|n| fs::metadata(path(model, n)).map_or(0, |m| m.len())).sum()
 }
 
 #[cfg(test)]
@@ -221,6 +232,24 @@ mod tests {
         drop(p);
         discard_all(&model, 3).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn downloads_are_found_by_their_address() {
+        let dir = tempfile::tempdir().unwrap();
+        let model = dir.path().join("m");
+        for (n, url) in [(1, "b"), (2, "c")] {
+            let mut p = Partial::at(&model, n, url);
+            p.append(&[1; 500]).unwrap();
+            p.learn(None, 2000).unwrap();
+        }
+        let numbers = |urls: &[&str]| numbers(&model, &urls.iter().map(|u| u.to_string()).collect::<Vec<_>>());
+        assert_eq!(numbers(&["a", "b", "c"]), [0, 1, 2]);
+        assert_eq!(numbers(&["b", "c"]), [1, 2]);
+        assert_eq!(numbers(&["c", "x", "y"]), [2, 0, 1]);
+        assert_eq!(numbers(&["c", "c"]).len(), 2);
+        let twice = numbers(&["c", "c"]);
+        assert_ne!(twice[0], twice[1]);
     }
 
     #[test]

@@ -94,7 +94,7 @@ fn kind(draw: &mut Draw, flags: Flags) -> Kind {
 }
 
 /// A patch of random segments and what it is made from.
-fn random(seed: u64) -> (Patch, Vec<u8>, Vec<u8>) {
+pub fn random(seed: u64) -> (Patch, Vec<u8>, Vec<u8>) {
     let mut draw = Draw::new(seed);
     let in_place = draw.once_in(2);
     let flags =

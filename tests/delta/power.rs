@@ -404,7 +404,7 @@ fn the_order_in_place() {
     let s = scenario("order", &pair(3, 0, 1), Step::InPlace, Step::InPlace);
     let disk = Virtual::new(&s.start, Behaviour::default());
     act(&disk, Step::InPlace, Faults { group: Some(1), ..Faults::default() }).unwrap();
-    let record = ["write m.journal", "sync m.journal", "write m", "sync m"];
+    let record = ["write m.journal", "write m.journal", "sync m.journal", "write m", "sync m"];
     let mut order = vec!["create m.journal.new"];
     order.extend([
         "create m.state.new",

@@ -25,6 +25,10 @@ impl Draw {
         self.next() % n.max(1)
     }
 
+    pub fn bytes(&mut self, n: usize) -> Vec<u8> {
+        (0..n).map(|_| self.next() as u8).collect()
+    }
+
     /// Once in `n` times.
     pub fn once_in(&mut self, n: u64) -> bool {
         self.below(n) == 0

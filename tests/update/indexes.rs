@@ -80,6 +80,22 @@ fn a_cut_in_the_middle_of_a_chain_goes_on_there() {
 }
 
 #[test]
+fn a_chain_that_is_shorter_now_finds_its_downloads() {
+    let server = Server::with(release().0, |a, r| if a.path == "/u" && a.before < 3 { r.cut(5000) } else { r });
+    let mut place = Place::at(2, &server.url("/i"));
+    place.options.in_place = true;
+    place.refuses(&["3 attempts"]);
+    // As after the first of the three steps.
+    fs::write(&place.options.model, version(3)).unwrap();
+    fs::remove_file(place.file(".download")).unwrap();
+    assert_eq!(place.updates().patches.len(), 2);
+    place.is(5);
+    place.is_tidy();
+    assert_eq!((server.asked("/d/t").len(), server.asked("/s").len()), (1, 1));
+    assert!(server.asked("/u")[3].header("range").is_some());
+}
+
+#[test]
 fn the_full_image_where_nothing_else_leads_there() {
     let server = Server::new(release().0);
     let place = Place::at(1, &server.url("/i"));

@@ -40,6 +40,7 @@ pub struct Apply {
 
 impl Apply {
     pub fn run(&self, printer: &Printer) -> Result<u8> {
+        crate::fsio::forget_code();
         let mut options = self.trust.options()?;
         options.confirm = self.confirm;
         let file = real(&self.file)?;

@@ -19,6 +19,7 @@ pub struct Confirm {
 
 impl Confirm {
     pub fn run(&self, printer: &Printer) -> Result<u8> {
+        crate::fsio::forget_code();
         let report = Site::lock(&Std, &real(&self.file)?)?.confirm(&printer.progress())?;
         printer.result(&report, |out| tell(out, &self.file, &report))?;
         Ok(0)

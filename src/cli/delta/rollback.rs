@@ -25,6 +25,7 @@ pub struct Rollback {
 
 impl Rollback {
     pub fn run(&self, printer: &Printer) -> Result<u8> {
+        crate::fsio::forget_code();
         let options = self.trust.options()?;
         let patch = self.patch.as_deref().map(|p| Patch::open(&Std, p)).transpose()?;
         let site = Site::lock(&Std, &real(&self.file)?)?;

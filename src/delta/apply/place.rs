@@ -186,7 +186,7 @@ impl Site<'_> {
         };
         // What a switch left that was cut.
         store::remove(self.disk, &store::beside(&self.file, ".new"))?;
-        let mut record = Record::new();
+        let mut record = Record::default();
         let mut written = restore(&blocks, &mut journal, &mut record, faults)?;
         written += run(&mut blocks, &mut journal, &mut record, d, faults, progress)?;
         let (len, sha) = match d {
@@ -315,7 +315,11 @@ fn run(
         if !record.takes(len as usize, group) {
             written += flush(blocks, journal, record, faults)?;
         }
-        record.push(number, &blocks.new);
+        record.push(number, &mut blocks.new);
+        if record.holds(group) {
+            written += flush(blocks, journal, record, faults)?;
+            record.give(&mut blocks.new);
+        }
     }
     if !record.entries.is_empty() {
         written += flush(blocks, journal, record, faults)?;

@@ -63,7 +63,7 @@ const IN_PLACE_WORTH: f64 = 1.10;
 /// From this advantage on the report tells of the patch that was not taken.
 const WORTH_TELLING: f64 = 1.03;
 /// A patch that leads back may be so much larger.
-const BACK_WORTH: f64 = 1.01;
+const BACK_WORTH: f64 = 1.02;
 
 /// Makes a patch and writes it, or with no place to write it to, only tells of it.
 ///
@@ -100,19 +100,18 @@ fn choose(base: &Side, target: &Side, options: &Options, notes: &mut Vec<String>
     }
     let free_pieces = matching::anywhere(&base.layout, &target.layout, b, t);
     let aligned = free_pieces.iter().all(|p| p.base.is_none_or(|at| at == p.range.start));
-    let still_pieces =
-        if aligned { free_pieces.clone() } else { matching::in_place(&base.layout, &target.layout, b.len()) };
-    let still = make(&still_pieces, plan::Rules { in_place: true, ..rules })?;
+    let everywhere = matching::in_place(&base.layout, &target.layout, b.len());
+    let still = make(if aligned { &free_pieces } else { &everywhere }, plan::Rules { in_place: true, ..rules })?;
     let reversible = b.len() == t.len();
     if options.reversible && !reversible {
         let what = format!("files of {} and {} bytes cannot have a patch that leads back", b.len(), t.len());
         return Err(Error::usage(what)
             .hint("leave `--reversible` out; applied to a new file, the old one stays for going back"));
     }
-    let back =
-        reversible.then(|| make(&still_pieces, plan::Rules { in_place: true, back: true, ..rules })).transpose()?;
+    let back = plan::Rules { in_place: true, back: true, ..rules };
+    let back = reversible.then(|| make(&everywhere, back)).transpose()?.filter(Plan::leads_back);
     if options.reversible {
-        return back.filter(Plan::leads_back).ok_or_else(|| {
+        return back.ok_or_else(|| {
             Error::new(ErrorKind::Usage, "a patch of these files cannot lead back")
                 .hint("that works for binary weights, integers and bytes, not for trits; leave `--reversible` out")
         });

@@ -26,7 +26,7 @@ impl Side {
             let hint = "give a packed file, the folder of an export with its model.bin, or any file";
             return Err(Error::usage("there is no such file").at_file(&path).hint(hint));
         }
-        Ok(Side::of(fsio::map(&path)?, &path, || Packed::open(&path)))
+        Ok(Side::of(fsio::map_whole(&path)?, &path, || Packed::open(&path)))
     }
 
     /// A file in memory.

@@ -183,7 +183,8 @@ fn block_size(plan: &Plan, len: usize, device: bool) -> u32 {
                 blocks += (s.len as f64 / f64::from(1u32 << log2)).max(1.0);
             }
         }
-        bytes + blocks.min((len >> log2) as f64 + 1.0) * (LEARNT_COST - BLOCK_COST)
+        // One that does not change has a byte in the index.
+        bytes + (len >> log2) as f64 + blocks.min((len >> log2) as f64 + 1.0) * (LEARNT_COST - BLOCK_COST)
     };
     let most = if device { DEVICE_BLOCK } else { *BLOCKS.end() };
     let allowed = BLOCK_SHARE * plan.bits / 8.0;
