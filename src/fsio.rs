@@ -62,8 +62,8 @@ pub fn map_whole(path: &Path) -> Result<Mapped> {
     }
 }
 
-/// Gives the pages of the program's code back that were read so far; what is still needed comes back by itself. Starting up reads much more
-/// of a large program than some work that must do with little memory. Does nothing where the system does not say where the code lies.
+/// Gives the pages of the program's code and constants back that were read so far; what is still needed comes back by itself. Starting up
+/// reads much more of a large program than some work that must do with little memory. Does nothing where the system does not say where they lie.
 pub fn forget_code() {
     #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
     {
@@ -73,17 +73,41 @@ pub fn forget_code() {
         const DONTNEED: i32 = 4;
         let here = forget_code as *const () as usize;
         let Ok(maps) = fs::read_to_string("/proc/self/maps") else { return };
-        let range = |line: &str| {
-            let (range, rest) = line.split_once(' ')?;
-            let (from, to) = range.split_once('-')?;
-            let (from, to) = (usize::from_str_radix(from, 16).ok()?, usize::from_str_radix(to, 16).ok()?);
-            // Never written, so that each page is the one of the file.
-            ((from..to).contains(&here) && rest.starts_with("r-xp") && rest.contains('/')).then_some((from, to))
+        let maps: Vec<Mapping> = maps.lines().filter_map(Mapping::parse).collect();
+        let Some(code) = maps.iter().find(|m| (m.from..m.to).contains(&here)) else { return };
+        // Constants are what lies at the beginning of the same file. What the linker wrote to lies behind the code.
+        let never_written = |m: &&Mapping| {
+            m.path == code.path && (m.rights.starts_with("r-xp") || m.rights.starts_with("r--p 00000000 "))
         };
-        if let Some((from, to)) = maps.lines().find_map(range) {
-            // SAFETY: the whole of one private read-only mapping of a file, which nothing writes: its pages are read again when they are used.
-            unsafe { madvise(from as *mut _, to - from, DONTNEED) };
+        for m in maps.iter().filter(never_written) {
+            // SAFETY: the whole of a private read-only mapping of a file, which nothing writes: its pages are read again when they are used.
+            unsafe { madvise(m.from as *mut _, m.to - m.from, DONTNEED) };
         }
+    }
+}
+
+/// A line of /proc/self/maps.
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+struct Mapping<'a> {
+    from: usize,
+    to: usize,
+    /// Then the offset in the file.
+    rights: &'a str,
+    path: &'a str,
+}
+
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+impl Mapping<'_> {
+    fn parse(line: &str) -> Option<Mapping<'_>> {
+        let (range, rights) = line.split_once(' ')?;
+        let (from, to) = range.split_once('-')?;
+        let path = &rights[rights.find('/')?..];
+        Some(Mapping {
+            from: usize::from_str_radix(from, 16).ok()?,
+            to: usize::from_str_radix(to, 16).ok()?,
+            rights,
+            path,
+        })
     }
 }
 

@@ -40,6 +40,31 @@ struct Cli {
     global: Global,
 }
 
+/// The same with `delta` alone: building the arguments of all commands takes more memory than applying a patch.
+#[derive(Parser)]
+#[command(name = "bitnet-convert", version, after_help = EXIT, max_term_width = 120)]
+struct DeltaOnly {
+    #[command(subcommand)]
+    command: DeltaCommand,
+    #[command(flatten)]
+    global: Global,
+}
+
+#[derive(Subcommand)]
+enum DeltaCommand {
+    Delta(delta::Delta),
+}
+
+impl Cli {
+    fn parsed() -> Cli {
+        if std::env::args_os().nth(1).is_none_or(|first| first != "delta") {
+            return Cli::parse();
+        }
+        let DeltaOnly { command: DeltaCommand::Delta(delta), global } = DeltaOnly::parse();
+        Cli { command: Command::Delta(delta), global }
+    }
+}
+
 /// Flags of every command.
 #[derive(Args, Clone)]
 struct Global {
@@ -178,7 +203,7 @@ pub fn main() -> ExitCode {
             paint("hint:", "1;36")
         ));
     }));
-    let cli = Cli::parse();
+    let cli = Cli::parsed();
     let printer = Printer { json: cli.global.json, quiet: cli.global.quiet };
     // A bug must not look like an answer: 101, the code of a panic, is none of ours.
     let r = std::panic::catch_unwind(|| dispatch(&cli.command, &printer)).unwrap_or_else(|_| {
