@@ -154,7 +154,7 @@ impl Nor {
     }
 
     pub fn program(&mut self, at: usize, data: &[u8]) -> bool {
-        if at % self.grain != 0 || data.len() % self.grain != 0 {
+        if !at.is_multiple_of(self.grain) || !data.len().is_multiple_of(self.grain) {
             self.misuse = Some(format!("programs {} bytes at {at:#x}, units have {}", data.len(), self.grain));
         }
         if !self.dead && self.cells.bytes[at..at + data.len()].iter().any(|b| *b != 0xff) {
@@ -177,7 +177,7 @@ impl Nor {
     }
 
     pub fn erase(&mut self, at: usize) -> bool {
-        if at % self.erase_bytes != 0 {
+        if !at.is_multiple_of(self.erase_bytes) {
             self.misuse = Some(format!("erases at {at:#x}"));
         }
         self.operate(at, Event::Erase(at))
