@@ -7,7 +7,7 @@ use common::{command, finish, fixture, listing, not_run, tiny, tool, Run};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 14] = [
     "export",
     "inspect",
     "run",
@@ -17,6 +17,8 @@ const COMMANDS: [&str; 12] = [
     "eval",
     "prune",
     "adapter",
+    "delta",
+    "update",
     "tokenizer",
     "targets",
     "completions",

@@ -275,6 +275,7 @@ fn renamed_tensors_are_known_by_what_they_hold() {
     let mut new = intent().to_vec();
     let at = p.offset(Kind::Manifest) as usize;
     new[at..at + bytes.len()].copy_from_slice(&bytes);
+    reseal(&mut new);
     let m = made(intent(), &flipped(&new, 500, 4), &options());
     assert!(related(&m) > 0.98 && m.report.bytes < 6_000, "{} {}", related(&m), m.report.bytes);
 }

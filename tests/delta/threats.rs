@@ -163,13 +163,11 @@ fn corrupt_base() {
     let (patch, o) = (home.update(), home.options());
     let mut base = tiny_bytes();
     let before = home.listing();
-    for at in 0..base.len() {
-        base[at] ^= 1 << (at % 8);
-        put_byte(&home.model(), at, base[at]);
+    for (at, right) in tiny_bytes().into_iter().enumerate() {
+        put_byte(&home.model(), at, right ^ 1 << (at % 8));
         let e = check(&home.model(), &patch, &o).expect_err("a damaged base");
         assert!(e.to_string().contains("another file"), "byte {at}: {e}");
-        base[at] ^= 1 << (at % 8);
-        put_byte(&home.model(), at, base[at]);
+        put_byte(&home.model(), at, right);
     }
     // One of them through the whole way, both ways.
     base[5000] ^= 4;

@@ -132,7 +132,7 @@ impl Applier {
         )
         .unwrap();
         let mut cc = Command::new("cc");
-        cc.args(warnings()).args(["-O2", "-ffreestanding", "-fno-builtin", "-shared", "-fPIC", "-I"]).arg(folder);
+        cc.args(warnings()).args(["-O3", "-ffreestanding", "-fno-builtin", "-shared", "-fPIC", "-I"]).arg(folder);
         let out = cc.args(sources(folder)).arg(&size).arg("-o").arg(&object).output().unwrap();
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
         // SAFETY: the object was built above from our sources; its functions have the types of bitnet_delta.h, repeated here.
@@ -237,7 +237,8 @@ pub struct Device<'a> {
     pub nor: Box<Nor>,
     flash: Box<Flash>,
     config: Box<Config>,
-    memory: Vec<u32>,
+    // The buffer that `config` points to.
+    _memory: Vec<u32>,
     delta: Vec<u64>,
     pub keys: Vec<Key>,
 }
@@ -280,7 +281,7 @@ impl<'a> Device<'a> {
             page_bytes: 512,
         });
         let delta = vec![0; applier.calls.bytes.div_ceil(8)];
-        Device { applier, nor, flash, config, memory, delta, keys: Vec::new() }
+        Device { applier, nor, flash, config, _memory: memory, delta, keys: Vec::new() }
     }
 
     /// The policy of the device.
@@ -295,12 +296,6 @@ impl<'a> Device<'a> {
         self.config.keys = self.keys.as_ptr();
         self.config.key_count = self.keys.len() as u32;
         self.config.verify = Some(verify);
-    }
-
-    /// Bytes of memory that the applier may use; at most what a device has.
-    pub fn memory(&mut self, bytes: u32) {
-        assert!(bytes as usize <= 4 * self.memory.len());
-        self.config.bytes = bytes;
     }
 
     pub fn patch_area(&mut self, bytes: u32) {

@@ -125,15 +125,10 @@ fn the_emulated_device_updates_itself() {
     let cut = w.again("place cut=5000");
     assert!(cut.stdout.contains("starts again, in the middle of the update"), "{cut:?}");
     updated(cut, w, "A");
-    // What is refused before the first write. The signature begins at byte 320, the payload lies at the end.
+    // What is refused before the first write. The signature begins at byte 320.
     refused(w.again("flip=330"), w, "signature");
-    refused(w.again("flip=100"), w, "signature");
-    refused(w.again("flip=2000"), w, "digest");
     refused(w.again("sequence=4194307"), w, "older");
-    refused(w.again("model=another"), w, "other model");
     refused(w.make("delta", "back.bin", "release.pub"), w, "other base");
-    refused(w.make("delta", "unsigned.bin", "release.pub"), w, "not signed");
-    refused(w.make("delta", "patch.bin", "stranger.pub"), w, "signature");
     // Nothing of the applier needs what a chip has not.
     let more = "check stack MAIN=bitnet_update MACHINE=mps2-an500 FULL=1 B=build/delta";
     let checked = w.make(more, "patch.bin", "stranger.pub").ok().stdout;
@@ -179,10 +174,15 @@ fn this_machine_updates_itself_through_power_cuts() {
     updated(w.host("unsigned.bin", "", "place"), w, "A");
     refused(w.host("unsigned.bin", "release.pub", ""), w, "not signed");
     refused(w.host("back.bin", "release.pub", "place"), w, "other base");
-    for cut in [1, 2, 3, 4, 5, 4099, 8197, 12300, 16900] {
+    // Header, index or payload are wrong.
+    refused(run("flip=100"), w, "signature");
+    refused(run("flip=2000"), w, "digest");
+    refused(run("model=another"), w, "other model");
+    refused(w.host("patch.bin", "stranger.pub", ""), w, "signature");
+    updated(run("cut=4099"), w, "B");
+    for cut in [1, 4, 4099, 8197, 16900] {
         updated(run(&format!("cut={cut} place")), w, "A");
-        updated(run(&format!("cut={cut}")), w, "B");
-        let back = run(&format!("cut={} place back", 9 * cut)).ok().stdout;
-        assert!(back.ends_with(&format!("sha256 {}\nselftest: equal\n", w.old)), "{back}");
     }
+    let back = run("cut=9000 place back").ok().stdout;
+    assert!(back.ends_with(&format!("sha256 {}\nselftest: equal\n", w.old)), "{back}");
 }

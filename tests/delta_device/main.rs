@@ -44,12 +44,12 @@ fn sweeps(sweeps: &[Sweep], least: u64) {
 fn any_cut_of_an_update_into_the_other_slot() {
     sweeps(
         &[
-            ((2, 9, 8, false, 3), 1, 2),
-            ((2, 12, 32, true, 3), 1, 4),
-            ((2, 13, 1, false, 3), 11, 2),
-            ((2, 17, 32, false, 40), 13, 2),
+            ((2, 9, 8, false, 3), 1, 1),
+            ((2, 12, 32, true, 3), 1, 2),
+            ((2, 13, 1, false, 3), 29, 2),
+            ((2, 17, 32, false, 40), 211, 2),
         ],
-        10_000,
+        8_000,
     );
 }
 
@@ -57,11 +57,11 @@ fn any_cut_of_an_update_into_the_other_slot() {
 fn any_cut_of_an_update_in_place() {
     sweeps(
         &[
-            ((1, 9, 16, false, 3), 1, 2),
-            ((1, 12, 32, true, 4), 1, 4),
-            ((1, 13, 1, true, 3), 11, 2),
-            ((1, 17, 32, false, 40), 13, 2),
+            ((1, 9, 16, false, 3), 1, 1),
+            ((1, 12, 32, true, 4), 1, 1),
+            ((1, 13, 1, true, 3), 29, 2),
+            ((1, 17, 32, false, 40), 211, 2),
         ],
-        15_000,
+        8_000,
     );
 }

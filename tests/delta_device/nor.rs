@@ -27,6 +27,8 @@ pub struct Nor {
     pub erase_bytes: usize,
     pub grain: usize,
     writable: Vec<Range<usize>>,
+    /// Where noise may be.
+    noisy: Range<usize>,
     /// Operations until the power goes.
     pub left: Option<u64>,
     pub dead: bool,
@@ -108,6 +110,7 @@ impl Nor {
             erase_bytes,
             grain,
             writable,
+            noisy: 0..0,
             left: None,
             dead: false,
             operations: 0,
@@ -140,23 +143,32 @@ impl Nor {
             return false;
         }
         out.copy_from_slice(&self.cells.bytes[at..at + out.len()]);
-        for (o, n) in out.iter_mut().zip(&self.cells.noise[at..]) {
-            if *n != 0 {
-                *o ^= n & self.rng.byte();
+        if at < self.noisy.end && self.noisy.start < at + out.len() {
+            for (o, n) in out.iter_mut().zip(&self.cells.noise[at..]) {
+                if *n != 0 {
+                    *o ^= n & self.rng.byte();
+                }
             }
         }
         true
     }
 
     pub fn program(&mut self, at: usize, data: &[u8]) -> bool {
-        if at % self.grain != 0 || data.len() % self.grain != 0 {
+        if !at.is_multiple_of(self.grain) || !data.len().is_multiple_of(self.grain) {
             self.misuse = Some(format!("programs {} bytes at {at:#x}, units have {}", data.len(), self.grain));
+        }
+        if !self.dead && self.cells.bytes[at..at + data.len()].iter().any(|b| *b != 0xff) {
+            self.misuse = Some(format!("programs {at:#x} twice"));
+        }
+        let units = (data.len() / self.grain) as u64;
+        if self.log.is_none() && self.left.is_none_or(|left| left >= units) {
+            // nobody looks at its units
+            self.operations += units - 1;
+            self.left = self.left.map(|left| left - (units - 1));
+            return self.operate(at, Event::Program(at, data.to_vec()));
         }
         for (i, unit) in data.chunks(self.grain).enumerate() {
             let at = at + i * self.grain;
-            if !self.dead && self.cells.bytes[at..at + unit.len()].iter().any(|b| *b != 0xff) {
-                self.misuse = Some(format!("programs {at:#x} twice"));
-            }
             if !self.operate(at, Event::Program(at, unit.to_vec())) {
                 return false;
             }
@@ -165,7 +177,7 @@ impl Nor {
     }
 
     pub fn erase(&mut self, at: usize) -> bool {
-        if at % self.erase_bytes != 0 {
+        if !at.is_multiple_of(self.erase_bytes) {
             self.misuse = Some(format!("erases at {at:#x}"));
         }
         self.operate(at, Event::Erase(at))
@@ -220,6 +232,7 @@ impl Nor {
     /// The power goes during an operation.
     pub fn tear(&mut self, event: &Event) {
         self.dead = true;
+        self.noisy = 0..self.cells.noise.len();
         let Some((mut cells, waiting)) = self.behind.take() else {
             self.cells.tear(event, self.erase_bytes, &mut self.rng);
             return;
@@ -245,6 +258,9 @@ impl Nor {
     }
 
     pub fn power_on(&mut self) {
+        let noise = &self.cells.noise;
+        let first = noise.iter().position(|n| *n != 0).unwrap_or(noise.len());
+        self.noisy = first..noise.iter().rposition(|n| *n != 0).map_or(first, |last| last + 1);
         self.dead = false;
         self.left = None;
     }

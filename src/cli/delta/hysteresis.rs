@@ -9,7 +9,7 @@ use crate::fsio::AtomicFile;
 use crate::import;
 use crate::kernels::dot::DotKernel;
 use crate::lower::{self, Origin, WeightChoice};
-use crate::model::{ActivationRule, WeightRule};
+use crate::model::{ActivationRule, Source, WeightRule};
 use crate::program::golden::Golden;
 use crate::program::{codec, identity, Program};
 use crate::runtime::{record, Artifact, Session};
@@ -27,7 +27,10 @@ pub fn run(old: &Path, new: &Path, checkpoint: &Path, tau: f64, out: &Path, prin
         let t = &target.program.tensors[i];
         let origin = places.get(t.name.as_str()).map(|j| &lowered.origins[*j]);
         match origin {
-            Some(Origin::LowBit { weight, rule: Some(_) }) if (weight.rows, weight.cols) == (t.rows, t.cols) => {
+            Some(Origin::LowBit { weight, rule })
+                if (weight.rows, weight.cols) == (t.rows, t.cols)
+                    && (rule.is_some() || matches!(weight.source, Source::Master(_))) =>
+            {
                 let reader = model.rows(weight)?;
                 let read: Box<Masters> = Box::new(move |r, row: &mut [f32]| reader.read_raw(r, row));
                 Ok(Some(read))

@@ -33,7 +33,7 @@ pub struct Delta {
 
 #[derive(Subcommand)]
 enum Command {
-    Create(create::Create),
+    Create(Box<create::Create>),
     Apply(apply::Apply),
     Confirm(confirm::Confirm),
     Rollback(rollback::Rollback),

@@ -49,11 +49,11 @@ pub fn sequence(version: &str) -> Option<u64> {
 
 /// What a file calls itself: its name, if it is not just `model`, the folder it is in, or its manifest.
 fn names(side: &Side) -> Vec<String> {
-    let stem = |p: &std::path::Path| p.file_stem().map(|s| s.to_string_lossy().into_owned());
     // A version has dots, so what looks like an extension may be a part of it.
-    let file = side.path.file_name().map(|s| s.to_string_lossy().into_owned());
+    let name = |p: &std::path::Path| p.file_name().map(|s| s.to_string_lossy().into_owned());
+    let file = name(&side.path);
     let file = file.map(|f| f.strip_suffix(".bitnet").or(f.strip_suffix(".bin")).map_or(f.clone(), str::to_string));
-    let folder = side.path.parent().and_then(stem);
+    let folder = side.path.parent().and_then(name);
     let plain = |n: &String| !n.is_empty() && n != "model";
     let mut all: Vec<String> = [side.layout.model.clone(), file].into_iter().flatten().filter(plain).collect();
     if all.is_empty() {

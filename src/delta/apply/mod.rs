@@ -27,7 +27,16 @@ pub use whole::{into, into_new};
 
 use crate::delta::keys::Keyring;
 use crate::delta::state::Version;
+use crate::format::delta::Header;
 use serde::Serialize;
+
+/// What people call the base of a patch.
+fn release(h: &Header) -> String {
+    match h.base_version.is_empty() {
+        true => format!("sequence {}", h.base_sequence),
+        false => format!("version `{}`", h.base_version),
+    }
+}
 
 /// What the owner allows.
 #[derive(Debug, Clone, Default)]

@@ -174,7 +174,7 @@ impl<'d> Site<'d> {
         let e = match state.as_ref().and_then(|s| s.find(&h.base_sha)) {
             Some(_) => Error::input(format!("the file is damaged: it was what this patch starts from, now {how}"))
                 .hint("nothing was changed; replace the file by a full patch or by a copy of this version"),
-            None => Error::input(format!("the patch starts from another file (version `{}`): {how}", h.base_version)).hint(
+            None => Error::input(format!("the patch starts from another file ({}): {how}", super::release(h))).hint(
                 "nothing was changed; find the patch from your version, or a full one; `inspect FILE` says whether a model is damaged",
             ),
         };

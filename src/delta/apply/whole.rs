@@ -35,7 +35,7 @@ pub fn into(disk: &dyn Disk, base: &Path, patch: &Patch, out: &Path, progress: &
         let same = len == h.base_len && sha_of(&file, 0..len, |n| progress.advance(n))? == h.base_sha;
         progress.done();
         if !same {
-            return Err(Error::input(format!("the patch starts from another file (version `{}`)", h.base_version))
+            return Err(Error::input(format!("the patch starts from another file ({})", super::release(h)))
                 .at_file(base)
                 .hint("find the patch from your version; `inspect FILE` says whether a model is damaged"));
         }
