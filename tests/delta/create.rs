@@ -486,7 +486,7 @@ fn hysteresis_makes_fewer_flips_and_a_model_of_its_own() {
     // docs/delta.md: half of the flips at 0.5, four fifths of what they gain.
     assert!((0.4..0.6).contains(&(after as f64 / before as f64)), "{after} of {before}");
     assert!((0.7..0.9).contains(&h["energy"].as_f64().unwrap()), "{h}");
-    assert!(h["extra_error"].as_f64().unwrap() < 0.002, "{h}");
+    assert!(h["extra_error"].as_f64().unwrap() < 0.004, "{h}");
     assert!(h["bytes_without"].as_u64().unwrap() as f64 > 1.3 * json["bytes"].as_f64().unwrap(), "{json}");
     let new2 = std::fs::read(path("new2.bitnet")).unwrap();
     let artifact = Artifact::from_packed_bytes(new2.clone()).unwrap();
