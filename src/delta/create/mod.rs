@@ -58,6 +58,8 @@ pub struct Release {
 
 /// log2 of the largest block that a device gets unless it is chosen.
 const DEVICE_BLOCK: u32 = 16;
+/// The same for hosts: an applier holds some buffers of this size, and larger blocks save next to nothing.
+const HOST_BLOCK: u32 = 19;
 /// A patch in place may be so much larger than one that is free to read the base anywhere before the latter is taken.
 const IN_PLACE_WORTH: f64 = 1.10;
 /// From this advantage on the report tells of the patch that was not taken.

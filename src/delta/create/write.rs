@@ -1,7 +1,7 @@
 //! Blocks of a plan, encoded, decoded again for proof, and written with header and index.
 
 use super::plan::Plan;
-use super::{Options, Side, DEVICE_BLOCK};
+use super::{Options, Side, DEVICE_BLOCK, HOST_BLOCK};
 use crate::delta::block::{Decoder, Direction, Encoder};
 use crate::delta::keys;
 use crate::delta::report::{self, Report, Sizes};
@@ -186,7 +186,7 @@ fn block_size(plan: &Plan, len: usize, device: bool) -> u32 {
         // One that does not change has a byte in the index.
         bytes + (len >> log2) as f64 + blocks.min((len >> log2) as f64 + 1.0) * (LEARNT_COST - BLOCK_COST)
     };
-    let most = if device { DEVICE_BLOCK } else { *BLOCKS.end() };
+    let most = if device { DEVICE_BLOCK } else { HOST_BLOCK };
     let allowed = BLOCK_SHARE * plan.bits / 8.0;
     BLOCKS.filter(|log2| *log2 <= most).find(|log2| cost(log2) <= allowed).unwrap_or(most)
 }
