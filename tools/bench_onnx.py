@@ -7,7 +7,7 @@ Makes a random model with the shapes of a model of two billion weights but few l
 of its own in ONNX Runtime (FOLDER, default build/python-onnx/new) on one thread.  Prints Markdown.  Times are the least of several runs; only their
 ratios mean something on another machine.
 """
-import json, os, platform, resource, subprocess, sys, tempfile, time
+import json, os, platform, subprocess, sys, tempfile, time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent

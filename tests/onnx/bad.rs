@@ -1,6 +1,6 @@
 //! Files that were damaged or made by others: `verify` says what is wrong and never panics.
 
-use crate::common::{fixture, Run, Rng};
+use crate::common::{fixture, Rng, Run};
 use crate::graph::Opened;
 use crate::support::{onnx, packed, place, verify};
 use prost::Message;
@@ -79,7 +79,12 @@ fn a_changed_weight_is_found_and_its_operation_named() {
     let (file, packed) = good();
     let o = Opened::new(&file);
     // The weights of the first layer that an int8 matrix holds.
-    let t = o.graph().initializer.iter().find(|t| t.data_type == crate::graph::INT8 && !t.external_data.is_empty()).unwrap();
+    let t = o
+        .graph()
+        .initializer
+        .iter()
+        .find(|t| t.data_type == crate::graph::INT8 && !t.external_data.is_empty())
+        .unwrap();
     let number = |key: &str| t.external_data.iter().find(|e| e.key == key).unwrap().value.parse::<usize>().unwrap();
     let folder = place().join("flipped");
     std::fs::create_dir_all(&folder).unwrap();

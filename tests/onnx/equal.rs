@@ -1,7 +1,6 @@
 //! Every model of the repository as ONNX, in the built-in engine, against its program.
 
-use crate::common::root;
-use crate::support::{checkpoints, each, export, name, onnx, packed, place, verify};
+use crate::support::{checkpoints, each, export, name, packed, place, verify};
 use serde_json::Value;
 use std::path::Path;
 

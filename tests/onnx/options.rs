@@ -32,7 +32,16 @@ fn options_without_effect_are_refused() {
 
 #[test]
 fn options_of_onnx_are_refused_for_other_formats() {
-    for option in ["--profile int", "--static 8", "--opset 13", "--genai", "--exact", "--weights int2", "--norm f32", "--logits float"] {
+    for option in [
+        "--profile int",
+        "--static 8",
+        "--opset 13",
+        "--genai",
+        "--exact",
+        "--weights int2",
+        "--norm f32",
+        "--logits float",
+    ] {
         let model = fixture("models/intent-w1a2");
         let out = place().join("packed.bitnet");
         let words = ["export", "--model", model.to_str().unwrap(), "-o", out.to_str().unwrap()];
@@ -61,7 +70,8 @@ fn a_dry_run_writes_nothing_and_says_how_large_it_would_be() {
     let packed = packed(&fixture("models/intent-w1a2"));
     let written = onnx(&packed, "--profile int");
     let data = std::fs::metadata(format!("{}.data", written.display())).unwrap().len();
-    let words = ["export", "--format", "onnx", "--profile", "int", "--dry-run", "--json", "--model", packed.to_str().unwrap()];
+    let words =
+        ["export", "--format", "onnx", "--profile", "int", "--dry-run", "--json", "--model", packed.to_str().unwrap()];
     let v = run(words).ok().json();
     assert_eq!(v["data_bytes"], data);
     assert!(v["written"].is_null());
@@ -73,7 +83,17 @@ fn a_dry_run_writes_nothing_and_says_how_large_it_would_be() {
 fn an_export_says_what_was_written_and_for_whom() {
     let packed = packed(&fixture("models/intent-w1a2"));
     let out = place().join("said.onnx");
-    let words = ["export", "--format", "onnx", "--profile", "ort", "--model", packed.to_str().unwrap(), "-o", out.to_str().unwrap()];
+    let words = [
+        "export",
+        "--format",
+        "onnx",
+        "--profile",
+        "ort",
+        "--model",
+        packed.to_str().unwrap(),
+        "-o",
+        out.to_str().unwrap(),
+    ];
     let said = run(words).ok().stderr;
     for part in ["profile ort", "opset 21", "said.onnx.data", "ONNX Runtime from", "approximate", "verify"] {
         assert!(said.contains(part), "no `{part}` in {said}");

@@ -44,9 +44,7 @@ fn prompts(packed: &Path, most: usize) -> Vec<Value> {
 }
 
 fn jobs(file: &Path, list: &[(PathBuf, PathBuf, usize)]) {
-    let one = |(onnx, packed, most): &(PathBuf, PathBuf, usize)| {
-        json!({ "file": onnx, "prompts": prompts(packed, *most), "unit": 1.0 / 65_536.0 })
-    };
+    let one = |(onnx, packed, most): &(PathBuf, PathBuf, usize)| json!({ "file": onnx, "prompts": prompts(packed, *most), "unit": 1.0 / 65_536.0 });
     let all: Vec<Value> = each(list, one);
     std::fs::write(file, serde_json::to_vec(&all).unwrap()).unwrap();
 }
@@ -88,11 +86,19 @@ fn the_checker_takes_every_file() {
         files.extend(each(&models, |m| onnx(&packed(m), options)));
     }
     let intent = packed(&fixture("models/intent-w1a2"));
-    for options in ["--profile int --static 16", "--weights int4", "--weights int2", "--profile int --logits float", "--norm f32"] {
+    for options in
+        ["--profile int --static 16", "--weights int4", "--weights int2", "--profile int --logits float", "--norm f32"]
+    {
         files.push(onnx(&intent, options));
     }
-    let args: Vec<String> = std::iter::once("check".into()).chain(files.iter().map(|f| f.display().to_string())).collect();
+    let args: Vec<String> =
+        std::iter::once("check".into()).chain(files.iter().map(|f| f.display().to_string())).collect();
     let Some(seen) = python("new", "onnx", &args) else { return };
     let rows = seen.ok().json();
-    assert_eq!(rows.as_array().unwrap().len(), files.len(), "{}", files.iter().map(|f| name(f)).collect::<Vec<_>>().join(" "));
+    assert_eq!(
+        rows.as_array().unwrap().len(),
+        files.len(),
+        "{}",
+        files.iter().map(|f| name(f)).collect::<Vec<_>>().join(" ")
+    );
 }

@@ -44,7 +44,13 @@ fn once(path: PathBuf, make: impl FnOnce(&Path)) -> PathBuf {
 pub fn packed(checkpoint: &Path) -> PathBuf {
     once(place().join(format!("{}.bitnet", name(checkpoint))), |out| {
         let plain = ["export", "--format", "packed", "-q", "--model"].map(OsStr::new);
-        let base = |out: &Path| [&plain[..], &[checkpoint.as_os_str(), OsStr::new("-o"), out.as_os_str()]].concat().iter().map(|s| s.to_os_string()).collect::<Vec<_>>();
+        let base = |out: &Path| {
+            [&plain[..], &[checkpoint.as_os_str(), OsStr::new("-o"), out.as_os_str()]]
+                .concat()
+                .iter()
+                .map(|s| s.to_os_string())
+                .collect::<Vec<_>>()
+        };
         let own = run(base(out));
         if own.stderr.contains("the settings must be given") {
             let bits = ["--quantize-weight", "16", "--quantize-activation", "16"].map(|s| OsStr::new(s).to_os_string());
@@ -63,13 +69,15 @@ pub fn onnx(packed: &Path, options: &str) -> PathBuf {
 }
 
 pub fn export(packed: &Path, out: &Path, options: &str) -> Run {
-    let fixed = [OsStr::new("export"), OsStr::new("--format"), OsStr::new("onnx"), OsStr::new("-q"), OsStr::new("--model")];
+    let fixed =
+        [OsStr::new("export"), OsStr::new("--format"), OsStr::new("onnx"), OsStr::new("-q"), OsStr::new("--model")];
     let more = [packed.as_os_str(), OsStr::new("-o"), out.as_os_str()];
     run(fixed.into_iter().chain(more).chain(options.split_whitespace().map(OsStr::new)))
 }
 
 pub fn verify(onnx: &Path, against: &Path, options: &str) -> Run {
-    let fixed = [OsStr::new("verify"), onnx.as_os_str(), OsStr::new("--against"), against.as_os_str(), OsStr::new("--json")];
+    let fixed =
+        [OsStr::new("verify"), onnx.as_os_str(), OsStr::new("--against"), against.as_os_str(), OsStr::new("--json")];
     run(fixed.into_iter().chain(options.split_whitespace().map(OsStr::new)))
 }
 

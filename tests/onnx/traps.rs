@@ -1,8 +1,8 @@
 //! What runtimes get wrong or refuse, each kept out of every file (docs/onnx.md says why).
 
+use crate::common::fixture;
 use crate::graph::{Opened, INT16, INT32, INT64, INT8, UINT16, UINT8};
 use crate::support::{export, onnx, packed, place};
-use crate::common::fixture;
 use bitnet_convert::format::onnx::messages::{DimensionValue, TensorProto};
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -14,12 +14,26 @@ fn files() -> &'static [Opened] {
     FILES.get_or_init(|| {
         let both = ["--profile int", "--profile std"];
         let mut all: Vec<(PathBuf, &str)> = Vec::new();
-        for model in ["models/intent-w1a2", "golden/bitnet_packed_2b4t_like", "golden/gpt_neox", "golden/bonsai_binary_mlx_1bit", "golden/bert_mlm"] {
+        for model in [
+            "models/intent-w1a2",
+            "golden/bitnet_packed_2b4t_like",
+            "golden/gpt_neox",
+            "golden/bonsai_binary_mlx_1bit",
+            "golden/bert_mlm",
+        ] {
             let packed = packed(&fixture(model));
             all.extend(both.map(|options| (packed.clone(), options)));
         }
         let intent = packed(&fixture("models/intent-w1a2"));
-        let more = ["--profile int --static 16", "--profile int --logits float", "--weights int4", "--weights int2", "--norm f32", "--profile ort", "--profile ort --exact"];
+        let more = [
+            "--profile int --static 16",
+            "--profile int --logits float",
+            "--weights int4",
+            "--weights int2",
+            "--norm f32",
+            "--profile ort",
+            "--profile ort --exact",
+        ];
         all.extend(more.map(|options| (intent.clone(), options)));
         all.into_iter().map(|(packed, options)| Opened::new(&onnx(&packed, options))).collect()
     })
@@ -216,7 +230,10 @@ fn names_and_types_are_those_that_others_look_for() {
         assert_eq!(inputs[0], "input_ids", "{name}");
         assert_eq!(o.elem("input_ids"), INT64, "{name}");
         if name.contains("bert") {
-            assert!(outputs.contains(&"last_hidden_state") && outputs.contains(&"sentence_embedding"), "{name}: {outputs:?}");
+            assert!(
+                outputs.contains(&"last_hidden_state") && outputs.contains(&"sentence_embedding"),
+                "{name}: {outputs:?}"
+            );
             continue;
         }
         assert_eq!(outputs[0], "logits", "{name}");
@@ -227,7 +244,11 @@ fn names_and_types_are_those_that_others_look_for() {
         }
         if name.contains("int") && !name.contains("float") && o.loaded.meta("bitnet.profile") == Some("int") {
             assert_eq!(o.loaded.meta("logits_scale"), Some("1/65536"), "{name}");
-            assert_eq!(o.graph().output[0].r#type.as_ref().unwrap().tensor_type.as_ref().unwrap().elem_type, INT32, "{name}");
+            assert_eq!(
+                o.graph().output[0].r#type.as_ref().unwrap().tensor_type.as_ref().unwrap().elem_type,
+                INT32,
+                "{name}"
+            );
         }
     }
 }
