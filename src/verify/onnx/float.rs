@@ -131,13 +131,14 @@ impl Shown {
             let Data::I32(sums) = &values[*place].data else {
                 return Err(Error::input(format!("the sums of operation {op} are no int32")));
             };
+            let sums = by_token(sums, &values[*place].dims, tokens);
             let Some(own) = codes.get(from) else { continue };
             let want: Vec<i64> =
                 own.iter().map(|row| accumulate(artifact, *op, row)).collect::<Result<Vec<_>>>()?.concat();
             if want.len() != sums.len() {
                 return Err(Error::input(format!("operation {op} has {} sums, not {}", sums.len(), want.len())));
             }
-            let off = want.iter().zip(sums).filter(|(w, g)| **w != i64::from(**g)).count() as u64;
+            let off = want.iter().zip(&sums).filter(|(w, g)| **w != i64::from(**g)).count() as u64;
             core.sums += sums.len() as u64;
             core.mismatches += off;
             if off > 0 && core.first.is_none() {
@@ -168,6 +169,17 @@ fn accumulate(artifact: &Artifact, op: usize, codes: &[i32]) -> Result<Vec<i64>>
     let sum =
         |(first, r): (usize, usize)| kernel.dot(m.enc, m.row(r), m.cols, first, group.min(m.cols - first), &codes);
     Ok(groups.flat_map(of).map(sum).collect())
+}
+
+/// Sums token by token: with scales for groups of columns the file has them as `[1, groups, tokens, rows]`.
+fn by_token(sums: &[i32], dims: &[usize], tokens: usize) -> Vec<i32> {
+    match *dims {
+        [1, groups, t, rows] if t == tokens && groups * t * rows == sums.len() => {
+            let row = |k: usize| (0..groups).flat_map(move |g| (g * t + k) * rows..(g * t + k + 1) * rows);
+            (0..tokens).flat_map(row).map(|i| sums[i]).collect()
+        }
+        _ => sums.to_vec(),
+    }
 }
 
 /// Codes as the file has them, uint8 around 128.
