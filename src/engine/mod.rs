@@ -1,6 +1,8 @@
 //! Runs an ONNX file: with an interpreter of our own, which knows only what the exporter writes and can show every inner value, or with
 //! ONNX Runtime from a library that the user has (feature `ort`).
 
+pub mod builtin;
+
 use crate::error::{Error, Result};
 use crate::format::onnx::Elem;
 
@@ -116,13 +118,12 @@ impl Tensor {
     }
 }
 
-/// The product of dimensions, unless it overflows.
+/// The product of dimensions, unless it overflows. A shape with a dimension of 0 has no elements, but the product of the others must fit, too,
+/// so that no part of a shape ever overflows.
 pub fn elements(dims: &[usize]) -> Option<usize> {
-    // A dimension of 0 makes an empty tensor, however large the others are.
-    if dims.contains(&0) {
-        return Some(0);
-    }
-    dims.iter().try_fold(1usize, |n, d| n.checked_mul(*d))
+    let others = dims.iter().try_fold(1usize, |n, d| n.checked_mul((*d).max(1)))?;
+    let fits = others <= isize::MAX as usize;
+    fits.then_some(if dims.contains(&0) { 0 } else { others })
 }
 
 /// An input or output of a graph.

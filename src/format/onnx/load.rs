@@ -20,6 +20,10 @@ impl Loaded {
         Err(Error::unsupported("ONNX files are not read yet").at_tensor(&t.name))
     }
 
+    pub fn bytes(&self) -> u64 {
+        0
+    }
+
     pub fn opset(&self, domain: &str) -> Option<i64> {
         self.model.opset_import.iter().find(|o| o.domain == domain).map(|o| o.version)
     }
