@@ -1,5 +1,10 @@
 //! Profile `int`.
 
+pub mod curve;
+pub mod math;
+pub mod scale;
+pub mod vector;
+
 use super::graph::Graph;
 use super::Settings;
 use crate::error::{Error, Result};
