@@ -2,8 +2,8 @@
 //!
 //! Shapes as in [`super::position`]; KV key/value heads of D channels.
 
-use super::math::{Ints, Num, Range};
-use super::position::{reshape, transpose, unsqueeze, Positions, Way};
+use super::math::{Ints, Num};
+use super::position::{transpose, unsqueeze, Positions, Way};
 use super::rope::{heads, rotate};
 use super::scale::ScaleV;
 use super::vector::Vector;
@@ -30,6 +30,13 @@ pub(super) struct Kv {
     pub value_scale: ScaleV,
     /// What goes out, with its name and the length of its last dimension.
     present: Vec<(String, Elem, Value, usize)>,
+}
+
+/// The tensors of KVWRITE and ATTEND.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Given {
+    pub freq: Option<TensorId>,
+    pub keys: Option<TensorId>,
 }
 
 /// Constants of static keys, each `[KV, D]`.
@@ -70,16 +77,15 @@ pub(super) fn kvwrite(
     at: &Positions,
     layer: usize,
     (k, v): (&Vector, &Vector),
-    freq: Option<TensorId>,
-    keys: Option<TensorId>,
+    given: Given,
 ) -> Kv {
     let shape = a.program.attention;
     let (n, d) = (shape.kv_heads, shape.head_dim);
     let mut cache = Cache { at, layer, n, present: Vec::new() };
     let x = heads(m, k.x, n, d);
-    let (x, max) = rotate(m, at, a, x, k.max, freq);
+    let (x, max) = rotate(m, at, a, x, k.max, given.freq);
     let scale = by_head(m, k.scale);
-    let (key, key_scale) = match statics(a, keys) {
+    let (key, key_scale) = match statics(a, given.keys) {
         Some(s) => {
             let key = static_codes(m, &s, x, max, scale, (n, d));
             (cache.codes(m, key, "key", shape.k_bits, d), ScaleV::of(s.scale))
@@ -138,7 +144,7 @@ fn quantize(m: &mut Ints, x: Value, max: i64, scale: ScaleV, bits: u32) -> (Valu
     let two = m.i(2 * q);
     let twice = m.mul2(x, two);
     let codes = m.rhe(twice, q, some);
-    let of = m.norm(some, 0);
+    let of = m.norm(some, Num::of(0));
     let of = m.mul(of, scale);
     let of = m.mul(of, ScaleV::of(Scale::norm(q as u64, 0).inv()));
     let (none, zero) = (m.val(most), m.i(0));

@@ -67,12 +67,12 @@ pub(super) fn inputs(m: &mut Ints, a: &Artifact, settings: &Settings) -> Result<
 pub(super) fn chosen(m: &mut Ints, at: &Positions, pool: Pool) -> Value {
     let place = match pool {
         Pool::Mean => return unsqueeze(m, at.real, &[2]),
-        Pool::First => m.g.i64(0),
-        Pool::Last => reduce(m, "ReduceMax", at.at, 1),
+        Pool::First => m.i(0),
+        Pool::Last => m.reduce_max_of(at.at, 1),
     };
-    let here = bin(m, "Equal", at.at, place);
+    let here = m.g.op("Equal", &[at.at, place], &[]);
     let here = m.g.cast(here, Elem::I64);
-    let here = bin(m, "Mul", here, at.real);
+    let here = m.mul2(here, at.real);
     unsqueeze(m, here, &[2])
 }
 
@@ -80,7 +80,7 @@ impl Positions {
     /// How far back each key is from each query, i64 `[b, 1, 1, s, t]`; in an encoder the distance either way.
     pub fn distance(&self, m: &mut Ints) -> Value {
         let (q, k) = (unsqueeze(m, self.at, &[1, 2, 4]), unsqueeze(m, self.keys, &[1, 2, 3]));
-        let d = bin(m, "Sub", q, k);
+        let d = m.sub(q, k);
         match self.way {
             Way::Whole => m.g.op("Abs", &[d], &[]),
             Way::Cached | Way::Static(_) => d,
@@ -92,36 +92,10 @@ impl Positions {
         if window == 0 {
             return self.visible;
         }
-        let (d, w) = (self.distance(m), m.g.i64(window as i64));
-        let near = bin(m, "Less", d, w);
-        bin(m, "And", self.visible, near)
+        let (d, w) = (self.distance(m), m.i(window as i64));
+        let near = m.g.op("Less", &[d, w], &[]);
+        m.g.op("And", &[self.visible, near], &[])
     }
-}
-
-/// An operator of two inputs without attributes.
-pub(super) fn bin(m: &mut Ints, op: &str, a: Value, b: Value) -> Value {
-    m.g.op(op, &[a, b], &[])
-}
-
-/// ReduceMax or ReduceMin over one axis, which stays with a length of 1. From opset 18 on the axis is an input.
-pub(super) fn reduce(m: &mut Ints, op: &str, v: Value, axis: i64) -> Value {
-    if m.g.opset() < 18 {
-        return m.g.op(op, &[v], &[("axes", Attr::Ints(&[axis])), ("keepdims", Attr::I(1))]);
-    }
-    let axis = m.g.i64s(&[1], &[axis]);
-    m.g.op(op, &[v, axis], &[("keepdims", Attr::I(1))])
-}
-
-/// Sum over one axis, which stays with a length of 1.
-pub(super) fn sum(m: &mut Ints, v: Value, axis: i64) -> Value {
-    let axis = m.g.i64s(&[1], &[axis]);
-    m.g.op("ReduceSum", &[v, axis], &[("keepdims", Attr::I(1))])
-}
-
-/// Reshape to a constant shape, in which 0 keeps a dimension and -1 takes what is left.
-pub(super) fn reshape(m: &mut Ints, v: Value, shape: &[i64]) -> Value {
-    let shape = m.g.i64s(&[shape.len() as i64], shape);
-    bin(m, "Reshape", v, shape)
 }
 
 pub(super) fn transpose(m: &mut Ints, v: Value, perm: &[i64]) -> Value {
@@ -142,20 +116,20 @@ fn size(m: &mut Ints, v: Value, dim: i64) -> Value {
 
 /// 0, 1, 2 .. up to `n` (a vector of one element).
 fn count(m: &mut Ints, n: Value) -> Value {
-    let (axis, zero, one) = (m.g.i64s(&[1], &[0]), m.g.i64(0), m.g.i64(1));
+    let (axis, zero, one) = (m.g.i64s(&[1], &[0]), m.i(0), m.i(1));
     let n = m.g.op("Squeeze", &[n, axis], &[]);
     m.g.op("Range", &[zero, n, one], &[])
 }
 
 /// Whether a token is one (and no padding), and its position among those that are: bool, the same as i64, i64, all `[b, t]`.
 fn of_mask(m: &mut Ints, mask: Value) -> (Value, Value, Value) {
-    let (zero, one) = (m.g.i64(0), m.g.i64(1));
+    let (zero, one) = (m.i(0), m.i(1));
     let none = m.g.op("Equal", &[mask, zero], &[]);
     let live = m.g.op("Not", &[none], &[]);
     let number = m.g.cast(live, Elem::I64);
     let sum = m.g.op("CumSum", &[number, one], &[]);
-    let at = bin(m, "Sub", sum, one);
-    (live, number, bin(m, "Max", at, zero))
+    let at = m.sub(sum, one);
+    (live, number, m.g.op("Max", &[at, zero], &[]))
 }
 
 /// The shapes that scores take, from s and t as vectors of one element.
@@ -171,13 +145,13 @@ fn cached(m: &mut Ints, p: &Program) -> Positions {
     let ids = m.g.input("input_ids", Elem::I64, &[batch, sequence]);
     let mask = m.g.input("attention_mask", Elem::I64, &[batch, Dim::Sym("total_sequence_length")]);
     let (s, t) = (size(m, ids, 1), size(m, mask, 1));
-    let past = bin(m, "Sub", t, s);
+    let past = m.sub(t, s);
     let (live, number, keys) = of_mask(m, mask);
     let axis = m.g.i64s(&[1], &[1]);
     let at = m.g.op("Slice", &[keys, past, t, axis], &[]);
     let real = m.g.op("Slice", &[number, past, t, axis], &[]);
     let (column, row) = (count(m, t), count(m, s));
-    let row = bin(m, "Add", row, past);
+    let row = m.add(row, past);
     let row = unsqueeze(m, row, &[1]);
     let before = m.g.op("LessOrEqual", &[column, row], &[]);
     let itself = m.g.op("Equal", &[column, row], &[]);
@@ -193,7 +167,7 @@ fn fixed(m: &mut Ints, p: &Program, slots: usize) -> Positions {
     let ids = m.g.input("input_ids", Elem::I64, &[one, one]);
     let at = m.g.input("position_ids", Elem::I64, &[one, one]);
     // A position outside of the cache would leave nothing to see, and a division by 0.
-    let (zero, last) = (m.g.i64(0), m.g.i64(n - 1));
+    let (zero, last) = (m.i(0), m.i(n - 1));
     let at = m.g.op("Max", &[at, zero], &[]);
     let at = m.g.op("Min", &[at, last], &[]);
     let keys = m.g.i64s(&[1, n], &(0..n).collect::<Vec<_>>());
