@@ -1,5 +1,14 @@
 //! Profile `int`.
 
+mod attend;
+mod cache;
+pub mod curve;
+pub mod math;
+mod position;
+mod rope;
+pub mod scale;
+pub mod vector;
+
 use super::graph::Graph;
 use super::Settings;
 use crate::error::{Error, Result};
