@@ -1,7 +1,11 @@
 //! Profile `int`.
 
+mod attend;
+mod cache;
 pub mod curve;
 pub mod math;
+mod position;
+mod rope;
 pub mod scale;
 pub mod vector;
 
