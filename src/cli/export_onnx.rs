@@ -258,13 +258,14 @@ pub fn run(export: &Export, printer: &Printer) -> Result<u8> {
         ir: graph.ir(),
         nodes,
         written: None,
-        data_bytes: graph.data_bytes(),
+        data_bytes: graph.data_bytes()?,
         runtimes: export.onnx.runtimes(opset),
         warnings,
     };
     if let Some(place) = place {
         place.make()?;
         let written = graph.write(&place.file(), &printer.progress())?;
+        output.nodes = written.nodes;
         output.written = Some(Files {
             path: place.file().display().to_string(),
             bytes: written.bytes,

@@ -3,6 +3,7 @@
 use crate::common::{fixture, Rng, Run};
 use crate::graph::Opened;
 use crate::support::{onnx, packed, place, verify};
+use bitnet_convert::format::onnx::DATA_DIGEST;
 use prost::Message;
 use std::path::PathBuf;
 
@@ -89,12 +90,17 @@ fn a_changed_weight_is_found_and_its_operation_named() {
     let folder = place().join("flipped");
     std::fs::create_dir_all(&folder).unwrap();
     let copy = folder.join(file.file_name().unwrap());
-    std::fs::copy(&file, &copy).unwrap();
     let mut data = std::fs::read(format!("{}.data", file.display())).unwrap();
     for b in &mut data[number("offset")..][..number("length").min(4096)] {
         *b = (*b as i8).wrapping_neg() as u8;
     }
     std::fs::write(format!("{}.data", copy.display()), data).unwrap();
+    std::fs::copy(&file, &copy).unwrap();
+    refused(&verify(&copy, &packed, "--quick").never_panicked(), "not those that this model was written with");
+    // Without the digest only running it tells.
+    let mut model = o.loaded.model.clone();
+    model.metadata_props.retain(|m| m.key != DATA_DIGEST);
+    std::fs::write(&copy, model.encode_to_vec()).unwrap();
     let r = verify(&copy, &packed, "--quick").never_panicked();
     assert_eq!(r.code, Some(1), "{r:?}");
     let v = r.json();

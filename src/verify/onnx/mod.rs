@@ -87,6 +87,7 @@ pub fn verify(file: &Path, artifact: &Artifact, with: &With, quick: bool, progre
     let loaded = Loaded::open(file)?;
     let mut notes = Vec::new();
     let profile = belongs(&loaded, artifact, &mut notes).map_err(|e| e.at_file(file))?;
+    loaded.check_data()?;
     let opset = loaded.opset("").unwrap_or_default();
     let ir = loaded.model.ir_version;
     let inner = (*with == With::Builtin).then(|| inner_values(&loaded));
