@@ -5,9 +5,11 @@
 //! used where they lie in the mapped file; other values exist until the last node that needs them has run.
 
 mod arithmetic;
+mod attention;
 mod broadcast;
 mod cast;
 mod matmul;
+mod nbits;
 mod node;
 mod reduce;
 mod select;

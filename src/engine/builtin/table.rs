@@ -2,7 +2,7 @@
 
 use super::node::{Args, Ctx};
 use super::value::Value;
-use super::{arithmetic, cast, matmul, reduce, select, shape, unary};
+use super::{arithmetic, attention, cast, matmul, nbits, reduce, select, shape, unary};
 use crate::error::{Error, Result};
 use crate::format::onnx::messages::NodeProto;
 
@@ -74,6 +74,12 @@ const STANDARD: [Row; 56] = [
     ("Xor", 2, 2, 1, arithmetic::xor),
 ];
 
+/// Operators of com.microsoft.
+const MICROSOFT: [Row; 2] = [
+    ("GroupQueryAttention", 7, 14, 3, attention::group_query_attention),
+    ("MatMulNBits", 3, 6, 1, nbits::matmul_nbits),
+];
+
 /// What runs a node.
 ///
 /// # Errors
@@ -81,6 +87,7 @@ const STANDARD: [Row; 56] = [
 pub fn find(node: &NodeProto) -> Result<Run> {
     let rows: &[Row] = match &node.domain[..] {
         "" | "ai.onnx" => &STANDARD,
+        "com.microsoft" => &MICROSOFT,
         _ => &[],
     };
     let row = rows.iter().find(|r| r.0 == node.op_type);
