@@ -8,7 +8,7 @@
 # make bench-onnx    of them the section on ONNX
 # make demo-web    the intent model as WebAssembly in docs/demo/model, for the page there
 # make setup       what the demo needs: an Arm compiler, an emulator, and where absent make, cc
-# make setup-all   what the tests need: compilers and emulators of every target, a browser, node (4 GB)
+# make setup-all   what the tests need: compilers and emulators of every target, a browser, node, ONNX runtimes (5 GB)
 
 CARGO ?= cargo
 BIN   := $(or $(CARGO_TARGET_DIR),target)/release/bitnet-convert
