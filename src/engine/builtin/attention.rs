@@ -59,7 +59,9 @@ pub fn group_query_attention<'a>(ctx: &Ctx, args: &Args<'_, 'a>) -> Result<Vec<V
         return Err(Error::unsupported("positions as an input are not known to the built-in engine"));
     }
     if args.opt(1).is_none() || args.opt(2).is_none() || args.opt(3).is_none() || args.opt(4).is_none() {
-        return Err(Error::unsupported("query, key and value in one tensor, or no cache, is not known to the built-in engine"));
+        return Err(Error::unsupported(
+            "query, key and value in one tensor, or no cache, is not known to the built-in engine",
+        ));
     }
     let (query, key, value) = (args.get(0)?, args.get(1)?, args.get(2)?);
     let (past_key, past_value) = (args.get(3)?, args.get(4)?);
@@ -82,7 +84,8 @@ pub fn group_query_attention<'a>(ctx: &Ctx, args: &Args<'_, 'a>) -> Result<Vec<V
     for b in 0..s.batch {
         let all = lengths[b];
         // A prompt starts at 0 even where it is padded; what follows ends at the last token.
-        let first = if s.tokens > 1 && s.tokens == s.total { 0 } else { all.checked_sub(s.tokens).ok_or_else(too_short)? };
+        let first =
+            if s.tokens > 1 && s.tokens == s.total { 0 } else { all.checked_sub(s.tokens).ok_or_else(too_short)? };
         if first > s.past || first + s.tokens > s.present {
             return Err(Error::input(format!("{first} tokens before the new ones, {} in the cache", s.past)));
         }
@@ -131,7 +134,9 @@ fn sizes(ctx: &Ctx, args: &Args) -> Result<Sizes> {
     let (query, key, value) = (&args.get(0)?.dims, &args.get(1)?.dims, &args.get(2)?.dims);
     let (past_key, past_value) = (&args.get(3)?.dims, &args.get(4)?.dims);
     let wrong = || {
-        Error::input(format!("query {query:?}, key {key:?}, value {value:?}, cache {past_key:?} and {past_value:?} do not fit"))
+        Error::input(format!(
+            "query {query:?}, key {key:?}, value {value:?}, cache {past_key:?} and {past_value:?} do not fit"
+        ))
     };
     let count = |name| usize::try_from(ctx.int(name, 0)?).ok().filter(|n| *n > 0).ok_or_else(wrong);
     let (heads, kv_heads) = (count("num_heads")?, count("kv_num_heads")?);

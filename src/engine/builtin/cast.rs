@@ -1,7 +1,7 @@
 //! Cast, and values made from nothing: Range, ConstantOfShape.
 
 use super::node::{Args, Ctx};
-use super::value::{unpacked, Value, Values};
+use super::value::{each, unpacked, Value, Values};
 use crate::engine::elements;
 use crate::error::{Error, Result};
 use crate::format::onnx::Elem;
@@ -177,17 +177,11 @@ pub fn constant_of_shape<'a>(ctx: &Ctx, args: &Args<'_, 'a>) -> Result<Vec<Value
     let dims = args.list(0)?;
     let dims = dims.iter().map(|d| usize::try_from(*d).ok()).collect::<Option<Vec<_>>>();
     let dims = dims.ok_or_else(|| Error::input("a negative size"))?;
-    let one = match ctx.tensor("value") {
-        None => Value::new(vec![1], Values::F32(vec![0.0].into())),
-        Some(t) => {
-            let elem = Elem::from_id(t.data_type).ok_or_else(|| Error::unsupported("a value of an unknown type"))?;
-            let raw =
-                t.raw_data.as_deref().ok_or_else(|| Error::unsupported("a value that is not stored as raw bytes"))?;
-            Value::stored(&t.dims, elem, raw.to_vec().into())?
-        }
-    };
+    let one = ctx.tensor("value")?.unwrap_or_else(|| Value::new(vec![1], Values::F32(vec![0.0].into())));
     if elements(&one.dims) != Some(1) {
         return Err(Error::input("the value of ConstantOfShape is one element"));
     }
-    super::select::expand_to(ctx, &one, &dims).map(|v| vec![v])
+    let n = ctx.elements::<u64>(&dims)?;
+    let data = each!(&one.data, x, wrap => wrap(ctx.filled(n, x[0])?.into()), packed other => return Err(ctx.no_type(other.elem())));
+    Ok(vec![Value::new(dims, data)])
 }

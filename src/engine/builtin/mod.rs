@@ -26,16 +26,18 @@ use crate::format::onnx::messages::{DimensionValue, NodeProto, TensorProto, Valu
 use crate::format::onnx::{Elem, Loaded};
 use node::{Args, Budget, Ctx};
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::ops::RangeInclusive;
+use std::path::Path;
 use value::Value;
 
+/// Versions of the standard's operators whose meaning is known.
+const VERSIONS: RangeInclusive<i64> = 13..=26;
 /// Dimensions of a tensor.
 const MAX_RANK: usize = 16;
 
 /// A graph whose operators are all known.
 pub struct Builtin {
     loaded: Loaded,
-    path: PathBuf,
     /// Every value of the graph: its name and where it comes from.
     values: HashMap<String, usize>,
     /// For each value the initializer that it is, if it is one.
@@ -60,7 +62,16 @@ impl Builtin {
     /// # Errors
     /// Those of [`Loaded::open`]; an operator or a version of one that this engine does not know.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::new(Loaded::open(path)?, path).map_err(|e| e.at_file(path))
+        Self::new(Loaded::open(path)?)
+    }
+
+    /// Takes a model that was read.
+    ///
+    /// # Errors
+    /// As [`Builtin::open`], for operators.
+    pub fn new(loaded: Loaded) -> Result<Self> {
+        let path = loaded.path.clone();
+        Self::plan(loaded).map_err(|e| e.at_file(&path))
     }
 
     /// Limits other than those that follow from the sizes of the file and the inputs.
@@ -69,8 +80,15 @@ impl Builtin {
         self
     }
 
-    fn new(loaded: Loaded, path: &Path) -> Result<Self> {
-        let graph = loaded.model.graph.as_ref().ok_or_else(|| Error::input("a model without a graph"))?;
+    fn plan(loaded: Loaded) -> Result<Self> {
+        let graph = loaded.graph()?;
+        if let Some(v) = loaded.opset("").filter(|v| !VERSIONS.contains(v)) {
+            let (from, to) = (VERSIONS.start(), VERSIONS.end());
+            return Err(Error::unsupported(format!(
+                "operators of version {v}; the built-in engine knows those of {from} to {to}"
+            ))
+            .hint("run the file with ONNX Runtime: --engine ort --lib PATH"));
+        }
         let (mut values, mut initializers) = (HashMap::new(), Vec::new());
         let mut number = |name: &str| {
             *values.entry(name.to_string()).or_insert_with(|| {
@@ -95,7 +113,7 @@ impl Builtin {
         let own = |i: &&ValueInfoProto| values.get(&i.name).is_some_and(|v| initializers[*v].is_none());
         let inputs = graph.input.iter().filter(own).map(port).collect::<Result<_>>()?;
         let outputs = graph.output.iter().map(port).collect::<Result<_>>()?;
-        Ok(Builtin { path: path.to_path_buf(), values, initializers, steps, inputs, outputs, limits: None, loaded })
+        Ok(Builtin { values, initializers, steps, inputs, outputs, limits: None, loaded })
     }
 
     fn nodes(&self) -> &[NodeProto] {
@@ -154,8 +172,7 @@ impl Builtin {
     fn load(&self, v: usize) -> Result<Value<'_>> {
         let t = self.initializers.get(v).copied().flatten().and_then(|i| self.stored().get(i));
         let t = t.ok_or_else(|| Error::input("a value that no node makes"))?;
-        let elem = Elem::from_id(t.data_type).ok_or_else(|| Error::unsupported("an unknown element type"))?;
-        Value::stored(&t.dims, elem, self.loaded.tensor_bytes(t)?).map_err(|e| e.at_tensor(&t.name))
+        Value::stored(&t.dims, t.data_type, self.loaded.tensor_bytes(t)?).map_err(|e| e.at_tensor(&t.name))
     }
 
     fn compute(&self, inputs: &[(&str, &Tensor)], wanted: &[&str]) -> Result<Vec<Tensor>> {
@@ -176,7 +193,7 @@ impl Builtin {
                 }
             }
             let args = Args(step.inputs.iter().map(|v| v.and_then(|v| live.get(&v))).collect());
-            let ctx = Ctx { node, opset: step.opset, budget: &budget };
+            let ctx = Ctx { node, opset: step.opset, budget: &budget, loaded: &self.loaded };
             let made = (step.run)(&ctx, &args).map_err(|e| at_node(e, node))?;
             if made.len() < step.outputs.len() {
                 let message = format!("{} has {} outputs, not {}", node.op_type, made.len(), step.outputs.len());
@@ -221,7 +238,7 @@ impl Engine for Builtin {
     }
 
     fn run(&mut self, inputs: &[(&str, &Tensor)], wanted: &[&str]) -> Result<Vec<Tensor>> {
-        self.compute(inputs, wanted).map_err(|e| e.at_file(&self.path))
+        self.compute(inputs, wanted).map_err(|e| e.at_file(&self.loaded.path))
     }
 }
 

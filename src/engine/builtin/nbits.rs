@@ -69,13 +69,17 @@ fn matrix<'v>(ctx: &Ctx, args: &Args<'v, '_>) -> Result<Matrix<'v>> {
     };
     let (n, k, bits, block) = (size("N", 0)?, size("K", 0)?, size("bits", 4)?, size("block_size", 0)?);
     if ![2, 4, 8].contains(&bits) || !block.is_power_of_two() || block < 16 {
-        return Err(Error::unsupported(format!("{bits} bits in blocks of {block} are not known to the built-in engine")));
+        return Err(Error::unsupported(format!(
+            "{bits} bits in blocks of {block} are not known to the built-in engine"
+        )));
     }
     let blocks = k.div_ceil(block);
     let (codes, scales) = (args.get(1)?, args.get(2)?);
     let Values::U8(code_bytes) = &codes.data else { return Err(ctx.no_type(codes.elem())) };
     let Values::F32(scale_values) = &scales.data else { return Err(ctx.no_type(scales.elem())) };
-    let wrong = |what: &str, dims: &[usize]| Error::input(format!("{what} of shape {dims:?} for {n} columns of {blocks} blocks"));
+    let wrong = |what: &str, dims: &[usize]| {
+        Error::input(format!("{what} of shape {dims:?} for {n} columns of {blocks} blocks"))
+    };
     if code_bytes.len() != n * blocks * (block * bits / 8) {
         return Err(wrong("codes", &codes.dims));
     }

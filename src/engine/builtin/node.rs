@@ -3,8 +3,8 @@
 use super::value::{Value, Values};
 use crate::engine::elements;
 use crate::error::{Error, Result};
-use crate::format::onnx::messages::{AttributeProto, NodeProto, TensorProto};
-use crate::format::onnx::Elem;
+use crate::format::onnx::messages::{AttributeProto, NodeProto};
+use crate::format::onnx::{Elem, Loaded};
 use std::cell::Cell;
 
 /// What a run may use. A file of a stranger can ask for any size and any number of products; one of ours never comes near.
@@ -53,6 +53,8 @@ pub struct Ctx<'n> {
     /// Version of the operators of the domain of the node.
     pub opset: i64,
     pub budget: &'n Budget,
+    /// The file, for tensors in attributes.
+    pub loaded: &'n Loaded,
 }
 
 impl Ctx<'_> {
@@ -127,8 +129,9 @@ impl Ctx<'_> {
     }
 
     /// An attribute that is a tensor.
-    pub fn tensor(&self, name: &str) -> Option<&TensorProto> {
-        self.attribute(name).and_then(|a| a.t.as_ref())
+    pub fn tensor(&self, name: &str) -> Result<Option<Value<'_>>> {
+        let Some(t) = self.attribute(name).and_then(|a| a.t.as_deref()) else { return Ok(None) };
+        Value::stored(&t.dims, t.data_type, self.loaded.tensor_bytes(t)?).map(Some)
     }
 
     /// An attribute that may only have the value that means "not used".

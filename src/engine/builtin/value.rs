@@ -165,7 +165,8 @@ impl<'a> Value<'a> {
     }
 
     /// A tensor of the file. `bytes` has been checked to be as long as its shape and type say.
-    pub fn stored(dims: &[i64], elem: Elem, bytes: Cow<'a, [u8]>) -> Result<Self> {
+    pub fn stored(dims: &[i64], elem: i32, bytes: Cow<'a, [u8]>) -> Result<Self> {
+        let elem = Elem::from_id(elem).ok_or_else(|| Error::unsupported("an unknown element type"))?;
         let dims = dims.iter().map(|d| usize::try_from(*d).ok()).collect::<Option<Vec<_>>>();
         let dims = dims.filter(|d| elements(d).is_some()).ok_or_else(|| Error::input("a shape without a meaning"))?;
         let data = match elem {
