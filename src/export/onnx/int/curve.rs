@@ -7,7 +7,7 @@ use crate::export::onnx::graph::Value;
 use crate::kernels::tables::tables;
 
 /// From here on 2^(-d / 2^20) is 0 in 30 bits.
-const FAR: i64 = 31 << 20;
+pub(super) const FAR: i64 = 31 << 20;
 
 impl Ints<'_> {
     /// `exp2n(d)` of every element, which is not negative.
