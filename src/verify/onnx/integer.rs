@@ -140,17 +140,16 @@ impl Count {
     }
 }
 
-/// The two shortest prompts together, the shorter with padding before it: what each of them gives alone. Err: where it does not.
+/// Two prompts together, the shorter with padding before it: what each of them gives alone. Err: where it does not.
 fn padded(s: &mut Subject, prompts: &[(Vec<u32>, usize)]) -> Result<std::result::Result<Option<String>, String>> {
     let p = &s.artifact.program;
     let mut texts: Vec<&[u32]> = prompts.iter().map(|(ids, _)| &ids[..]).collect();
     texts.sort_by_key(|t| t.len());
-    texts.truncate(2);
-    let [short, long] = texts[..] else { return Ok(Ok(None)) };
-    if Feed::new(s.engine.as_mut())?.one_at_a_time() {
+    let (short, long) = (texts[0], texts[texts.len().min(2) - 1]);
+    if long.len() < 2 || Feed::new(s.engine.as_mut())?.one_at_a_time() {
         return Ok(Ok(None));
     }
-    // Of equal texts none would have padding.
+    // Of equally long texts none would have padding.
     let short = if short.len() == long.len() { &short[..short.len().div_ceil(2)] } else { short };
     let wants = [expected(s, short)?, expected(s, long)?];
     let got = Feed::new(s.engine.as_mut())?.batch(&[short, long], &[output(p)])?;
