@@ -199,10 +199,7 @@ impl Cache<'_> {
             unsqueeze(m, v, &[2, 3])
         };
         let (mantissa, e) = (side(0), side(1));
-        ScaleV {
-            m: Num::value(mantissa, 1 << 30, I32_LIMIT),
-            e: Num::value(e, EXPONENTS.0, EXPONENTS.1),
-        }
+        ScaleV { m: Num::value(mantissa, 1 << 30, I32_LIMIT), e: Num::value(e, EXPONENTS.0, EXPONENTS.1) }
     }
 
     fn joined(&mut self, m: &mut Ints, new: Value, what: &str, elem: Elem, last: usize) -> Value {

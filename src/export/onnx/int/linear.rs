@@ -162,13 +162,7 @@ pub(super) fn cut(m: &mut Ints, v: Value, from: usize, to: usize, axis: i64) -> 
 }
 
 /// Accumulators of each group of columns, `[groups, tokens, out]`, and the bound of their magnitudes.
-fn groups<'a>(
-    m: &mut Ints<'a>,
-    codes: &Codes,
-    w: &Matrix<'a>,
-    form: WeightForm,
-    group: usize,
-) -> Result<(Value, i64)> {
+fn groups<'a>(m: &mut Ints<'a>, codes: &Codes, w: &Matrix<'a>, form: WeightForm, group: usize) -> Result<(Value, i64)> {
     let count = w.cols.div_ceil(group);
     let most = i64::from(codes.qmax) * w.enc.wmax() as i64 * group as i64;
     let (mut left, right) = planes(m, codes, w, form);
