@@ -250,6 +250,32 @@ impl AtomicFile {
     }
 }
 
+/// Gives two files their names of which the second says what is in the first. An old second file goes before the first one changes, so that
+/// a run that is killed here leaves no pair that does not belong together, only a first file that nothing describes.
+///
+/// # Errors
+/// `Io`.
+pub fn commit_together(mut first: AtomicFile, mut second: AtomicFile) -> Result<()> {
+    for f in [&mut first, &mut second] {
+        f.file.flush().and_then(|()| f.file.sync_all()).map_err(|e| Error::io("finish the output", &f.target, &e))?;
+    }
+    let r = (|| -> io::Result<()> {
+        let locked = pending();
+        match fs::remove_file(&second.target) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => sync_dir(&second.target)?,
+        }
+        fs::rename(&first.temp, &first.target)?;
+        sync_dir(&first.target)?;
+        fs::rename(&second.temp, &second.target)?;
+        drop(locked);
+        sync_dir(&second.target)
+    })();
+    r.map_err(|e| Error::io("finish the output", &second.target, &e))?;
+    (first.done, second.done) = (true, true);
+    Ok(())
+}
+
 impl Drop for AtomicFile {
     fn drop(&mut self) {
         if !self.done {

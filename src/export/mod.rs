@@ -1,6 +1,7 @@
 //! Renderings of a program: the packed file, and the folders built around one: C sources, a WebAssembly module.
 
 pub mod c;
+pub mod onnx;
 pub mod packed;
 pub mod rules;
 pub mod rust;
