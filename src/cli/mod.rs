@@ -11,6 +11,7 @@ mod export;
 #[cfg_attr(not(feature = "reference"), path = "no_float.rs")]
 mod float;
 mod inspect;
+mod inspect_onnx;
 mod kept;
 mod logits;
 mod prune;

@@ -2,7 +2,7 @@
 
 use super::messages::{StringStringEntryProto, TensorProto, EXTERNAL};
 use super::Elem;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::fsio::{self, Mapped};
 use crate::limits::MAX_DIMS;
 use std::borrow::Cow;
@@ -208,7 +208,14 @@ fn within(model: &Path, location: &str) -> Result<PathBuf> {
         return outside("which is outside the folder of the model");
     }
     let folder = model.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let real = |p: &Path| fs::canonicalize(p).map_err(|e| Error::io("find the other file of this model", p, &e));
+    let real = |p: &Path| {
+        fs::canonicalize(p).map_err(|e| {
+            let found = format!("the weights are in another file, which cannot be found: {e}");
+            Error::new(Kind::Io, found)
+                .at_file(p)
+                .hint("it belongs beside the model, under the name that it had when the model was written")
+        })
+    };
     let (found, folder) = (real(&folder.join(path))?, real(folder)?);
     if !found.starts_with(&folder) {
         return outside("a link that leads outside the folder of the model");
