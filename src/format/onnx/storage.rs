@@ -8,7 +8,6 @@ use crate::limits::MAX_DIMS;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
-use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 
 /// The type and the number of bytes of a tensor.
@@ -181,7 +180,7 @@ impl Others {
         let (_, bytes) = size(t)?;
         let file = self.known.get(place.location).and_then(|i| self.files.get(*i));
         let (path, file) = file.ok_or_else(|| Error::usage("this tensor is not one of the model's"))?;
-        let Range { start, end } = place.offset..place.offset.checked_add(bytes).unwrap_or(u64::MAX);
+        let (start, end) = (place.offset, place.offset.saturating_add(bytes));
         let part = usize::try_from(start).ok().zip(usize::try_from(end).ok()).and_then(|(s, e)| file.get(s..e));
         part.ok_or_else(|| {
             let what = format!("{bytes} bytes from byte {start} on, but the other file ends at byte {}", file.len());
