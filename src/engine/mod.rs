@@ -2,6 +2,8 @@
 //! ONNX Runtime from a library that the user has (feature `ort`).
 
 pub mod builtin;
+#[cfg(feature = "ort")]
+pub mod ort;
 
 use crate::error::{Error, Result};
 use crate::format::onnx::Elem;

@@ -144,7 +144,7 @@ fn biased(m: &mut Ints, a: &Artifact, at: &Positions, mut t: Value, scoring: &Sc
         let distance = at.distance(m);
         // What lies ahead is not seen; in a graph for W tokens nothing is farther than W.
         let far = shape.window as i64;
-        let distance = m.clamp(distance, 0, far);
+        let distance = m.clamp_narrow(distance, 0, far);
         let back = m.mul2(distance, slopes);
         let back = shift(m, back, far * most, -(i64::from(tensor.scale.e) + 50));
         let sum = m.sub(t, back);

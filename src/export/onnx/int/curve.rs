@@ -12,10 +12,10 @@ pub(super) const FAR: i64 = 31 << 20;
 impl Ints<'_> {
     /// `exp2n(d)` of every element, which is not negative.
     pub fn exp2n(&mut self, d: Value) -> Value {
-        let far = self.i(FAR);
-        let d = self.g.op("Min", &[d, far], &[]);
+        // The quotient is limited, not d: it fits 32 bits (see `Ints::larger`), up to d = 2^42.
         let step = self.i(2048);
-        let j = Num::value(self.div(d, step), 0, FAR >> 11);
+        let j = Num::value(self.div(d, step), 0, i32::MAX.into());
+        let j = self.clip(j, 0, FAR >> 11);
         let rest = self.g.op("Mod", &[d, step], &[]);
         // Both roundings in one division: the table's difference rounds down from 1023 / 2048 above, the halving up from its half.
         let entry = |j: i64| (j >> 9, tables().exp2[(j & 511) as usize], tables().exp2[(j & 511) as usize + 1]);

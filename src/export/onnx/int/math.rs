@@ -37,6 +37,11 @@ impl Num {
         self.base.filter(|_| self.plus == 0)
     }
 
+    /// Whether what is in the graph fits 32 bits.
+    fn is_narrow(&self) -> bool {
+        fits(self.lo.saturating_sub(self.plus)) && fits(self.hi.saturating_sub(self.plus))
+    }
+
     pub fn offset(self, k: i64) -> Num {
         Num { base: self.base, plus: self.plus + k, lo: self.lo.saturating_add(k), hi: self.hi.saturating_add(k) }
     }
@@ -59,6 +64,11 @@ impl Range {
     pub fn upto(max: i64) -> Range {
         Range { lo: 0, hi: max }
     }
+}
+
+/// Whether a number fits 32 bits.
+fn fits(v: i64) -> bool {
+    i32::try_from(v).is_ok()
 }
 
 /// The least power of two that is not below `v`.
@@ -93,10 +103,37 @@ impl Ints<'_> {
         self.g.op("Div", &[a, b], &[])
     }
 
-    /// Limits every element to lo ..= hi.
+    /// Limits every element, whatever it is, to lo ..= hi.
     pub fn clamp(&mut self, v: Value, lo: i64, hi: i64) -> Value {
+        let least = self.larger(v, lo, false);
+        self.smaller(least, hi, false)
+    }
+
+    /// As [`Ints::clamp`], of elements within 32 bits.
+    pub fn clamp_narrow(&mut self, v: Value, lo: i64, hi: i64) -> Value {
         let (lo, hi) = (self.i(lo), self.i(hi));
         self.g.op("Clip", &[v, lo, hi], &[])
+    }
+
+    /// The larger of each element and a constant. ONNX Runtime compares 64-bit integers rightly in Less; its Max, Min, Clip, Sign and, over the
+    /// last dimension, ReduceMax take the lower half for a signed number where the upper halves are equal, so they are for 32 bits.
+    fn larger(&mut self, v: Value, k: i64, narrow: bool) -> Value {
+        let k = self.i(k);
+        if narrow {
+            return self.g.op("Max", &[v, k], &[]);
+        }
+        let below = self.g.op("Less", &[v, k], &[]);
+        self.g.op("Where", &[below, k, v], &[])
+    }
+
+    /// The smaller of each element and a constant.
+    fn smaller(&mut self, v: Value, k: i64, narrow: bool) -> Value {
+        let k = self.i(k);
+        if narrow {
+            return self.g.op("Min", &[v, k], &[]);
+        }
+        let above = self.g.op("Less", &[k, v], &[]);
+        self.g.op("Where", &[above, k, v], &[])
     }
 
     /// Maximum over the last dimension, which becomes 1.
@@ -122,7 +159,18 @@ impl Ints<'_> {
     /// Largest magnitude over the last dimension, which becomes 1. `max` bounds it.
     pub fn max_abs(&mut self, v: Value, max: i64) -> Num {
         let abs = self.g.op("Abs", &[v], &[]);
-        Num::value(self.reduce_max(abs), 0, max)
+        if max <= I32_LIMIT {
+            return Num::value(self.reduce_max(abs), 0, max);
+        }
+        // Halves of 31 bits, the upper one first: see `larger`.
+        let (unit, zero) = (self.i(1 << 31), self.i(0));
+        let (high, low) = (self.div(abs, unit), self.g.op("Mod", &[abs, unit], &[]));
+        let top = self.reduce_max(high);
+        let at_top = self.g.op("Equal", &[high, top], &[]);
+        let low = self.g.op("Where", &[at_top, low, zero], &[]);
+        let low = self.reduce_max(low);
+        let top = self.mul2(top, unit);
+        Num::value(self.add(top, low), 0, max)
     }
 
     pub fn reshape(&mut self, v: Value, dims: &[i64]) -> Value {
@@ -188,12 +236,18 @@ impl Ints<'_> {
         match (a.base, b.base) {
             (Some(v), None) | (None, Some(v)) => {
                 let (of, k) = if a.base.is_some() { (a.plus, b.plus) } else { (b.plus, a.plus) };
-                let k = self.i(k - of);
-                Num { base: Some(self.g.op("Max", &[v, k], &[])), plus: of, lo, hi }
+                let n = if a.base.is_some() { a } else { b };
+                let narrow = n.is_narrow() && fits(k - of);
+                Num { base: Some(self.larger(v, k - of, narrow)), plus: of, lo, hi }
             }
             _ => {
+                let narrow = [a.lo, a.hi, b.lo, b.hi].into_iter().all(fits);
                 let (a, b) = (self.val(a), self.val(b));
-                Num::value(self.g.op("Max", &[a, b], &[]), lo, hi)
+                if narrow {
+                    return Num::value(self.g.op("Max", &[a, b], &[]), lo, hi);
+                }
+                let less = self.g.op("Less", &[a, b], &[]);
+                Num::value(self.g.op("Where", &[less, b, a], &[]), lo, hi)
             }
         }
     }
@@ -201,17 +255,14 @@ impl Ints<'_> {
     pub fn clip(&mut self, n: Num, lo: i64, hi: i64) -> Num {
         let bounds = (n.lo.clamp(lo, hi), n.hi.clamp(lo, hi));
         let Some(v) = n.base else { return Num::of(n.plus.clamp(lo, hi)) };
+        let (least, most) = (lo.saturating_sub(n.plus), hi.saturating_sub(n.plus));
+        let narrow = n.is_narrow() && fits(least) && fits(most);
         let base = match (n.lo < lo, n.hi > hi) {
             (false, false) => v,
-            (true, false) => {
-                let k = self.i(lo - n.plus);
-                self.g.op("Max", &[v, k], &[])
-            }
-            (false, true) => {
-                let k = self.i(hi - n.plus);
-                self.g.op("Min", &[v, k], &[])
-            }
-            (true, true) => self.clamp(v, lo - n.plus, hi - n.plus),
+            (true, false) => self.larger(v, least, narrow),
+            (false, true) => self.smaller(v, most, narrow),
+            (true, true) if narrow => self.clamp_narrow(v, least, most),
+            (true, true) => self.clamp(v, least, most),
         };
         Num { base: Some(base), plus: n.plus, lo: bounds.0, hi: bounds.1 }
     }
@@ -335,7 +386,10 @@ impl Ints<'_> {
         if limit == i64::MAX || s.lo >= 0 && result <= i128::from(limit) {
             return y;
         }
-        self.clamp(y, -limit, limit)
+        match s.lo >= 0 && result <= i128::from(I32_LIMIT) {
+            true => self.clamp_narrow(y, -limit, limit),
+            false => self.clamp(y, -limit, limit),
+        }
     }
 
     /// `twice / 2 / b` to the nearest integer, halves to the even one, of elements whose quotient is at most `q`; b > 0 and `b (4 q + 9) < 2^63`.

@@ -98,8 +98,10 @@ fn sine(m: &mut Ints, p: Value) -> Value {
     // Beyond half a turn the sign is another; in the second half of what is left the curve runs backwards.
     let lower = m.div(p, half_turn);
     let p = m.g.op("Mod", &[p, half_turn], &[]);
-    let back = m.sub(half_turn, p);
-    let u = m.g.op("Min", &[p, back], &[]);
+    let quarter = m.i(1 << 30);
+    let off = m.sub(p, quarter);
+    let off = m.g.op("Abs", &[off], &[]);
+    let u = m.sub(quarter, off);
     let i = m.div(u, step);
     let r = m.g.op("Mod", &[u, step], &[]);
     let axis = [("axis", Attr::I(0))];

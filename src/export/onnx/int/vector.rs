@@ -94,7 +94,7 @@ impl Ints<'_> {
         let z = self.i(zero);
         let mut whole = self.add(codes, z);
         if i64::from(rule.lo) > -q || i64::from(rule.hi) < q {
-            whole = self.clamp(whole, zero + i64::from(rule.lo), zero + i64::from(rule.hi));
+            whole = self.clamp_narrow(whole, zero + i64::from(rule.lo), zero + i64::from(rule.hi));
         }
         let least = self.pick_scale(tiny, ScaleV::of(rule.floor), most);
         let scale = self.mul(least, ScaleV::of(qmax.inv()));
