@@ -8,14 +8,14 @@ pub mod curve;
 mod linear;
 pub mod math;
 pub mod norm;
-mod position;
+pub(in crate::export::onnx) mod position;
 mod rope;
 pub mod scale;
 pub mod vector;
 
 use super::graph::{Dim, Graph, Value};
 use super::weights::Matrix;
-use super::{Settings, WeightForm};
+use super::{Profile, Settings, WeightForm};
 use crate::bytes::to_i32;
 use crate::digest::{hex, sha256};
 use crate::encoding::fixed::Scale;
@@ -58,7 +58,7 @@ struct Build<'a> {
 pub fn build<'a>(artifact: &'a Artifact, s: &Settings) -> Result<Graph<'a>> {
     let p = &artifact.program;
     let mut m = Ints { g: Graph::new(opset(s)?) };
-    describe(&mut m, artifact, s);
+    describe(&mut m.g, artifact, s);
     let at = position::inputs(&mut m, artifact, s)?;
     let values = |t: &crate::program::Tensor| -> Result<Option<Vec<i32>>> {
         if t.kind != TensorKind::Vector {
@@ -92,7 +92,7 @@ pub fn build<'a>(artifact: &'a Artifact, s: &Settings) -> Result<Graph<'a>> {
 }
 
 /// The lowest opset that the settings need, or the one that was asked for.
-fn opset(s: &Settings) -> Result<i64> {
+pub(super) fn opset(s: &Settings) -> Result<i64> {
     let least = match s.weights {
         WeightForm::Int8 => 13,
         WeightForm::Int4 => 21,
@@ -108,7 +108,7 @@ fn opset(s: &Settings) -> Result<i64> {
 }
 
 /// What the file says about itself.
-fn describe(m: &mut Ints, a: &Artifact, s: &Settings) {
+pub(super) fn describe(g: &mut Graph, a: &Artifact, s: &Settings) {
     let p = &a.program;
     let weights = match s.weights {
         WeightForm::Int8 => "int8",
@@ -123,21 +123,30 @@ fn describe(m: &mut Ints, a: &Artifact, s: &Settings) {
     qmax.sort_unstable();
     qmax.dedup();
     let activations: Vec<String> = qmax.iter().map(|q| q.to_string()).collect();
-    m.g.meta("bitnet.profile", "int");
-    m.g.meta("bitnet.semantics", "2");
-    m.g.meta("bitnet.model_id", format!("{:016x}", p.model_id));
-    m.g.meta("bitnet.source", hex(&sha256(a.packed.bytes())));
-    m.g.meta("bitnet.weights", weights);
-    m.g.meta("bitnet.activations", format!("codes of up to {}", activations.join(", ")));
-    m.g.meta("bitnet.residual_frac_bits", p.residual_frac.to_string());
+    let profile = match s.profile {
+        Profile::Int => "int",
+        Profile::Std => "std",
+        Profile::Ort => "ort",
+    };
+    g.meta("bitnet.profile", profile);
+    g.meta("bitnet.semantics", "2");
+    g.meta("bitnet.model_id", format!("{:016x}", p.model_id));
+    g.meta("bitnet.source", hex(&sha256(a.packed.bytes())));
+    g.meta("bitnet.weights", weights);
+    g.meta("bitnet.activations", format!("codes of up to {}", activations.join(", ")));
+    g.meta("bitnet.residual_frac_bits", p.residual_frac.to_string());
+    let float = s.float_logits || s.profile != Profile::Int;
     match p.embedding() {
-        None => m.g.meta("logits_scale", if s.float_logits { "1" } else { "1/65536" }),
+        None => g.meta("logits_scale", if float { "1" } else { "1/65536" }),
         Some((_, unit)) => {
             let bits = if unit { 30 } else { 16 };
-            m.g.meta("embedding_scale", if s.float_logits { "1".to_string() } else { format!("1/{}", 1 << bits) });
+            g.meta("embedding_scale", if float { "1".to_string() } else { format!("1/{}", 1 << bits) });
         }
     }
-    m.g.describe("Integer program of bitnet-convert: every result is that of docs/semantics.md, bit for bit.");
+    g.describe(match s.profile {
+        Profile::Int => "Integer program of bitnet-convert: every result is that of docs/semantics.md, bit for bit.",
+        Profile::Std | Profile::Ort => "Integer program of bitnet-convert with floats around the sums of its codes.",
+    });
 }
 
 impl<'a> Build<'a> {

@@ -13,7 +13,7 @@ use crate::runtime::Artifact;
 
 /// How tokens come to the graph.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Way {
+pub(in crate::export::onnx) enum Way {
     /// Any number of texts and tokens, after a cache that grows.
     Cached,
     /// One token of one text, beside a cache of so many slots.
@@ -23,7 +23,7 @@ pub(super) enum Way {
 }
 
 /// The tokens of a run.
-pub(super) struct Positions {
+pub(in crate::export::onnx) struct Positions {
     pub way: Way,
     /// i64 `[b, s]`.
     pub ids: Value,
@@ -48,7 +48,7 @@ pub(super) struct Positions {
 ///
 /// # Errors
 /// `Usage` if `--static` asks for more slots than the program has.
-pub(super) fn inputs(m: &mut Ints, a: &Artifact, settings: &Settings) -> Result<Positions> {
+pub(in crate::export::onnx) fn inputs(m: &mut Ints, a: &Artifact, settings: &Settings) -> Result<Positions> {
     let p = &a.program;
     let most = p.longest().map_or(p.attention.window, |n| n.min(p.attention.window));
     if let Some(n) = settings.static_len.filter(|n| *n == 0 || *n > most) {
@@ -64,7 +64,7 @@ pub(super) fn inputs(m: &mut Ints, a: &Artifact, settings: &Settings) -> Result<
 }
 
 /// Which of the run's tokens EMBEDDING sums: 0 or 1, i64 `[b, s, 1]`. All 0 for a text of nothing but padding.
-pub(super) fn chosen(m: &mut Ints, at: &Positions, pool: Pool) -> Value {
+pub(in crate::export::onnx) fn chosen(m: &mut Ints, at: &Positions, pool: Pool) -> Value {
     let place = match pool {
         Pool::Mean => return unsqueeze(m, at.real, &[2]),
         Pool::First => m.i(0),
@@ -98,12 +98,12 @@ impl Positions {
     }
 }
 
-pub(super) fn transpose(m: &mut Ints, v: Value, perm: &[i64]) -> Value {
+pub(in crate::export::onnx) fn transpose(m: &mut Ints, v: Value, perm: &[i64]) -> Value {
     m.g.op("Transpose", &[v], &[("perm", Attr::Ints(perm))])
 }
 
 /// Adds dimensions of 1.
-pub(super) fn unsqueeze(m: &mut Ints, v: Value, axes: &[i64]) -> Value {
+pub(in crate::export::onnx) fn unsqueeze(m: &mut Ints, v: Value, axes: &[i64]) -> Value {
     let axes = m.g.i64s(&[axes.len() as i64], axes);
     m.g.op("Unsqueeze", &[v, axes], &[])
 }

@@ -1,0 +1,115 @@
+//! QUANTIZE, LINEAR, and the rows that EMBED and POSITION read.
+
+use super::floats::reduce;
+use crate::encoding::fixed::Scale;
+use crate::export::onnx::graph::{Attr, Value};
+use crate::export::onnx::int::math::Ints;
+use crate::export::onnx::weights::{Matrix, Part};
+use crate::export::onnx::WeightForm;
+use crate::format::onnx::Elem;
+use crate::kernels::scalar::QuantRule;
+
+/// Codes of a vector.
+#[derive(Clone, Copy)]
+pub struct Codes {
+    /// uint8 with zero point 128, `[b, s, n]`.
+    byte: Value,
+    /// Codes a unit: f32 `[b, s, 1]`.
+    rate: Value,
+}
+
+/// QUANTIZE: each step is one float operation, so that every runtime gives the same codes.
+pub fn quantize(m: &mut Ints, n: usize, x: Value, rule: &QuantRule) -> Codes {
+    let g = &mut m.g;
+    let abs = g.op("Abs", &[x], &[]);
+    let most = reduce(g, "ReduceMax", abs, -1);
+    let (floor, qmax) = (g.f32(rule.floor.to_f64() as f32), g.f32(rule.qmax as f32));
+    let most = g.op("Max", &[most, floor], &[]);
+    let rate = g.op("Div", &[qmax, most], &[]);
+    let y = g.op("Mul", &[x, rate], &[]);
+    let y = g.op("Round", &[y], &[]);
+    let (lo, hi, middle) = (g.f32(rule.lo as f32), g.f32(rule.hi as f32), g.f32(128.0));
+    let y = g.op("Clip", &[y, lo, hi], &[]);
+    let y = g.op("Add", &[y, middle], &[]);
+    let byte = g.cast(y, Elem::U8);
+    g.name(byte, format!("op{n}.codes"));
+    Codes { byte, rate }
+}
+
+/// What the codes stand for.
+pub fn reals(m: &mut Ints, c: &Codes) -> Value {
+    let g = &mut m.g;
+    let (x, middle) = (g.cast(c.byte, Elem::F32), g.f32(128.0));
+    let x = g.op("Sub", &[x, middle], &[]);
+    g.op("Div", &[x, c.rate], &[])
+}
+
+/// LINEAR of codes: an exact sum of integers, then its scale.
+pub fn linear<'a>(m: &mut Ints<'a>, n: usize, c: &Codes, w: &Matrix<'a>, form: WeightForm) -> Value {
+    let middle = m.g.u8(128);
+    let (operand, zero) = w.operand(&mut m.g, Part::Whole, form);
+    let x = match w.group() {
+        None => c.byte,
+        Some(group) => {
+            let count = w.groups();
+            let lacking = (count * group - w.cols) as i64;
+            let mut x = c.byte;
+            if lacking > 0 {
+                // The weights of what fills the last group are 0: any codes do.
+                let (from, to, axis) = (m.g.i64s(&[1], &[0]), m.g.i64s(&[1], &[lacking]), m.g.i64s(&[1], &[2]));
+                let more = m.g.op("Slice", &[x, from, to, axis], &[]);
+                x = m.g.op("Concat", &[x, more], &[("axis", Attr::I(2))]);
+            }
+            let x = m.reshape(x, &[0, 0, count as i64, group as i64]);
+            m.g.op("Transpose", &[x], &[("perm", Attr::Ints(&[0, 2, 1, 3]))])
+        }
+    };
+    let inputs = [x, operand, middle, zero.unwrap_or(Value::NONE)];
+    let acc = m.g.op("MatMulInteger", &inputs[..if zero.is_some() { 4 } else { 3 }], &[]);
+    m.g.name(acc, format!("op{n}.acc"));
+    let y = m.g.cast(acc, Elem::F32);
+    match (w.one_scale(), w.scales(&mut m.g)) {
+        (Some(s), _) => {
+            let s = m.g.f32(s.to_f64() as f32);
+            let s = m.g.op("Div", &[s, c.rate], &[]);
+            m.g.op("Mul", &[y, s], &[])
+        }
+        (None, Some(scales)) => {
+            let mut y = m.g.op("Mul", &[y, scales], &[]);
+            if w.group().is_some() {
+                let axis = m.g.i64s(&[1], &[1]);
+                y = m.g.op("ReduceSum", &[y, axis], &[("keepdims", Attr::I(0))]);
+            }
+            m.g.op("Div", &[y, c.rate], &[])
+        }
+        (None, None) => m.g.op("Div", &[y, c.rate], &[]),
+    }
+}
+
+/// LINEAR of a vector whose codes have more than 8 bits, or with weights that have: a product of floats.
+pub fn product<'a>(m: &mut Ints<'a>, x: Value, w: &Matrix<'a>) -> Value {
+    let w = w.floats(&mut m.g);
+    m.g.op("MatMul", &[x, w], &[])
+}
+
+/// Rows of a table times `factor`; `ids` is `[b, s]`.
+pub fn rows<'a>(m: &mut Ints<'a>, ids: Value, t: &Matrix<'a>, factor: Scale) -> Value {
+    let table = t.table(&mut m.g);
+    let axis = [("axis", Attr::I(0))];
+    let row = m.g.op("Gather", &[table, ids], &axis);
+    let x = m.g.cast(row, Elem::F32);
+    let by = match t.one_scale() {
+        Some(s) => m.g.f32((s.to_f64() * factor.to_f64()) as f32),
+        None => {
+            let scales = t.table_scales(&mut m.g, factor.to_f64());
+            let mut by = m.g.op("Gather", &[scales, ids], &axis);
+            if let Some(group) = t.group() {
+                let of: Vec<i64> = (0..t.cols).map(|c| (c / group) as i64).collect();
+                let of = m.g.i64s(&[t.cols as i64], &of);
+                by = m.g.op("Gather", &[by, of], &[("axis", Attr::I(2))]);
+            }
+            by
+        }
+    };
+    m.g.op("Mul", &[x, by], &[])
+}
