@@ -14,11 +14,15 @@ fn hex(v: &Value) -> Vec<u8> {
 }
 
 fn tensor(v: &Value) -> Tensor {
-    let dims: Vec<usize> = v["dims"].as_array().expect("dims").iter().map(|d| d.as_u64().expect("a size") as usize).collect();
+    let dims: Vec<usize> =
+        v["dims"].as_array().expect("dims").iter().map(|d| d.as_u64().expect("a size") as usize).collect();
     let bytes = hex(&v["data"]);
     macro_rules! read {
         ($t:ty) => {
-            bytes.chunks_exact(size_of::<$t>()).map(|b| <$t>::from_le_bytes(b.try_into().expect("its length"))).collect()
+            bytes
+                .chunks_exact(size_of::<$t>())
+                .map(|b| <$t>::from_le_bytes(b.try_into().expect("its length")))
+                .collect()
         };
     }
     let data = match v["type"].as_u64().expect("a type") {
