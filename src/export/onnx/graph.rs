@@ -218,6 +218,11 @@ impl<'a> Graph<'a> {
         v
     }
 
+    /// Whether `v` has a name already that stays.
+    pub fn is_named(&self, v: Value) -> bool {
+        self.values.get(v.0 as usize).is_none_or(|k| k.named)
+    }
+
     /// A node with one output; an equal node that is there already gives its output.
     pub fn op(&mut self, op: &str, inputs: &[Value], attrs: &[(&str, Attr)]) -> Value {
         self.node("", op, inputs, attrs, 1).first().copied().unwrap_or(Value::NONE)

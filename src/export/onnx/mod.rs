@@ -5,6 +5,7 @@ pub mod graph;
 pub mod int;
 pub mod ort;
 pub mod std;
+pub mod weights;
 mod write;
 
 pub use write::Written;
