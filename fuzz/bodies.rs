@@ -103,6 +103,17 @@ pub fn onnx_run(data: &[u8]) {
     }
 }
 
+/// An ONNX file, with the file of weights that the one in tests/data names: what opens has all elements of all tensors.
+pub fn onnx_file(data: &[u8]) {
+    let Ok(l) = Loaded::from_bytes(data.to_vec(), Path::new("tests/data/onnx/fuzz.onnx")) else { return };
+    for t in l.graph().expect("a graph").tensors() {
+        let bytes = l.tensor_bytes(t).expect("the elements");
+        let elements: i64 = t.dims.iter().product();
+        assert!(elements as usize <= 4 * bytes.len(), "{:?}", t.dims);
+    }
+    let _ = (l.check_data(), l.opset(""), l.bytes());
+}
+
 /// config.json.
 pub fn config_json(data: &[u8]) {
     if let Ok(c) = Config::parse(Path::new("fuzz"), data) {
