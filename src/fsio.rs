@@ -396,3 +396,42 @@ impl Drop for AtomicDir {
         pending().remove(&self.temp);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_files_that_belong_together_change_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let (data, model) = (dir.path().join("data"), dir.path().join("model"));
+        let pair = |d: &[u8], m: &[u8]| {
+            let mut files = (AtomicFile::create(&data).unwrap(), AtomicFile::create(&model).unwrap());
+            files.0.write(d).unwrap();
+            files.1.write(m).unwrap();
+            files
+        };
+        let read = || (fs::read(&data).unwrap(), fs::read(&model).unwrap_or_default());
+        for (d, m) in [(b"data 1", b"model 1"), (b"data 2", b"model 2")] {
+            let (first, second) = pair(d, m);
+            commit_together(first, second).unwrap();
+            assert_eq!(read(), (d.to_vec(), m.to_vec()));
+        }
+        drop(pair(b"data 3", b"model 3"));
+        assert_eq!(read(), (b"data 2".to_vec(), b"model 2".to_vec()));
+        // The old model cannot go, so the data under it stays.
+        let (first, second) = pair(b"data 3", b"model 3");
+        fs::remove_file(&model).unwrap();
+        fs::create_dir(&model).unwrap();
+        assert!(commit_together(first, second).is_err());
+        assert_eq!(fs::read(&data).unwrap(), b"data 2");
+        // The data cannot get its name: then there is no model either.
+        fs::remove_dir(&model).unwrap();
+        let (first, second) = pair(b"data 3", b"model 3");
+        fs::remove_file(&data).unwrap();
+        fs::create_dir(&data).unwrap();
+        assert!(commit_together(first, second).is_err());
+        assert!(!model.exists());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left behind");
+    }
+}

@@ -1,4 +1,4 @@
-//! The engines that run ONNX files: every operator against ONNX Runtime's results (`tools/onnx_fixture.py`), and graphs that mean harm.
+//! The engines that run ONNX files: every operator against ONNX Runtime's results (`tools/onnx_operators.py`), and graphs that mean harm.
 
 use bitnet_convert::engine::builtin::{Builtin, Limits};
 use bitnet_convert::engine::{Data, Engine, Tensor};
@@ -14,11 +14,15 @@ fn hex(v: &Value) -> Vec<u8> {
 }
 
 fn tensor(v: &Value) -> Tensor {
-    let dims: Vec<usize> = v["dims"].as_array().expect("dims").iter().map(|d| d.as_u64().expect("a size") as usize).collect();
+    let dims: Vec<usize> =
+        v["dims"].as_array().expect("dims").iter().map(|d| d.as_u64().expect("a size") as usize).collect();
     let bytes = hex(&v["data"]);
     macro_rules! read {
         ($t:ty) => {
-            bytes.chunks_exact(size_of::<$t>()).map(|b| <$t>::from_le_bytes(b.try_into().expect("its length"))).collect()
+            bytes
+                .chunks_exact(size_of::<$t>())
+                .map(|b| <$t>::from_le_bytes(b.try_into().expect("its length")))
+                .collect()
         };
     }
     let data = match v["type"].as_u64().expect("a type") {

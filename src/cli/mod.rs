@@ -12,6 +12,7 @@ mod export_onnx;
 #[cfg_attr(not(feature = "reference"), path = "no_float.rs")]
 mod float;
 mod inspect;
+mod inspect_onnx;
 mod kept;
 mod logits;
 mod prune;

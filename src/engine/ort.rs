@@ -50,7 +50,9 @@ impl Ort {
     pub fn with_threads(path: &Path, lib: &Path, threads: usize) -> Result<Self> {
         let version = load(&find(lib)?)?;
         if !path.is_file() {
-            return Err(Error::new(crate::error::Kind::Io, "cannot open the model: there is no such file").at_file(path));
+            return Err(
+                Error::new(crate::error::Kind::Io, "cannot open the model: there is no such file").at_file(path)
+            );
         }
         let refused = |e: ::ort::Error| {
             let message = format!("ONNX Runtime {version} refuses the model: {}", e.message());
@@ -86,7 +88,9 @@ impl Ort {
         let selected = wanted.iter().fold(OutputSelector::no_default(), |s, n| s.with(*n));
         let options = RunOptions::new().map_err(failed)?.with_outputs(selected);
         let made = self.session.run_with_options(values, &options).map_err(failed)?;
-        let taken = wanted.iter().map(|name| made.get(name).ok_or_else(|| Error::tool(format!("no value for `{name}`"))).and_then(taken));
+        let taken = wanted
+            .iter()
+            .map(|name| made.get(name).ok_or_else(|| Error::tool(format!("no value for `{name}`"))).and_then(taken));
         taken.collect()
     }
 }
@@ -111,7 +115,8 @@ impl Engine for Ort {
 
 /// Names that the library has on the systems that it is made for.
 fn is_library(name: &str) -> bool {
-    let plain = name.starts_with("libonnxruntime.so") || name.starts_with("libonnxruntime.") && name.ends_with(".dylib");
+    let plain =
+        name.starts_with("libonnxruntime.so") || name.starts_with("libonnxruntime.") && name.ends_with(".dylib");
     plain || name == "onnxruntime.dll"
 }
 
@@ -131,7 +136,10 @@ pub fn find(given: &Path) -> Result<PathBuf> {
     }
     for below in ["", "capi", "onnxruntime/capi", "lib"] {
         let Ok(entries) = std::fs::read_dir(given.join(below)) else { continue };
-        let named = entries.flatten().map(|e| e.path()).filter(|p| p.file_name().and_then(|n| n.to_str()).is_some_and(is_library));
+        let named = entries
+            .flatten()
+            .map(|e| e.path())
+            .filter(|p| p.file_name().and_then(|n| n.to_str()).is_some_and(is_library));
         // Several are links to one file, or copies of it: the first by name, so that the choice is always the same.
         if let Some(found) = named.filter(|p| p.is_file()).min() {
             return std::fs::canonicalize(&found).map_err(|e| Error::io("open the library", &found, &e));
@@ -158,7 +166,8 @@ fn load(path: &Path) -> Result<String> {
     match &*loaded {
         Some(l) if l.path == path => return Ok(l.version.clone()),
         Some(l) => {
-            let message = format!("ONNX Runtime is loaded already, from `{}`; a process can have one", l.path.display());
+            let message =
+                format!("ONNX Runtime is loaded already, from `{}`; a process can have one", l.path.display());
             return Err(Error::usage(message).at_file(path).hint("compare two libraries in two runs"));
         }
         None => {}
@@ -178,7 +187,8 @@ fn probe(path: &Path) -> Result<String> {
     };
     // SAFETY: the initialisers of a library that the user names run; its one function is called with the types of its public header.
     let version = unsafe {
-        let library = libloading::Library::new(path).map_err(|e| wrong(format!("the library cannot be loaded: {e}")))?;
+        let library =
+            libloading::Library::new(path).map_err(|e| wrong(format!("the library cannot be loaded: {e}")))?;
         let base = library
             .get::<unsafe extern "C" fn() -> *const ApiBase>(b"OrtGetApiBase\0")
             .map_err(|_| wrong("this library is not ONNX Runtime: it has no function OrtGetApiBase".to_string()))?;
@@ -189,7 +199,11 @@ fn probe(path: &Path) -> Result<String> {
         let known = new_enough && !(base.get_api)(OLDEST).is_null();
         // It stays loaded, as the binding needs it.
         std::mem::forget(library);
-        if known { Ok(version) } else { Err(version) }
+        if known {
+            Ok(version)
+        } else {
+            Err(version)
+        }
     };
     version.map_err(|version| wrong(format!("ONNX Runtime {version} is too old: 1.{OLDEST} is the oldest that works")))
 }
@@ -222,7 +236,8 @@ fn elem(t: TensorElementType) -> Option<Elem> {
 }
 
 fn port(o: &::ort::value::Outlet) -> Result<Port> {
-    let wrong = || Error::unsupported(format!("`{}` is no tensor of a type that is read here: {}", o.name(), o.dtype()));
+    let wrong =
+        || Error::unsupported(format!("`{}` is no tensor of a type that is read here: {}", o.name(), o.dtype()));
     let ValueType::Tensor { ty, shape, .. } = o.dtype() else { return Err(wrong()) };
     let elem = elem(*ty).ok_or_else(wrong)?;
     // Unknown sizes are -1.
@@ -247,7 +262,10 @@ fn given(t: &Tensor) -> Result<SessionInputValue<'_>> {
 }
 
 /// A value that lies where the tensor has it. The binding refuses a dimension of 0 there, so an empty one is allocated.
-fn view<'v, T: PrimitiveTensorElementType + Debug + Clone + 'static>(dims: &[usize], v: &'v [T]) -> Result<SessionInputValue<'v>> {
+fn view<'v, T: PrimitiveTensorElementType + Debug + Clone + 'static>(
+    dims: &[usize],
+    v: &'v [T],
+) -> Result<SessionInputValue<'v>> {
     if elements(dims) != Some(v.len()) {
         return Err(Error::input(format!("a tensor of shape {dims:?} has {} elements", v.len())));
     }
@@ -259,7 +277,9 @@ fn view<'v, T: PrimitiveTensorElementType + Debug + Clone + 'static>(dims: &[usi
 }
 
 fn taken(value: &DynValue) -> Result<Tensor> {
-    let ValueType::Tensor { ty, .. } = value.dtype() else { return Err(Error::unsupported("an output that is no tensor")) };
+    let ValueType::Tensor { ty, .. } = value.dtype() else {
+        return Err(Error::unsupported("an output that is no tensor"));
+    };
     match elem(*ty) {
         Some(Elem::F32) => copy(value, Data::F32),
         Some(Elem::F64) => copy(value, Data::F64),
@@ -277,7 +297,8 @@ fn taken(value: &DynValue) -> Result<Tensor> {
 }
 
 fn copy<T: PrimitiveTensorElementType + Clone>(value: &DynValue, wrap: fn(Vec<T>) -> Data) -> Result<Tensor> {
-    let (shape, data) = value.try_extract_tensor::<T>().map_err(|e| Error::tool(format!("ONNX Runtime: {}", e.message())))?;
+    let (shape, data) =
+        value.try_extract_tensor::<T>().map_err(|e| Error::tool(format!("ONNX Runtime: {}", e.message())))?;
     let dims = shape.iter().map(|d| usize::try_from(*d).ok()).collect::<Option<Vec<_>>>();
     let dims = dims.ok_or_else(|| Error::tool("ONNX Runtime gave a tensor without a shape"))?;
     Tensor::new(&dims, wrap(data.to_vec()))
@@ -313,7 +334,10 @@ mod tests {
     #[cfg(target_os = "linux")]
     fn another_library_is_refused_before_the_binding_sees_it() {
         let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return };
-        let Some(libc) = maps.lines().filter_map(|l| l.split_whitespace().last()).find(|p| p.contains("libc.so")) else { return };
+        let Some(libc) = maps.lines().filter_map(|l| l.split_whitespace().last()).find(|p| p.contains("libc.so"))
+        else {
+            return;
+        };
         let e = Ort::open(Path::new("model.onnx"), Path::new(libc)).err().unwrap();
         assert!(e.message().contains("not ONNX Runtime"), "{e}");
     }

@@ -1,5 +1,6 @@
 //! Builds a graph in memory: names, nodes, constants, and weights that are only read when the file is written.
 
+use crate::digest::sha256;
 use crate::error::{Error, Result};
 use crate::format::onnx::messages::{
     attribute_type, AttributeProto, Dimension, DimensionValue, NodeProto, TensorShapeProto, TensorTypeProto, TypeProto,
@@ -115,7 +116,8 @@ pub struct Graph<'a> {
     pub(super) nodes: Vec<Node>,
     pub(super) tensors: Vec<Tensor<'a>>,
     made: HashMap<Same, Vec<Value>>,
-    constants: HashMap<(Elem, Vec<i64>, Vec<u8>), Value>,
+    /// By the digest of their bytes.
+    constants: HashMap<(Elem, Vec<i64>, [u8; 32]), Value>,
     weights: HashMap<String, usize>,
     pub(super) meta: BTreeMap<String, String>,
     pub(super) description: String,
@@ -299,12 +301,12 @@ impl<'a> Graph<'a> {
 
     /// A constant of any type from its bytes (little-endian, row-major, packed below 8 bits).
     pub fn tensor(&mut self, elem: Elem, dims: &[i64], bytes: Vec<u8>) -> Value {
-        let key = (elem, dims.to_vec(), bytes);
+        let key = (elem, dims.to_vec(), sha256(&bytes));
         if let Some(v) = self.constants.get(&key) {
             return *v;
         }
         let name = self.unused(format!("const/{}_{}", elem.name(), self.constants.len()));
-        let v = self.stored(name, elem, dims, Data::Here(key.2.clone()));
+        let v = self.stored(name, elem, dims, Data::Here(bytes));
         self.constants.insert(key, v);
         v
     }

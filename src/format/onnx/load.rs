@@ -3,7 +3,7 @@
 use super::messages::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 use super::storage::{self, Others};
 use super::{scan, DATA_DIGEST, MAX_MODEL_BYTES};
-use crate::digest::{hex, sha256};
+use crate::digest::{hex, Sha};
 use crate::error::{Error, Result};
 use crate::fsio::{self, Mapped};
 use prost::bytes::Bytes;
@@ -11,6 +11,9 @@ use prost::Message;
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+
+/// What is read of the weights before its pages are given back.
+const CHUNK: usize = 1 << 24;
 
 /// A model file whose structure is sound: lengths, names, the order of the nodes, types, shapes, and where the bytes of tensors are.
 pub struct Loaded {
@@ -131,8 +134,12 @@ impl Loaded {
             let what = "the metadata has the digest of one file of weights, but there is not one";
             return Err(Error::input(what).at_file(&self.path));
         };
-        let found = hex(&sha256(data));
-        if found != expected {
+        let mut sha = Sha::default();
+        for part in data.chunks(CHUNK) {
+            sha.update(part);
+            data.release(part);
+        }
+        if hex(&sha.finish()) != expected {
             return Err(Error::input("the weights are not those that this model was written with")
                 .at_file(path)
                 .hint("the two files of an export belong together; export again"));

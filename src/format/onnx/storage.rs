@@ -2,13 +2,12 @@
 
 use super::messages::{StringStringEntryProto, TensorProto, EXTERNAL};
 use super::Elem;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::fsio::{self, Mapped};
 use crate::limits::MAX_DIMS;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
-use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 
 /// The type and the number of bytes of a tensor.
@@ -181,7 +180,7 @@ impl Others {
         let (_, bytes) = size(t)?;
         let file = self.known.get(place.location).and_then(|i| self.files.get(*i));
         let (path, file) = file.ok_or_else(|| Error::usage("this tensor is not one of the model's"))?;
-        let Range { start, end } = place.offset..place.offset.checked_add(bytes).unwrap_or(u64::MAX);
+        let (start, end) = (place.offset, place.offset.saturating_add(bytes));
         let part = usize::try_from(start).ok().zip(usize::try_from(end).ok()).and_then(|(s, e)| file.get(s..e));
         part.ok_or_else(|| {
             let what = format!("{bytes} bytes from byte {start} on, but the other file ends at byte {}", file.len());
@@ -208,7 +207,14 @@ fn within(model: &Path, location: &str) -> Result<PathBuf> {
         return outside("which is outside the folder of the model");
     }
     let folder = model.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let real = |p: &Path| fs::canonicalize(p).map_err(|e| Error::io("find the other file of this model", p, &e));
+    let real = |p: &Path| {
+        fs::canonicalize(p).map_err(|e| {
+            let found = format!("the weights are in another file, which cannot be found: {e}");
+            Error::new(Kind::Io, found)
+                .at_file(p)
+                .hint("it belongs beside the model, under the name that it had when the model was written")
+        })
+    };
     let (found, folder) = (real(&folder.join(path))?, real(folder)?);
     if !found.starts_with(&folder) {
         return outside("a link that leads outside the folder of the model");

@@ -341,7 +341,7 @@ fn another_file_that_is_a_link_or_no_file() {
     external_refused(&[("location", "up/secret")], folder, "a link that leads outside");
     external_refused(&[("location", "sub")], |d| std::fs::create_dir(d.join("sub")).unwrap(), "no regular file");
     external_refused(&[("location", "/dev/zero")], |_| (), "outside the folder");
-    external_refused(&[("location", "none")], |_| (), "cannot find the other file");
+    external_refused(&[("location", "none")], |_| (), "in another file, which cannot be found");
     let inside = |d: &Path| symlink("w.data", d.join("link")).unwrap();
     assert_eq!(external(&[("location", "link")], inside).unwrap(), b"abcd");
 }
