@@ -44,8 +44,7 @@ impl Ints<'_> {
     /// GATE, and with two of the kinds RELU2MUL and SILUMUL.
     pub fn gate(&mut self, g: &Vector, u: &Vector, kind: Act) -> Vector {
         let y = self.act(g, kind);
-        let a = self.max_abs(u.x, u.max);
-        let k = self.bitlen(a);
+        let k = self.bits(u.x, u.max);
         let v = self.mul2(y.x, u.x);
         let x = self.rsr(v, Range::around(y.max.saturating_mul(u.max)), k);
         let scale = self.mul(y.scale, u.scale);
@@ -71,8 +70,7 @@ impl Ints<'_> {
 
     /// `rsr((x shifted to 30 bits) * share, 31)`. The shift to the left is part of the one to the right.
     fn shared(&mut self, v: &Vector, share: Value) -> Vector {
-        let a = self.max_abs(v.x, v.max);
-        let n = self.bitlen(a);
+        let n = self.bits(v.x, v.max);
         let one = self.clip(n.offset(-30), 0, 1);
         let x = self.rsr(v.x, Range::around(v.max), one);
         let p = self.mul2(x, share);

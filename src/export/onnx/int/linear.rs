@@ -200,10 +200,10 @@ fn grouped(m: &mut Ints, ids: Value, acc: Value, codes: &Codes, w: &Matrix, [a, 
     let table: Vec<(i64, i64)> =
         (0..count).flat_map(|k| (0..w.rows).map(move |r| (r, k))).map(|(r, k)| stored(w, r, k, 0)).collect();
     let each = times_each(m, acc, &[count as i64, 1, w.rows as i64], &table, most);
-    let sum = m.reduce_sum(each, 0);
-    // [1, tokens, out] as [batch, sequence, out].
-    let tokens = m.g.op("Shape", &[ids], &[]);
-    let out = m.g.i64s(&[1], &[w.rows as i64]);
+    // [groups, tokens, out] as [batch, sequence, out]. A product with ones adds in integers.
+    let (flat, ones) = (m.reshape(each, &[count as i64, -1]), m.g.i64s(&[1, count as i64], &vec![1; count]));
+    let sum = m.g.op("MatMul", &[ones, flat], &[]);
+    let (tokens, out) = (m.g.op("Shape", &[ids], &[]), m.g.i64s(&[1], &[w.rows as i64]));
     let dims = m.g.op("Concat", &[tokens, out], &[("axis", Attr::I(0))]);
     let sum = m.g.op("Reshape", &[sum, dims], &[]);
     let bound = (0..w.rows)

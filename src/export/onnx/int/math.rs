@@ -150,10 +150,33 @@ impl Ints<'_> {
         self.g.op("ReduceMax", &[v, axes], &[("keepdims", Attr::I(1))])
     }
 
-    /// Sum over one dimension, which becomes 1.
+    /// Sum over one dimension, which becomes 1, of elements whose sum stays within 2^53: newer runtimes add in floats.
     pub fn reduce_sum(&mut self, v: Value, axis: i64) -> Value {
         let axes = self.g.i64s(&[1], &[axis]);
         self.g.op("ReduceSum", &[v, axes], &[("keepdims", Attr::I(1))])
+    }
+
+    /// Sum over the last dimension of `n`, which becomes 1, modulo 2^64.
+    pub fn total(&mut self, v: Value, n: usize) -> Value {
+        let ones = self.g.i64s(&[n as i64, 1], &vec![1; n]);
+        self.g.op("MatMul", &[v, ones], &[])
+    }
+
+    /// Bits of the largest magnitude over the last dimension, which becomes 1. `max`, at most 2^62 - 1, bounds it.
+    pub fn bits(&mut self, v: Value, max: i64) -> Num {
+        if max <= I32_LIMIT {
+            let a = self.max_abs(v, max);
+            return self.bitlen(a);
+        }
+        // Halves of 31 bits: see `larger`. Where there is an upper half, what the maximum of the lower ones says does not count.
+        let abs = self.g.op("Abs", &[v], &[]);
+        let (unit, zero) = (self.i(1 << 31), self.i(0));
+        let high = self.div(abs, unit);
+        let (high, low) = (self.reduce_max(high), self.reduce_max(abs));
+        let any = self.g.op("Less", &[zero, high], &[]);
+        let high = self.bitlen(Num::value(high, 0, max >> 31));
+        let low = self.bitlen(Num::value(low, 0, I32_LIMIT));
+        self.pick(any, high.offset(31), low)
     }
 
     /// Largest magnitude over the last dimension, which becomes 1. `max` bounds it.

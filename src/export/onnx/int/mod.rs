@@ -1,13 +1,13 @@
 //! Profile `int`: every operation of the program as docs/semantics.md defines it, on int64. Whoever runs the graph gets the integers of
 //! `runtime::Session`, for every token of a run.
 
-mod act;
+pub mod act;
 mod attend;
 mod cache;
 pub mod curve;
 mod linear;
 pub mod math;
-mod norm;
+pub mod norm;
 mod position;
 mod rope;
 pub mod scale;

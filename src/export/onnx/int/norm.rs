@@ -25,11 +25,11 @@ impl Ints<'_> {
     pub(super) fn sum_of_squares(&mut self, x: Value, n: usize) -> (Num, Num) {
         let square = self.mul2(x, x);
         if n <= 1 << 14 {
-            return (Num::value(self.reduce_sum(square, -1), 0, (n as i64) << 48), Num::of(0));
+            return (Num::value(self.total(square, n), 0, (n as i64) << 48), Num::of(0));
         }
         let part = |m: &mut Self, from: usize, to: usize| {
             let p = super::linear::cut(m, square, from, to, -1);
-            m.reduce_sum(p, -1)
+            m.total(p, to - from)
         };
         let (a, b) = (part(self, 0, n / 2), part(self, n / 2, n));
         let two = self.i(2);
@@ -48,9 +48,8 @@ impl Ints<'_> {
 
     /// 1 / sqrt(mean of x^2 s^2 + eps) over the last dimension of `n`.
     fn inverse_rms(&mut self, x: Value, max: i64, n: usize, s: ScaleV, eps: Scale) -> ScaleV {
-        let a = self.max_abs(x, max);
-        let b = self.bitlen(a);
-        let down = self.clip(b.offset(-24), 0, 63);
+        let down = self.bits(x, max).offset(-24);
+        let down = self.clip(down, 0, 63);
         let small = self.rsr(x, Range::around(max), down);
         let (q, more) = self.sum_of_squares(small, n);
         let e = self.times(down, Num::of(2));
@@ -99,8 +98,7 @@ impl Ints<'_> {
             most = most.saturating_mul(g.max());
             t = self.mul(t, ScaleV::of(g.scale));
         }
-        let a = self.max_abs(y, most);
-        let n = self.bitlen(a);
+        let n = self.bits(y, most);
         let down = self.clip(n.offset(-30), 0, 63);
         let y = self.rsr(y, Range::around(most), down);
         let top = self.top(n, t.e, count, rule.beta.map(|b| i64::from(b.scale.e) + 60));

@@ -153,8 +153,7 @@ impl Ints<'_> {
 
     /// BIAS.
     pub fn bias(&mut self, v: &Vector, b: Fixed) -> Vector {
-        let a = self.max_abs(v.x, v.max);
-        let n = self.bitlen(a);
+        let n = self.bits(v.x, v.max);
         let n = self.lookup(n, |n| if n == 0 { -(1 << 22) } else { n });
         let of_v = self.plus(n, v.scale.e).offset(31);
         let top = self.max(of_v, Num::of(i64::from(b.scale.e) + 60));
@@ -181,9 +180,19 @@ impl Ints<'_> {
         let g = by.value(self);
         let v = self.mul2(x, g);
         let most = max.saturating_mul(by.max());
-        let a = self.max_abs(v, most);
-        let n = self.bitlen(a);
-        let t = self.clip(n.offset(-30), 0, 63);
+        let t = match most < 1 << 61 {
+            // Only bits from the 31st on count.
+            true => {
+                let (abs, unit) = (self.g.op("Abs", &[v], &[]), self.i(1 << 30));
+                let high = self.div(abs, unit);
+                let high = Num::value(self.reduce_max(high), 0, most >> 30);
+                self.bitlen(high)
+            }
+            false => {
+                let n = self.bits(v, most).offset(-30);
+                self.clip(n, 0, 63)
+            }
+        };
         (self.rsr(v, Range::around(most), t), t, most.min(1 << 30))
     }
 
@@ -213,8 +222,7 @@ impl Ints<'_> {
         let x = pooled(self, Num::value(v.x, -v.max, v.max), mean);
         let scale = ScaleV { m: pooled(self, v.scale.m, false), e: pooled(self, v.scale.e, false) };
         let (max, x) = (x.hi, self.val(x));
-        let a = self.max_abs(x, max);
-        let b = self.bitlen(a);
+        let b = self.bits(x, max);
         let up = self.lookup(b, |b| 1 << (30 - b.min(30)));
         let up = self.val(up);
         let x = self.mul2(x, up);
