@@ -6,6 +6,8 @@ mod torch;
 
 use bitnet_convert::delta::block::{Decoder, Direction};
 use bitnet_convert::digest::sha256;
+use bitnet_convert::engine::builtin::{Builtin, Limits};
+use bitnet_convert::engine::{elements, Engine, Tensor};
 use bitnet_convert::format::delta::{Block, Flags, Header, Index, Kind, Segment};
 use bitnet_convert::format::onnx::Loaded;
 use bitnet_convert::format::packed;
@@ -75,6 +77,28 @@ pub fn gguf_file(data: &[u8]) {
             let rows = stored.shape.first().copied().unwrap_or(0);
             let count = if r.shape.len() == stored.shape.len() { r.shape[0] } else { 1 };
             assert!((0..count).all(|i| r.first + r.rows.stored(i) < rows), "{r:?}");
+        }
+    }
+}
+
+/// A model file of ONNX: what opens runs or says why not, within limits.
+pub fn onnx_run(data: &[u8]) {
+    let opened = Loaded::from_bytes(data.to_vec(), Path::new("fuzz/model.onnx")).and_then(Builtin::new);
+    let Ok(engine) = opened else { return };
+    let mut engine = engine.limited(Limits { bytes: 1 << 22, work: 1 << 20 });
+    let outputs: Vec<String> = engine.outputs().into_iter().map(|p| p.name).collect();
+    let wanted: Vec<&str> = outputs.iter().map(|n| &n[..]).collect();
+    // Sizes that the file leaves open.
+    for open in [0, 1, 3] {
+        let inputs = engine.inputs().into_iter().map(|p| {
+            let dims: Vec<usize> = p.dims.iter().map(|d| d.unwrap_or(open)).collect();
+            let small = elements(&dims).is_some_and(|n| n < 1 << 12);
+            small.then(|| Tensor::zeros(p.elem, &dims).ok().map(|t| (p.name, t))).flatten()
+        });
+        let Some(inputs) = inputs.collect::<Option<Vec<_>>>() else { return };
+        let given: Vec<(&str, &Tensor)> = inputs.iter().map(|(n, t)| (&n[..], t)).collect();
+        if let Ok(made) = engine.run(&given, &wanted) {
+            assert!(made.iter().all(|t| elements(&t.dims) == Some(t.data.len())));
         }
     }
 }

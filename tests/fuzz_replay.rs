@@ -196,3 +196,16 @@ fn update_indexes() {
     assert!(bitnet_convert::update::Index::parse(text.as_bytes()).is_ok());
     replay(text.as_bytes(), 0..text.len(), bodies::update_index);
 }
+
+#[test]
+fn onnx_graphs() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/onnx/operators.json");
+    let cases: serde_json::Value = serde_json::from_slice(&std::fs::read(path).expect("the file")).expect("JSON");
+    // Every operator, but not every case of it.
+    for case in cases.as_array().expect("a list").iter().step_by(7) {
+        let text = case["model"].as_str().expect("text");
+        let byte = |i: usize| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).expect("hex");
+        let file: Vec<u8> = (0..text.len() / 2).map(byte).collect();
+        replay(&file, 0..file.len().min(300), bodies::onnx_run);
+    }
+}

@@ -59,13 +59,21 @@ def model(op, inputs, attrs, opset, outputs, domain, constants, extra):
     return helper.make_model(graph, opset_imports=imports, ir_version=ir, producer_name="fixture")
 
 
+def typed(m, results):
+    """The model with the types of its results, which the runtime has told."""
+    for i, output in enumerate(m.graph.output):
+        elem, rank = (NAMES[results[i].dtype.name], results[i].ndim) if results else (1, 0)
+        output.CopyFrom(helper.make_tensor_value_info(output.name, elem, [None] * rank))
+    return m.SerializeToString()
+
+
 def case(name, op, *inputs, opset=13, outputs=1, domain="", constants=(), exact=True, only=None, error=None, extra=None, **attrs):
     inputs = [None if a is None else np.asarray(a) for a in inputs]
     m = model(op, inputs, attrs, opset, outputs, domain, constants, extra)
     feed = {f"x{i}": a for i, a in enumerate(inputs) if a is not None and i not in constants}
-    entry = {"name": name, "model": m.SerializeToString().hex(), "inputs": {n: tensor(a) for n, a in feed.items()}}
+    entry = {"name": name, "model": "", "inputs": {n: tensor(a) for n, a in feed.items()}}
     if error is not None:
-        cases.append(entry | {"error": error})
+        cases.append(entry | {"model": typed(m, []).hex(), "error": error})
         return
     results = {}
     if only != "reference":
@@ -89,10 +97,12 @@ def case(name, op, *inputs, opset=13, outputs=1, domain="", constants=(), exact=
     for who, other in results.items():
         for a, b in zip(first, other):
             a, b = np.asarray(a), np.asarray(b)
-            same = a.shape == b.shape and a.dtype == b.dtype and np.allclose(a, b, 1e-5, 1e-6, equal_nan=True)
+            near = np.allclose(a, b, 1e-5, 1e-6, equal_nan=True) if a.dtype.kind == "f" else np.array_equal(a, b)
+            same = a.shape == b.shape and a.dtype == b.dtype and near
             if not same:
                 raise SystemExit(f"{name}: {who} differs\n{a}\n{b}")
     entry["outputs"] = [tensor(a) for a in first]
+    entry["model"] = typed(m, [np.asarray(a) for a in first]).hex()
     entry["exact"] = exact
     entry["from"] = "+".join(results)
     cases.append(entry)
@@ -125,7 +135,8 @@ for t in WHOLE:
     divisor = np.where((divisor == 0) | (divisor == np.array(-1).astype(t)), 3, divisor).astype(t)
     case(f"Div {n}", "Div", ints(t, 2, 5), divisor, opset=14)
     case(f"Mod {n}", "Mod", ints(t, 2, 5), divisor)
-    case(f"Mod {n} fmod", "Mod", ints(t, 2, 5), divisor, fmod=1)
+    # ONNX Runtime goes through double here.
+    case(f"Mod {n} fmod", "Mod", ints(t, 2, 5), divisor, fmod=1, only="reference" if n in ("int64", "uint64") else None)
     case(f"Max {n}", "Max", ints(t, 2, 3), ints(t, 3), only="reference" if n in ("int16", "uint16") else None)
     case(f"Min {n}", "Min", ints(t, 2, 3), ints(t, 2, 1), only="reference" if n in ("int16", "uint16") else None)
     case(f"Clip {n}", "Clip", ints(t, 9), np.array(10, t), np.array(100, t))

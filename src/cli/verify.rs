@@ -52,7 +52,7 @@ pub struct Verify {
     /// Fail if a runner did not run that would after installing something
     #[arg(long)]
     require: bool,
-    /// The first golden prompt only, and no counting of instructions
+    /// The first golden prompt only (of an ONNX file its beginning), and no counting of instructions
     #[arg(long)]
     quick: bool,
     #[command(flatten)]

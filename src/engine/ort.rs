@@ -58,13 +58,13 @@ impl Ort {
             let message = format!("ONNX Runtime {version} refuses the model: {}", e.message());
             Error::unsupported(message).at_file(path).hint("a newer library may take it: --lib PATH")
         };
-        let options = |b: SessionBuilder| -> ::ort::Result<SessionBuilder, ::ort::Error<SessionBuilder>> {
-            // What it would log comes back as an error, too.
-            let quiet = b.with_log_level(::ort::logging::LogLevel::Fatal)?;
-            quiet.with_intra_threads(threads)?.with_inter_threads(1)?.with_intra_op_spinning(false)
-        };
+        let no_option = |e: ::ort::Error<SessionBuilder>| Error::tool(format!("ONNX Runtime: {}", e.message()));
         let builder = SessionBuilder::new().map_err(refused)?;
-        let mut builder = options(builder).map_err(|e| Error::tool(format!("ONNX Runtime: {}", e.message())))?;
+        // What it would log comes back as an error, too.
+        let builder = builder.with_log_level(::ort::logging::LogLevel::Fatal).map_err(no_option)?;
+        let builder =
+            builder.with_intra_threads(threads).map_err(no_option)?.with_inter_threads(1).map_err(no_option)?;
+        let mut builder = builder.with_intra_op_spinning(false).map_err(no_option)?;
         let session = builder.commit_from_file(path).map_err(refused)?;
         let ports = |all: &[::ort::value::Outlet]| all.iter().map(port).collect::<Result<Vec<_>>>();
         let inputs = ports(session.inputs()).map_err(|e| e.at_file(path))?;
@@ -127,7 +127,7 @@ fn is_library(name: &str) -> bool {
 pub fn find(given: &Path) -> Result<PathBuf> {
     let missing = |what: &str| {
         Error::usage(format!("no ONNX Runtime {what}")).at_file(given).hint(
-            "name the shared library (libonnxruntime.so, .dylib, onnxruntime.dll) or the folder it is in: --lib PATH, or BITNET_ORT_LIB; \
+            "name the shared library (libonnxruntime.so, .dylib, onnxruntime.dll) or the folder it is in: --lib PATH, or ORT_DYLIB_PATH; \
              the Python package `onnxruntime` has it in onnxruntime/capi",
         )
     };
@@ -146,11 +146,6 @@ pub fn find(given: &Path) -> Result<PathBuf> {
         }
     }
     Err(missing(if given.exists() { "library is in it" } else { "library is there" }))
-}
-
-/// The library in BITNET_ORT_LIB, if that is set.
-pub fn from_environment() -> Option<PathBuf> {
-    std::env::var_os("BITNET_ORT_LIB").filter(|v| !v.is_empty()).map(PathBuf::from)
 }
 
 /// The first function of the library's interface: the rest by version, and the version as text.
@@ -183,7 +178,7 @@ fn load(path: &Path) -> Result<String> {
 fn probe(path: &Path) -> Result<String> {
     let wrong = |what: String| {
         let e = Error::input(what).at_file(path);
-        e.hint("name the library of ONNX Runtime for this machine: --lib PATH, or BITNET_ORT_LIB")
+        e.hint("name the library of ONNX Runtime for this machine: --lib PATH, or ORT_DYLIB_PATH")
     };
     // SAFETY: the initialisers of a library that the user names run; its one function is called with the types of its public header.
     let version = unsafe {

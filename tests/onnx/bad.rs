@@ -79,20 +79,17 @@ fn missing_weights_are_named() {
 fn a_changed_weight_is_found_and_its_operation_named() {
     let (file, packed) = good();
     let o = Opened::new(&file);
-    // The weights of the first layer that an int8 matrix holds.
-    let t = o
-        .graph()
-        .initializer
-        .iter()
-        .find(|t| t.data_type == crate::graph::INT8 && !t.external_data.is_empty())
-        .unwrap();
+    // The weights of the first product.
+    let product = o.nodes("MatMulInteger")[0];
+    let t = o.initializer(&product.input[1]).unwrap();
     let number = |key: &str| t.external_data.iter().find(|e| e.key == key).unwrap().value.parse::<usize>().unwrap();
     let folder = place().join("flipped");
     std::fs::create_dir_all(&folder).unwrap();
     let copy = folder.join(file.file_name().unwrap());
     let mut data = std::fs::read(format!("{}.data", file.display())).unwrap();
     for b in &mut data[number("offset")..][..number("length").min(4096)] {
-        *b = (*b as i8).wrapping_neg() as u8;
+        // Of int8, or of uint8 around 128: another weight.
+        *b ^= 0x81;
     }
     std::fs::write(format!("{}.data", copy.display()), data).unwrap();
     std::fs::copy(&file, &copy).unwrap();
@@ -107,7 +104,7 @@ fn a_changed_weight_is_found_and_its_operation_named() {
     assert_eq!(v["result"], "differs");
     assert!(v["differing"].as_u64() > Some(0), "{v}");
     let at = v["at"].as_str().unwrap();
-    assert!(at.contains("prompt 0, token") && at.contains("(LINEAR)"), "{at}");
+    assert!(at.contains("prompt 0, token 0, layer 0") && at.contains("(LINEAR)"), "{at}");
 }
 
 #[test]

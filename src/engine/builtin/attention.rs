@@ -81,8 +81,7 @@ pub fn group_query_attention<'a>(ctx: &Ctx, args: &Args<'_, 'a>) -> Result<Vec<V
     let (q, k, v) = (floats(ctx, query)?, floats(ctx, key)?, floats(ctx, value)?);
     let (old_keys, old_values) = (floats(ctx, past_key)?, floats(ctx, past_value)?);
     let softness = Softness::of(ctx, s.head)?;
-    for b in 0..s.batch {
-        let all = lengths[b];
+    for (b, all) in lengths.into_iter().enumerate() {
         // A prompt starts at 0 even where it is padded; what follows ends at the last token.
         let first =
             if s.tokens > 1 && s.tokens == s.total { 0 } else { all.checked_sub(s.tokens).ok_or_else(too_short)? };

@@ -43,8 +43,7 @@ pub fn stretch<'x, T: Copy>(ctx: &Ctx, x: &'x [T], from: &[usize], to: &[usize])
         cut -= 1;
     }
     let run: usize = to[cut..].iter().product();
-    let mut places = Places::new(&to[..cut], &strides[..cut]);
-    while let Some(at) = places.next() {
+    for at in Places::new(&to[..cut], &strides[..cut]) {
         match repeated {
             true => out.resize(out.len() + run, x[at]),
             false => out.extend_from_slice(&x[at..at + run]),

@@ -187,8 +187,10 @@ impl Builtin {
         for ((step, node), _) in self.steps.iter().zip(self.nodes()).zip(&runs).filter(|(_, runs)| **runs) {
             for v in step.inputs.iter().flatten() {
                 if !live.contains_key(v) {
-                    let value = self.load(*v)?;
+                    let value = self.load(*v).map_err(|e| at_node(e, node))?;
                     budget.grow(value.data.owned_bytes());
+                    // Many weights may be the same bytes of the file.
+                    budget.check().map_err(|e| at_node(e, node))?;
                     live.insert(*v, value);
                 }
             }
@@ -198,6 +200,10 @@ impl Builtin {
             if made.len() < step.outputs.len() {
                 let message = format!("{} has {} outputs, not {}", node.op_type, made.len(), step.outputs.len());
                 return Err(at_node(Error::input(message), node));
+            }
+            // Gather and Unsqueeze could double the dimensions with every node.
+            if let Some(v) = made.iter().find(|v| v.dims.len() > MAX_RANK) {
+                return Err(at_node(Error::unsupported(format!("a result of {} dimensions", v.dims.len())), node));
             }
             for v in step.inputs.iter().flatten() {
                 uses[*v] -= 1;

@@ -42,6 +42,17 @@ impl Budget {
         self.live.set(self.live.get().saturating_add(bytes));
     }
 
+    /// Whether what exists is within the limit.
+    pub fn check(&self) -> Result<()> {
+        match self.live.get() <= self.limits.bytes {
+            true => Ok(()),
+            false => Err(Error::unsupported(format!(
+                "all values need more than the {} bytes that a graph of this size may use",
+                self.limits.bytes
+            ))),
+        }
+    }
+
     pub fn shrink(&self, bytes: u64) {
         self.live.set(self.live.get().saturating_sub(bytes));
     }

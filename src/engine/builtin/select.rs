@@ -100,24 +100,17 @@ pub fn slice<'a>(ctx: &Ctx, args: &Args<'_, 'a>) -> Result<Vec<Value<'a>>> {
             false => view(ctx, v, first, dims, &steps)?,
         }]);
     }
-    backwards(ctx, v, &cuts, dims, &own)
+    backwards(ctx, v, &cuts)
 }
 
-fn backwards<'a>(
-    ctx: &Ctx,
-    v: &Value<'a>,
-    cuts: &[(i64, usize, i64)],
-    dims: Vec<usize>,
-    own: &[usize],
-) -> Result<Vec<Value<'a>>> {
-    // One axis after the other by index, which is rare and need not be fast.
+/// One axis after the other by index, which is rare and need not be fast.
+fn backwards<'a>(ctx: &Ctx, v: &Value<'a>, cuts: &[(i64, usize, i64)]) -> Result<Vec<Value<'a>>> {
     let mut out = v.clone();
     for (axis, (start, n, step)) in cuts.iter().enumerate() {
         ctx.elements::<u64>(&[*n])?;
         let places: Vec<usize> = (0..*n as i64).map(|i| (start + i * step) as usize).collect();
         out = take(ctx, &out, axis, &[*n], &places)?;
     }
-    debug_assert!(out.dims == dims && own.len() == dims.len());
     Ok(vec![out])
 }
 

@@ -244,7 +244,7 @@ impl<'a> Value<'a> {
 
 /// The `n` integers of 2 or 4 bits in `bytes`, with their sign if the type has one.
 pub fn unpacked(elem: Elem, bytes: &[u8], n: usize) -> impl Iterator<Item = i8> + '_ {
-    let bits = (elem.bits() as u32).clamp(1, 8);
+    let bits = elem.bits().clamp(1, 8);
     let signed = matches!(elem, Elem::I4 | Elem::I2);
     let codes = bytes.iter().flat_map(move |b| (0..8 / bits).map(move |i| (b >> (i * bits) << (8 - bits)) as i8));
     codes.map(move |c| if signed { c >> (8 - bits) } else { ((c as u8) >> (8 - bits)) as i8 }).take(n)

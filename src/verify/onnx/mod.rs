@@ -23,6 +23,9 @@ use serde::Serialize;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+/// Tokens of the one prompt of a quick run, and how many of them are given at once.
+const QUICK: (usize, usize) = (16, 12);
+
 /// What runs the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum With {
@@ -79,7 +82,7 @@ struct Subject<'a> {
     prompts: Vec<(Vec<u32>, usize)>,
 }
 
-/// Runs an ONNX file against the program of an artifact.
+/// Runs an ONNX file against the program of an artifact; `quick`: the beginning of the first golden prompt.
 ///
 /// # Errors
 /// `Input` if the file is damaged, was not written by this program or belongs to another model, `Tool` if the engine cannot run it.
@@ -184,13 +187,14 @@ impl Subject<'_> {
     fn fitting(&self, quick: bool) -> Result<Vec<(Vec<u32>, usize)>> {
         let p = &self.artifact.program;
         let fixed = feed::fixed_length(self.engine.as_ref())?.unwrap_or(usize::MAX);
-        let most = p.attention.window.min(p.longest().unwrap_or(usize::MAX)).min(fixed);
+        let (tokens, at_once) = if quick { QUICK } else { (usize::MAX, usize::MAX) };
+        let most = p.attention.window.min(p.longest().unwrap_or(usize::MAX)).min(fixed).min(tokens);
         let prompts = self.artifact.golden.prompts.iter().take(if quick { 1 } else { usize::MAX });
         let cut = prompts.map(|g| {
             let ids = g.ids[..g.ids.len().min(most)].to_vec();
             // At least one token comes through the cache, where there is one.
-            let given = g.prompt_len.min(ids.len() - usize::from(ids.len() > 1 && !p.encoder));
-            (ids, if p.encoder { g.prompt_len.min(most) } else { given })
+            let given = g.prompt_len.min(at_once).min(ids.len() - usize::from(ids.len() > 1));
+            (ids, given)
         });
         Ok(cut.collect())
     }
