@@ -67,10 +67,7 @@ pub fn map_whole(path: &Path) -> Result<Mapped> {
 pub fn forget_code() {
     #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
     {
-        extern "C" {
-            fn madvise(addr: *mut std::ffi::c_void, length: usize, advice: i32) -> i32;
-        }
-        const DONTNEED: i32 = 4;
+        use rustix::mm::{madvise, Advice};
         let here = forget_code as *const () as usize;
         let Ok(maps) = fs::read_to_string("/proc/self/maps") else { return };
         let maps: Vec<Mapping> = maps.lines().filter_map(Mapping::parse).collect();
@@ -81,7 +78,7 @@ pub fn forget_code() {
         };
         for m in maps.iter().filter(never_written) {
             // SAFETY: the whole of a private read-only mapping of a file, which nothing writes: its pages are read again when they are used.
-            unsafe { madvise(m.from as *mut _, m.to - m.from, DONTNEED) };
+            let _ = unsafe { madvise(m.from as *mut _, m.to - m.from, Advice::LinuxDontNeed) };
         }
     }
 }

@@ -8,8 +8,8 @@
 //! | 1 | [`tensor`], [`encoding`], [`kernels`], [`http`] | arrays and integer arithmetic; requests |
 //! | 2 | [`format`] | one wire format each |
 //! | 3 | [`model`], [`program`] | what a network is |
-//! | 4 | [`import`], [`transform`], [`lower`], [`target`], [`tokenizer`] | a step of the way in |
-//! | 5 | [`plan`], [`reference`], [`runtime`], [`engine`], [`delta`], [`export`] | a step of the way out |
+//! | 4 | [`import`], [`transform`], [`lower`], [`target`], [`tokenizer`], [`engine`] | a step of the way in |
+//! | 5 | [`plan`], [`reference`], [`runtime`], [`delta`], [`export`] | a step of the way out |
 //! | 6 | [`adapter`], [`verify`], [`eval`], [`prune`], [`report`], [`update`] | all below |
 //! | 7 | [`cli`] | the terminal |
 

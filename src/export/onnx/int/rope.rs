@@ -51,7 +51,7 @@ pub(super) fn rotate(
     let (ac, bs) = (m.mul2(lo, cos), m.mul2(hi, sin));
     let (bc, asin) = (m.mul2(hi, cos), m.mul2(lo, sin));
     let range = Range::around(max.saturating_mul(TURN));
-    let longer = (i128::from(max) * i128::from(TURN) >> 30) as i64 + 1;
+    let longer = ((i128::from(max) * i128::from(TURN)) >> 30) as i64 + 1;
     let mut turned = vec![m.sub(ac, bs), m.add(bc, asin)];
     for v in &mut turned {
         *v = m.rsr(*v, range, Num::of(30));
