@@ -1,4 +1,4 @@
-//! The engines that run ONNX files: every operator against ONNX Runtime's results (`tools/onnx_operators.py`), and graphs that mean harm.
+//! The engines that run ONNX files: every operator against ONNX Runtime's results (`tools/onnx_fixture.py`), and graphs that mean harm.
 
 use bitnet_convert::engine::builtin::Builtin;
 use bitnet_convert::engine::{Data, Engine, Tensor};

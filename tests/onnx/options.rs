@@ -88,7 +88,7 @@ fn an_export_says_what_was_written_and_for_whom() {
         "--format",
         "onnx",
         "--profile",
-        "ort",
+        "int",
         "--model",
         packed.to_str().unwrap(),
         "-o",
