@@ -1,7 +1,8 @@
+use super::export_gguf::{self, GgufArgs};
 use super::Printer;
 use crate::error::{Error, Result};
 use crate::export::rules::Rules;
-use crate::export::{c, packed, rust, wasm};
+use crate::export::{c, gguf, packed, rust, wasm};
 use crate::fsio::read_capped;
 use crate::import;
 use crate::limits::MAX_CALIBRATION_BYTES;
@@ -29,6 +30,7 @@ use std::path::PathBuf;
   bitnet-convert export --model DIR --target cortex-m7 --rules answers.rules -o build/m7
   bitnet-convert export --model DIR --target cortex-m7 --format rust -o build/m7-rust
   bitnet-convert export --model DIR --target wasm32 -o build/web
+  bitnet-convert export --model DIR --format gguf --type tq2_0 -o model.gguf
   bitnet-convert export --model DIR --quantize-weight 1.58 --quantize-activation 8 -o model.bitnet")]
 pub struct Export {
     /// Folder of a Hugging Face checkpoint, a .safetensors file with config.json beside it, or the name of a model on the hub: org/name[@revision][:file]
@@ -91,6 +93,8 @@ pub struct Export {
     /// How the C folder holds the model: as an included binary or as a C array
     #[arg(long, value_enum, default_value = "incbin")]
     embed: c::Embed,
+    #[command(flatten)]
+    gguf: GgufArgs,
 }
 
 #[derive(Clone, Copy, ValueEnum, PartialEq)]
@@ -103,6 +107,8 @@ enum Format {
     Rust,
     /// A module with its ES module, for browsers and Node
     Wasm,
+    /// A file for llama.cpp or bitnet.cpp
+    Gguf,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -192,6 +198,9 @@ impl Export {
             return Err(e.hint("add `--target cortex-m7`; `bitnet-convert targets list` has more"));
         }
         self.refuse_what_has_no_effect(format)?;
+        if format == Format::Gguf {
+            return self.gguf(&target, printer);
+        }
         let calibration = self.calibrate.as_ref().map(|f| read_capped(f, MAX_CALIBRATION_BYTES)).transpose()?;
         let calibration = calibration.map(|t| String::from_utf8_lossy(&t).into_owned());
         let rules = self.rules.as_deref().map(Rules::open).transpose()?;
@@ -240,6 +249,7 @@ impl Export {
             Format::C => c::write(&mut prepared, &target, self.embed, &self.prompt, rules.as_ref(), out, &bar)?,
             Format::Rust => rust::write(&mut prepared, &target, &self.prompt, out, &bar)?,
             Format::Wasm => wasm::write(&mut prepared, &target, out, &bar)?,
+            Format::Gguf => return Err(Error::usage("a GGUF file is not made from a program")),
         };
         if written.saturated > 0 {
             let what = format!(
@@ -258,7 +268,7 @@ impl Export {
             weights_seconds: written.weights_seconds,
         };
         let line = match format {
-            Format::Packed => format!("wrote {} ({} bytes)", done.path, plan::group(done.bytes)),
+            Format::Packed | Format::Gguf => format!("wrote {} ({} bytes)", done.path, plan::group(done.bytes)),
             Format::C | Format::Rust | Format::Wasm => format!(
                 "wrote {} (model.bin {} bytes); next: `bitnet-convert verify {}`",
                 done.path,
@@ -274,11 +284,46 @@ impl Export {
         Ok(0)
     }
 
+    fn gguf(&self, target: &Target, printer: &Printer) -> Result<u8> {
+        export_gguf::refuse(&[
+            ("--target", target.kind != Kind::Host),
+            ("--quantize-activation", self.quantize_activation.is_some()),
+            ("--head", self.head.is_some()),
+            ("--kv-window", self.kv_window.is_some()),
+            ("--kv-sinks", self.kv_sinks.is_some()),
+            ("--kv-bits", self.kv_bits.is_some()),
+            ("--calibrate", self.calibrate.is_some()),
+        ])?;
+        let options = self.options(target);
+        let weight = match options.weight {
+            Some(WeightChoice::LowBit(rule)) => Some((rule, self.weight_scales)),
+            Some(WeightChoice::Rows(_)) => {
+                return Err(Error::usage("weights of 8 or 16 bits are a type of a GGUF file")
+                    .hint("say `--type q8_0` or `--type f16` instead of `--quantize-weight`"))
+            }
+            None => None,
+        };
+        if options.embedding_bits == Some(4) {
+            return Err(Error::usage("embedding and head of a GGUF file have 16 or 8 bits"));
+        }
+        let (embedding_bits, no_tokenizer) = (options.embedding_bits, self.no_tokenizer);
+        let settings = gguf::Settings { weight, embedding_bits, no_tokenizer, ..gguf::Settings::default() };
+        let out = self.output.as_deref().filter(|_| !self.dry_run);
+        self.gguf.run(&self.model, settings, out, |m| self.refuse_to_replace_the_source(m), printer)
+    }
+
     /// A flag that would do nothing is a mistake that its user should hear of.
     fn refuse_what_has_no_effect(&self, format: Format) -> Result<()> {
         let c_only = !self.prompt.is_empty() || self.rules.is_some() || self.embed == c::Embed::Array || self.adapters;
-        if matches!(format, Format::Packed | Format::Wasm) && c_only {
-            let what = if format == Format::Wasm { "WebAssembly" } else { "a packed file" };
+        if format != Format::Gguf && self.gguf.is_set() {
+            return Err(Error::usage("`--type` and `--force-arch` belong to GGUF files").hint("add `--format gguf`"));
+        }
+        if matches!(format, Format::Packed | Format::Wasm | Format::Gguf) && c_only {
+            let what = match format {
+                Format::Wasm => "WebAssembly",
+                Format::Gguf => "a GGUF file",
+                _ => "a packed file",
+            };
             let options = "`--prompt`, `--rules`, `--embed` and `--adapters`";
             return Err(Error::usage(format!("{options} belong to the C folder, this is {what}"))
                 .hint("leave them out, or add `--format c --target cortex-m7`"));

@@ -106,6 +106,8 @@ pub struct Arch {
     pub mlp_bias: Has,
     pub head_bias: Has,
     pub head: Head,
+    /// Every n-th layer, counted from 1, is not rotated; 0: all are.
+    pub bare: usize,
     /// `rope_freqs.weight` is read.
     pub rope_freqs: bool,
     pub factors: Factors,
@@ -135,6 +137,7 @@ const LLAMA: Arch = Arch {
     mlp_bias: Has::May,
     head_bias: Has::No,
     head: Head::Either,
+    bare: 0,
     rope_freqs: true,
     factors: Factors::None,
     windows: Windows::None,
@@ -177,6 +180,7 @@ pub static ARCHS: &[Arch] = &[
     Arch { name: "qwen2", usual: &["qwen2"], qkv_bias: Has::Must, head_bias: Has::May, ..PLAIN },
     Arch { name: "qwen3", usual: &["qwen3"], qk: QkNorm::Head, ..PLAIN },
     Arch { name: "granite", usual: &["granite", "minicpm"], factors: Factors::Keys, ..LLAMA },
+    Arch { name: "smollm3", usual: &["smollm3"], rotation: Rotation::Neighbours, bare: 4, ..PLAIN },
     Arch {
         name: "hunyuan-dense",
         usual: &["hunyuan_v1_dense"],
@@ -233,6 +237,9 @@ pub static ARCHS: &[Arch] = &[
     },
 ];
 
+/// Reasons that a message lists.
+const MOST_REASONS: usize = 3;
+
 /// What of a model an architecture does otherwise.
 #[derive(Debug, Default)]
 pub struct Misfit {
@@ -249,7 +256,9 @@ impl Misfit {
 
     fn reasons(&self) -> String {
         let all: Vec<&str> = self.unplaced.iter().chain(&self.differs).map(String::as_str).collect();
-        all.join("; ")
+        let more = all.len().saturating_sub(MOST_REASONS);
+        let end = if more > 0 { format!("; and {more} more") } else { String::new() };
+        all[..all.len() - more].join("; ") + &end
     }
 }
 
@@ -382,11 +391,10 @@ fn block(a: &Arch, model: &Model, i: usize, l: &Layer, bitnet_cpp: bool, m: &mut
     no(l.cross.is_some(), "attention to another model");
     no(l.after_attn.is_some() || l.after_ffn.is_some(), "a norm on the residual");
     for p in l.projections() {
-        let name = p.name.split('.').skip(2).collect::<Vec<_>>().join(".");
         // bitnet.cpp reads such norms of qwen3.
         let read = bitnet_cpp && a.name == "qwen3" && p.input_factor.is_none() && p.output_norm.is_none();
         let own = p.input_norm.is_some() || p.input_factor.is_some() || p.output_norm.is_some();
-        no(own && !read, &format!("the norm or factor that belongs to the matrix `{name}`"));
+        no(own && !read, "a norm or factor that belongs to a single matrix");
     }
     let bias = |has: Has, ps: &[&crate::model::Linear]| has == Has::No && ps.iter().any(|p| p.bias.is_some());
     let (at, mlp) = (&l.attn, &l.mlp);
@@ -455,8 +463,11 @@ fn attention(a: &Arch, model: &Model, i: usize, at: &Attention, m: &mut Misfit) 
         m.differs.push(format!("it multiplies scores with {expected}, the model with {}", at.scale));
     }
     if a.rotation != Rotation::Table {
+        let turns = a.bare == 0 || (i + 1) % a.bare != 0;
         match at.rope {
-            None => m.differs.push("it rotates every layer, the model does not".into()),
+            None if !turns => {}
+            Some(_) if !turns => m.differs.push("it does not rotate every layer, the model does".into()),
+            None => m.differs.push("it rotates layers that the model does not".into()),
             Some(r) if a.rotation == Rotation::Neighbours => {
                 let turned = model.ropes.get(r).map_or(0, |r| 2 * r.inv_freq.len());
                 if turned != model.head_dim {
@@ -476,9 +487,7 @@ fn attention(a: &Arch, model: &Model, i: usize, at: &Attention, m: &mut Misfit) 
                 m.differs.push("other layers see only a window".into());
             }
         }
-        Windows::None if window.is_some() && a.name != "llama" => {
-            m.differs.push("it sees the whole text, the model a window".into());
-        }
+        // The file is for shorter texts then, see `keys`.
         Windows::None => {}
     }
 }

@@ -2,6 +2,7 @@
 
 use super::metadata::MAX_KEY;
 use super::{Metadata, DEFAULT_ALIGNMENT};
+use crate::bytes::Reader;
 use crate::error::{Error, Result};
 
 const U32: u32 = 4;
@@ -69,6 +70,16 @@ impl Keys {
             (key.clone(), file.get(range.clone()).unwrap_or_default().to_vec())
         };
         Keys(metadata.spans().iter().map(wire).collect())
+    }
+
+    /// The values as a reader sees them.
+    ///
+    /// # Errors
+    /// As reading a file with these keys.
+    pub fn metadata(&self) -> Result<Metadata> {
+        let mut wire = Vec::new();
+        self.wire(&mut wire);
+        super::metadata::read(&mut Reader::new(&wire, 0, "the keys"), self.len() as u64)
     }
 
     pub fn contains(&self, key: &str) -> bool {
