@@ -13,6 +13,8 @@ use half::{bf16, f16};
 
 /// Rows that are read and written at a time, at most this many weights.
 const TILE: usize = 1 << 18;
+/// Scales up to this mean 0.
+const NO_SCALE: f64 = 1e-29;
 
 /// The rule that a matrix of floats is rounded by.
 fn rule(m: &Matrix, settings: &Settings, table: bool) -> Option<(WeightRule, ScaleMode)> {
@@ -189,7 +191,8 @@ impl<'a> Rows<'a> {
         let (p, mut codes, mut units) = (&self.parts[part], vec![0i8; self.cols], Vec::new());
         p.codes(r, &mut codes, &mut units)?;
         let group = if let Unit::Group(g) = p.unit() { g } else { self.cols };
-        let unit = |at: usize| units.get(at / group.max(1)).copied().unwrap_or(0.0);
+        // Binary units of nothing but zeros have a scale that stands for 0.
+        let unit = |at: usize| units.get(at / group.max(1)).copied().filter(|s| *s > NO_SCALE).unwrap_or(0.0);
         let scales: Vec<f32> = (0..self.cols / block.values()).map(|b| unit(b * block.values()) as f32).collect();
         if block != Block::I2S {
             for s in scales.iter().filter(|s| **s != 0.0) {
