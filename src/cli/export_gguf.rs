@@ -163,19 +163,22 @@ fn table(out: &mut dyn Write, plan: &Plan) -> std::io::Result<()> {
     for (name, rule) in &plan.activations {
         writeln!(out, "  inputs of {name} matrices become {rule} where the file is run")?;
     }
-    let mut noted: Vec<(&str, Vec<&Row>)> = Vec::new();
+    // Layers are alike: `blk.*.ffn_down.weight` stands for that tensor of all of them.
+    let mut noted: BTreeMap<(&str, String, &[usize], &str), (usize, f64)> = BTreeMap::new();
     for t in &plan.tensors {
         let Some(note) = t.note.as_deref() else { continue };
-        match noted.iter_mut().find(|(n, _)| *n == note) {
-            Some((_, rows)) => rows.push(t),
-            None => noted.push((note, vec![t])),
-        }
+        let layer = t.name.strip_prefix("blk.").and_then(|n| n.split_once('.'));
+        let name = layer.map_or(t.name.clone(), |(_, rest)| format!("blk.*.{rest}"));
+        let sum = noted.entry((note, name, &t.shape, t.to)).or_default();
+        *sum = (sum.0 + 1, t.bits_per_weight);
     }
-    for (note, rows) in noted {
-        writeln!(out, "  not {}: {note}", plan.kind.dtype().name())?;
-        for t in rows {
-            writeln!(out, "    {} {:?} became {}, {:.3} bits", t.name, t.shape, t.to, t.bits_per_weight)?;
+    let mut last = "";
+    for ((note, name, shape, to), (count, bits)) in &noted {
+        if *note != last {
+            writeln!(out, "  not {}: {note}", plan.kind.dtype().name())?;
+            last = note;
         }
+        writeln!(out, "    {count} x {name} {shape:?} became {to}, {bits:.3} bits")?;
     }
     Ok(())
 }

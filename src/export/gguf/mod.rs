@@ -12,7 +12,7 @@ mod tokenizer;
 use crate::encoding::blocks::Block;
 use crate::error::{Error, Result};
 use crate::format::gguf::{Keys, TensorInfo, Writer};
-use crate::model::{ActivationRule, Model, WeightRule};
+use crate::model::{ActivationRule, Model, Source, WeightRule};
 use crate::program::ScaleMode;
 use crate::progress::Progress;
 use crate::tensor::DType;
@@ -221,7 +221,11 @@ impl Plan<'_> {
         if settings.kind.is_some() && !all().any(|t| t.to == name) {
             let why = all().find_map(|t| t.note.clone()).unwrap_or_default();
             let e = Error::unsupported(format!("no matrix of this model can be {name}: {why}"));
-            return Err(e.hint("`--quantize-weight 1.58` or `1` rounds floats; `--type q8_0` and `--type f16` take every matrix"));
+            let floats = all().all(|t| t.from == Source::Float.name());
+            return Err(e.hint(match floats {
+                true => "`--quantize-weight 1.58` or `1` rounds floats; `--type q8_0` and `--type f16` take them as they are",
+                false => "without `--type` the densest type that holds the model's codes is taken",
+            }));
         }
         Ok(())
     }

@@ -14,6 +14,8 @@ use std::collections::{HashMap, HashSet};
 
 /// Stands for a space.
 const SPACE: &str = "\u{2581}";
+/// What stands for the settings of a SentencePiece model in place of a normalizer.
+const SENTENCE_PIECE: &str = "SentencePiece";
 
 const NORMAL: i32 = 1;
 const UNKNOWN: i32 = 2;
@@ -56,9 +58,8 @@ fn convert(model: &Model, json: &Value, k: &mut Keys, warnings: &mut Vec<String>
     let inner = &json["model"];
     let vocab = Vocab::read(json, model.vocab)?;
     let kind = inner["type"].as_str().unwrap_or("");
-    let fallback = inner["byte_fallback"].as_bool().unwrap_or(false);
     match kind {
-        "BPE" if fallback => pieces(json, &vocab, k)?,
+        "BPE" if marks_spaces(json) => pieces(json, &vocab, k, warnings)?,
         "BPE" => byte_level(json, &vocab, k)?,
         "Unigram" => unigram(json, &vocab, k)?,
         other => {
@@ -202,8 +203,18 @@ fn byte_level(json: &Value, vocab: &Vocab, k: &mut Keys) -> Result<()> {
     Ok(())
 }
 
+/// Whether spaces become a mark, as in models of SentencePiece.
+fn marks_spaces(json: &Value) -> bool {
+    let replaces = normalizers(json).iter().any(|s| s["type"] == "Replace" && s["content"] == SPACE);
+    replaces || json["normalizer"]["type"] == SENTENCE_PIECE || json["pre_tokenizer"]["type"] == "Metaspace"
+}
+
 /// Whether a mark for a space is put before a text, as normalizer or pre-tokenizer.
 fn leading_space(json: &Value) -> bool {
+    let own = &json["normalizer"];
+    if own["type"] == SENTENCE_PIECE {
+        return own["add_dummy_prefix"].as_bool().unwrap_or(true);
+    }
     let prepends = normalizers(json).iter().any(|s| s["type"] == "Prepend" && s["prepend"] == SPACE);
     let pre = &json["pre_tokenizer"];
     let scheme = pre["prepend_scheme"].as_str();
@@ -213,7 +224,11 @@ fn leading_space(json: &Value) -> bool {
 }
 
 /// SentencePiece with merges: llama.cpp joins what has the best score, so the score of a token is the rank of its first merge.
-fn pieces(json: &Value, vocab: &Vocab, k: &mut Keys) -> Result<()> {
+fn pieces(json: &Value, vocab: &Vocab, k: &mut Keys, warnings: &mut Vec<String>) -> Result<()> {
+    let own = &json["normalizer"];
+    if own["precompiled_charsmap"].is_string() || own["remove_extra_whitespaces"] == true {
+        warnings.push("llama.cpp changes no characters and spaces before it merges pieces, this tokenizer does: some texts get other tokens".into());
+    }
     let list = merges(json)?;
     let mut scores: Vec<f32> = (0..vocab.texts.len()).map(|id| -((list.len() + 1 + id) as f32)).collect();
     for (rank, (left, right)) in list.iter().enumerate().rev() {
@@ -245,9 +260,13 @@ fn unigram(json: &Value, vocab: &Vocab, k: &mut Keys) -> Result<()> {
         match step["type"].as_str().unwrap_or("") {
             "Precompiled" => {
                 let text = step["precompiled_charsmap"].as_str().unwrap_or("");
-                let map = base64::decode(text.as_bytes());
-                let map = map.ok_or_else(|| Error::input("the character map of the normalizer is no base64"))?;
-                k.set_list("tokenizer.ggml.precompiled_charsmap", &map);
+                k.set_list("tokenizer.ggml.precompiled_charsmap", &charsmap(text)?);
+            }
+            SENTENCE_PIECE => {
+                spaces = step["remove_extra_whitespaces"].as_bool().unwrap_or(true);
+                if let Some(text) = step["precompiled_charsmap"].as_str() {
+                    k.set_list("tokenizer.ggml.precompiled_charsmap", &charsmap(text)?);
+                }
             }
             // Runs of spaces, and those at the ends.
             "Replace" | "Strip" => spaces = true,
@@ -260,6 +279,10 @@ fn unigram(json: &Value, vocab: &Vocab, k: &mut Keys) -> Result<()> {
     k.set("tokenizer.ggml.remove_extra_whitespaces", spaces);
     k.set_list("tokenizer.ggml.scores", &scores);
     Ok(())
+}
+
+fn charsmap(text: &str) -> Result<Vec<u8>> {
+    base64::decode(text.as_bytes()).ok_or_else(|| Error::input("the character map of the normalizer is no base64"))
 }
 
 /// Ids of special tokens, and which of them go around a text.
