@@ -17,6 +17,8 @@ const SPACE: &str = "\u{2581}";
 /// What stands for the settings of a SentencePiece model in place of a normalizer.
 const SENTENCE_PIECE: &str = "SentencePiece";
 
+const LEAVE_OUT: &str = "`--no-tokenizer` leaves the tokenizer out; the file then takes token ids only";
+
 const NORMAL: i32 = 1;
 const UNKNOWN: i32 = 2;
 const CONTROL: i32 = 3;
@@ -77,7 +79,7 @@ fn convert(model: &Model, json: &Value, k: &mut Keys, warnings: &mut Vec<String>
 
 fn refused(what: &str) -> Error {
     Error::unsupported(format!("llama.cpp has no name for {what}"))
-        .hint("`--no-tokenizer` leaves the tokenizer out; the file then takes token ids only")
+        .hint(LEAVE_OUT)
 }
 
 impl Vocab {
@@ -228,6 +230,11 @@ fn pieces(json: &Value, vocab: &Vocab, k: &mut Keys, warnings: &mut Vec<String>)
     let own = &json["normalizer"];
     if own["precompiled_charsmap"].is_string() || own["remove_extra_whitespaces"] == true {
         warnings.push("llama.cpp changes no characters and spaces before it merges pieces, this tokenizer does: some texts get other tokens".into());
+    }
+    let bytes = vocab.kinds.iter().filter(|kind| **kind == BYTE).count();
+    if bytes != 256 {
+        let what = "llama.cpp stops the process at a character that no piece has, unless there are byte pieces";
+        return Err(Error::unsupported(format!("{what}: this tokenizer has {bytes} of 256")).hint(LEAVE_OUT));
     }
     let list = merges(json)?;
     let mut scores: Vec<f32> = (0..vocab.texts.len()).map(|id| -((list.len() + 1 + id) as f32)).collect();
