@@ -150,7 +150,11 @@ fn output<'a>(plan: &'a Plan, written: Option<(Written, &Path)>) -> Output<'a> {
 
 /// Tensors by what they were and became, and each that is not what was asked for.
 fn table(out: &mut dyn Write, plan: &Plan) -> std::io::Result<()> {
-    writeln!(out, "GGUF, architecture {}, {:.3} bits a weight of the blocks' matrices", plan.architecture, plan.bits_per_weight)?;
+    writeln!(
+        out,
+        "GGUF, architecture {}, {:.3} bits a weight of the blocks' matrices",
+        plan.architecture, plan.bits_per_weight
+    )?;
     let mut kinds: BTreeMap<(&str, &str), (usize, u64, u64)> = BTreeMap::new();
     for t in &plan.tensors {
         let sum = kinds.entry((t.to, t.from)).or_default();
@@ -187,7 +191,8 @@ fn table(out: &mut dyn Write, plan: &Plan) -> std::io::Result<()> {
 pub fn refuse(given: &[(&str, bool)]) -> Result<()> {
     match given.iter().find(|(_, set)| *set) {
         None => Ok(()),
-        Some((name, _)) => Err(Error::usage(format!("`{name}` has no effect on a GGUF file"))
-            .hint("leave it out; what is done with activations and the cache is up to the program that reads the file")),
+        Some((name, _)) => Err(Error::usage(format!("`{name}` has no effect on a GGUF file")).hint(
+            "leave it out; what is done with activations and the cache is up to the program that reads the file",
+        )),
     }
 }

@@ -205,7 +205,8 @@ fn tensors_that_do_not_fit_are_listed() {
     assert!(up.note.as_ref().is_some_and(|n| n.contains("64 columns are no multiple of 128")));
     // 128 columns of 64 rows: two bits, and 32 bytes behind them.
     assert_eq!(down.bits_per_weight, 2.0 + 32.0 * 8.0 / 8192.0);
-    let blocks: f64 = plan.tensors.iter().filter(|t| t.shape.len() == 2 && t.name.starts_with("blk")).map(|t| t.bytes as f64).sum();
+    let blocks: f64 =
+        plan.tensors.iter().filter(|t| t.shape.len() == 2 && t.name.starts_with("blk")).map(|t| t.bytes as f64).sum();
     let weights: usize = model.projections().map(|l| l.weight.rows * l.weight.cols).sum();
     assert_eq!(plan.bits_per_weight, blocks * 8.0 / weights as f64);
 }
@@ -240,7 +241,11 @@ fn the_command_line() {
         crate::common::finish(crate::common::command().args(base).args(more))
     };
     let dry = run(&["--dry-run"]).ok();
-    assert!(dry.stdout.contains("architecture llama") && dry.stdout.contains("inputs of Q2_0 matrices"), "{}", dry.stdout);
+    assert!(
+        dry.stdout.contains("architecture llama") && dry.stdout.contains("inputs of Q2_0 matrices"),
+        "{}",
+        dry.stdout
+    );
     assert!(!out.exists());
     let said = run(&["--json", "--type", "q8_0"]).ok().json();
     assert_eq!(said["written"]["bytes"], std::fs::metadata(&out).unwrap().len());

@@ -181,12 +181,7 @@ pub static ARCHS: &[Arch] = &[
     Arch { name: "qwen3", usual: &["qwen3"], qk: QkNorm::Head, ..PLAIN },
     Arch { name: "granite", usual: &["granite", "minicpm"], factors: Factors::Keys, ..LLAMA },
     Arch { name: "smollm3", usual: &["smollm3"], rotation: Rotation::Neighbours, bare: 4, ..PLAIN },
-    Arch {
-        name: "hunyuan-dense",
-        usual: &["hunyuan_v1_dense"],
-        qk: QkNorm::Rotated,
-        ..PLAIN
-    },
+    Arch { name: "hunyuan-dense", usual: &["hunyuan_v1_dense"], qk: QkNorm::Rotated, ..PLAIN },
     Arch { name: "bitnet", usual: &["bitnet"], sub: true, head: Head::Tied, ..PLAIN },
     Arch {
         name: "bitnet-b1.58",
@@ -198,23 +193,8 @@ pub static ARCHS: &[Arch] = &[
         ..PLAIN
     },
     GEMMA,
-    Arch {
-        name: "gemma2",
-        usual: &["gemma2"],
-        post: true,
-        windows: Windows::AllBut(2),
-        softcaps: true,
-        ..GEMMA
-    },
-    Arch {
-        name: "olmo2",
-        usual: &["olmo2"],
-        pre: false,
-        post: true,
-        qk: QkNorm::Whole,
-        head: Head::Own,
-        ..PLAIN
-    },
+    Arch { name: "gemma2", usual: &["gemma2"], post: true, windows: Windows::AllBut(2), softcaps: true, ..GEMMA },
+    Arch { name: "olmo2", usual: &["olmo2"], pre: false, post: true, qk: QkNorm::Whole, head: Head::Own, ..PLAIN },
     Arch { name: "phi3", usual: &["phi3"], fused_qkv: true, fused_gate: true, ..PLAIN },
     Arch {
         name: "phi2",
@@ -266,7 +246,12 @@ impl Misfit {
 ///
 /// # Errors
 /// `Unsupported` if none computes this network, with what the nearest does otherwise; `Usage` for a forced name that is not known.
-pub fn choose(model: &Model, force: Option<&str>, bitnet_cpp: bool, warnings: &mut Vec<String>) -> Result<&'static Arch> {
+pub fn choose(
+    model: &Model,
+    force: Option<&str>,
+    bitnet_cpp: bool,
+    warnings: &mut Vec<String>,
+) -> Result<&'static Arch> {
     if let Some(name) = force {
         return forced(model, name, bitnet_cpp, warnings);
     }
@@ -305,7 +290,8 @@ fn forced(model: &Model, name: &str, bitnet_cpp: bool, warnings: &mut Vec<String
         return Err(Error::unsupported(what));
     }
     let also = if arch.fork { "llama.cpp itself does not know the name" } else { "" };
-    let all: Vec<&str> = misfit.differs.iter().map(String::as_str).chain(Some(also).filter(|a| !a.is_empty())).collect();
+    let all: Vec<&str> =
+        misfit.differs.iter().map(String::as_str).chain(Some(also).filter(|a| !a.is_empty())).collect();
     if !all.is_empty() {
         warnings.push(format!("`{name}` was forced: {}", all.join("; ")));
     }
@@ -354,7 +340,8 @@ fn whole(a: &Arch, model: &Model, m: &mut Misfit) {
     let near = |x: f64, y: f64| (x - y).abs() <= 1e-6 * y.abs();
     if a.factors != Factors::Keys {
         if !near(model.embedding_scale, expected) {
-            m.differs.push(format!("it multiplies the embedding with {expected}, the model with {}", model.embedding_scale));
+            m.differs
+                .push(format!("it multiplies the embedding with {expected}, the model with {}", model.embedding_scale));
         }
         if model.residual_scale != 1.0 || model.logits_scale != 1.0 {
             m.differs.push("it has no factor for branches or logits, the model has".into());
@@ -481,7 +468,8 @@ fn attention(a: &Arch, model: &Model, i: usize, at: &Attention, m: &mut Misfit) 
     match a.windows {
         Windows::AllBut(n) => {
             let slides = (i + 1) % n != 0;
-            let differs = if slides { window.is_none() || at.window != model.layers[0].attn.window } else { window.is_some() };
+            let differs =
+                if slides { window.is_none() || at.window != model.layers[0].attn.window } else { window.is_some() };
             // A window as long as the context is none.
             if differs && model.layers.iter().any(|l| l.attn.window.is_some_and(|w| w < model.context)) {
                 m.differs.push("other layers see only a window".into());

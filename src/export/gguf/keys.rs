@@ -22,7 +22,12 @@ pub enum Scaling {
     /// One factor a pair.
     Factors(Vec<f32>),
     /// Others for long texts than for short ones, and a factor on cosines and sines.
-    Long { long: Vec<f32>, short: Vec<f32>, original: usize, strength: f64 },
+    Long {
+        long: Vec<f32>,
+        short: Vec<f32>,
+        original: usize,
+        strength: f64,
+    },
 }
 
 impl Turn {

@@ -292,9 +292,8 @@ fn usual(model: &Model, settings: &Settings) -> Kind {
 
 /// 8 bits are what every reading program rounds to; a network that was trained for fewer is another one there.
 fn coarse_activations(model: &Model, settings: &Settings, warnings: &mut Vec<String>) -> Result<()> {
-    let coarse = |p: &&crate::model::Linear| {
-        matches!(p.activation, Some(ActivationRule::Absmax2 | ActivationRule::Absmax4))
-    };
+    let coarse =
+        |p: &&crate::model::Linear| matches!(p.activation, Some(ActivationRule::Absmax2 | ActivationRule::Absmax4));
     let Some(rule) = model.projections().find(coarse).and_then(|p| p.activation) else { return Ok(()) };
     let what = format!(
         "the model was trained with {} bits for activations, llama.cpp and bitnet.cpp round them to 8: they would compute another network",
@@ -351,7 +350,11 @@ fn choose(model: &Model, item: &Item, kind: Kind, settings: &Settings) -> Result
         return Ok(Choice { note, ..floats });
     };
     if !whole(block) {
-        return Ok(instead(format!("{cols} columns are no multiple of {}, the block of {}", block.values(), block.name())));
+        return Ok(instead(format!(
+            "{cols} columns are no multiple of {}, the block of {}",
+            block.values(),
+            block.name()
+        )));
     }
     if block == Block::Q1_0 && !parts.iter().all(|m| rows::is_binary(m, settings)) {
         return Ok(instead("its weights are ternary, Q1_0 holds -1 and 1".into()));
@@ -385,4 +388,3 @@ fn vector(model: &Model, from: &From) -> Result<Vec<f32>> {
         }
     }
 }
-

@@ -25,12 +25,19 @@ pub struct Item<'a> {
 /// Where its values come from.
 pub enum From<'a> {
     /// The rows of one or more matrices, one after the other.
-    Matrix { parts: Vec<&'a Matrix>, role: Role, order: Order },
+    Matrix {
+        parts: Vec<&'a Matrix>,
+        role: Role,
+        order: Order,
+    },
     /// Gains of a norm for this many elements; ones if it has none.
     Gains(&'a Norm, usize),
     Values(&'a TensorRef),
     /// Biases one after the other; zeros in place of those that are not there.
-    Biases { parts: Vec<(Option<&'a Vector>, usize)>, order: Order },
+    Biases {
+        parts: Vec<(Option<&'a Vector>, usize)>,
+        order: Order,
+    },
     Numbers(Vec<f32>),
 }
 

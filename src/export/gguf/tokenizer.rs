@@ -78,8 +78,7 @@ fn convert(model: &Model, json: &Value, k: &mut Keys, warnings: &mut Vec<String>
 }
 
 fn refused(what: &str) -> Error {
-    Error::unsupported(format!("llama.cpp has no name for {what}"))
-        .hint(LEAVE_OUT)
+    Error::unsupported(format!("llama.cpp has no name for {what}")).hint(LEAVE_OUT)
 }
 
 impl Vocab {

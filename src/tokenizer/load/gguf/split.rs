@@ -75,8 +75,22 @@ pub fn by_name(name: &str) -> Option<Split> {
 
 /// Names whose pre-tokenizers differ in anything, the usual one first.
 const NAMES: [&str; 16] = [
-    "gpt-2", "smollm", "llama-bpe", "qwen2", "tekken", "gpt-4o", "deepseek-v3", "falcon", "default", "olmo", "dbrx", "hunyuan", "glm4",
-    "stablelm2", "phi-2", "starcoder",
+    "gpt-2",
+    "smollm",
+    "llama-bpe",
+    "qwen2",
+    "tekken",
+    "gpt-4o",
+    "deepseek-v3",
+    "falcon",
+    "default",
+    "olmo",
+    "dbrx",
+    "hunyuan",
+    "glm4",
+    "stablelm2",
+    "phi-2",
+    "starcoder",
 ];
 
 /// The name of a pre-tokenizer as `tokenizer.json` has it. `nfc` and `ignore_merges` are as in [`Split`]; a name that differs in `nfc` only
