@@ -148,6 +148,9 @@ fn output<'a>(plan: &'a Plan, written: Option<(Written, &Path)>) -> Output<'a> {
     }
 }
 
+/// Why, which tensors, of which shape, and what they became.
+type Noted<'a> = (&'a str, String, &'a [usize], &'a str);
+
 /// Tensors by what they were and became, and each that is not what was asked for.
 fn table(out: &mut dyn Write, plan: &Plan) -> std::io::Result<()> {
     writeln!(
@@ -168,7 +171,7 @@ fn table(out: &mut dyn Write, plan: &Plan) -> std::io::Result<()> {
         writeln!(out, "  inputs of {name} matrices become {rule} where the file is run")?;
     }
     // Layers are alike: `blk.*.ffn_down.weight` stands for that tensor of all of them.
-    let mut noted: BTreeMap<(&str, String, &[usize], &str), (usize, f64)> = BTreeMap::new();
+    let mut noted: BTreeMap<Noted, (usize, f64)> = BTreeMap::new();
     for t in &plan.tensors {
         let Some(note) = t.note.as_deref() else { continue };
         let layer = t.name.strip_prefix("blk.").and_then(|n| n.split_once('.'));

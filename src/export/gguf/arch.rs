@@ -450,7 +450,7 @@ fn attention(a: &Arch, model: &Model, i: usize, at: &Attention, m: &mut Misfit) 
         m.differs.push(format!("it multiplies scores with {expected}, the model with {}", at.scale));
     }
     if a.rotation != Rotation::Table {
-        let turns = a.bare == 0 || (i + 1) % a.bare != 0;
+        let turns = a.bare == 0 || !(i + 1).is_multiple_of(a.bare);
         match at.rope {
             None if !turns => {}
             Some(_) if !turns => m.differs.push("it does not rotate every layer, the model does".into()),
@@ -467,7 +467,7 @@ fn attention(a: &Arch, model: &Model, i: usize, at: &Attention, m: &mut Misfit) 
     let window = at.window.filter(|w| *w < model.context);
     match a.windows {
         Windows::AllBut(n) => {
-            let slides = (i + 1) % n != 0;
+            let slides = !(i + 1).is_multiple_of(n);
             let differs =
                 if slides { window.is_none() || at.window != model.layers[0].attn.window } else { window.is_some() };
             // A window as long as the context is none.
