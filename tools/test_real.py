@@ -172,9 +172,18 @@ def gguf_files():
         for kind, flags in [("q2_0", ["--quantize-weight", "1.58", *rows]), ("tq2_0", ["--quantize-weight", "1.58", *rows]),
                             ("q1_0", ["--quantize-weight", "1", *rows]), ("f16", [])]:
             agrees(env, stories, kind, flags, (0.02, 0.95, 0.01))
-            told = llama(env, file, "--ids", ",".join(map(str, llama(env, file, "--text", "Once upon a time"))), "--greedy", 16)["greedy"]
-            want = json.loads(tool("run", file, "--float", "--prompt", "Once upon a time", "--max-new-tokens", "16", "--json"))
-            check(f"{kind}: the same 16 tokens as the float reference", told == want["generated_ids"])
+            ids = llama(env, file, "--text", "Once upon a time")
+            told = llama(env, file, "--ids", ",".join(map(str, ids)), "--greedy", 16)["greedy"]
+            want = json.loads(tool("run", file, "--float", "--prompt", "Once upon a time", "--max-new-tokens", "16", "--json"))["generated_ids"]
+            same = next((i for i, (a, b) in enumerate(zip(told, want)) if a != b), 16)
+            if same == 16:
+                check(f"{kind}: the same 16 tokens as the float reference", True)
+                continue
+            # Rounded inputs may turn a near tie: the reference must find the other token almost as good.
+            before = ",".join(map(str, ids + want[:same]))
+            last = json.loads(tool("logits", file, "--float", "--input-ids", before, "--json"))["logits"][-1]
+            lost = last[want[same]] - last[told[same]]
+            check(f"{kind}: {same} tokens as the float reference, then one whose logit there is {lost:.3f} less", lost < 0.25)
 
 
 if __name__ == "__main__":
