@@ -5,9 +5,10 @@
 # make lint        formatting and clippy
 # make bench       the figures of docs/benchmarks.md
 # make bench-delta   of them the section on patches
+# make bench-onnx    of them the section on ONNX
 # make demo-web    the intent model as WebAssembly in docs/demo/model, for the page there
 # make setup       what the demo needs: an Arm compiler, an emulator, and where absent make, cc
-# make setup-all   what the tests need: compilers and emulators of every target, a browser, node (4 GB)
+# make setup-all   what the tests need: compilers and emulators of every target, a browser, node, ONNX runtimes (5 GB)
 
 CARGO ?= cargo
 BIN   := $(or $(CARGO_TARGET_DIR),target)/release/bitnet-convert
@@ -21,6 +22,9 @@ MORE  := riscv64-unknown-elf-gcc:gcc-riscv64-unknown-elf qemu-system-riscv32:qem
          clang-19:clang-19 wasm-ld-19:lld-19 node:nodejs chromium:chromium chromedriver:chromium-driver pip3:python3-pip \
          zstd:zstd minisign:minisign /usr/bin/rustc:rustc-web /usr/bin/cargo:cargo-web /usr/lib/rustlib/src/rust/library/core/Cargo.toml:rust-web-src
 DELTA := python3:python3 pip3:python3-pip bsdiff:bsdiff xdelta3:xdelta3 zstd:zstd /usr/bin/time:time
+# Runtimes a year apart, for the tests of ONNX files.
+ONNX_OLD := onnxruntime==1.23.2 numpy
+ONNX_NEW := onnxruntime==1.31.1 onnxruntime-genai==0.18.0 onnx==1.23.2 numpy
 absent = $(sort $(foreach t,$(1),$(if $(or $(wildcard $(word 1,$(subst :, ,$t))),$(shell command -v $(word 1,$(subst :, ,$t)))),,$(word 2,$(subst :, ,$t)))))
 define install
 	@test -z "$(1)" || echo "installing $(1)"
@@ -36,6 +40,14 @@ setup-all:
 	$(call install,$(call absent,$(TOOLS) $(MORE)))
 	@python3 -c "import labwired" 2> /dev/null || python3 -m pip install -q labwired==0.25.0 2> /dev/null || \
 	  python3 -m pip install -q --break-system-packages labwired==0.25.0
+	@$(MAKE) --no-print-directory -s build/python-onnx/old build/python-onnx/new
+
+build/python-onnx/old: PACKAGES = $(ONNX_OLD)
+build/python-onnx/new: PACKAGES = $(ONNX_NEW)
+build/python-onnx/old build/python-onnx/new:
+	@rm -rf $@.part
+	@python3 -m pip install -q --target $@.part $(PACKAGES)
+	@mv $@.part $@
 
 $(BIN): FORCE
 	$(CARGO) build --release --locked
@@ -82,8 +94,12 @@ bench-delta: $(BIN)
 	@python3 -c "import numpy" 2> /dev/null || python3 -m pip install -q numpy 2> /dev/null || python3 -m pip install -q --break-system-packages numpy
 	python3 tools/bench_delta.py $(BIN)
 
+bench-onnx: $(BIN) build/python-onnx/new
+	@python3 -c "import numpy" 2> /dev/null || python3 -m pip install -q numpy 2> /dev/null || python3 -m pip install -q --break-system-packages numpy
+	python3 tools/bench_onnx.py $(BIN)
+
 clean:
 	rm -rf build target
 
 FORCE:
-.PHONY: setup setup-all demo demo-web verify-all test test-real lint bench bench-delta clean FORCE
+.PHONY: setup setup-all demo demo-web verify-all test test-real lint bench bench-delta bench-onnx clean FORCE

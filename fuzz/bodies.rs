@@ -7,6 +7,7 @@ mod torch;
 use bitnet_convert::delta::block::{Decoder, Direction};
 use bitnet_convert::digest::sha256;
 use bitnet_convert::format::delta::{Block, Flags, Header, Index, Kind, Segment};
+use bitnet_convert::format::onnx::Loaded;
 use bitnet_convert::format::packed;
 use bitnet_convert::format::File;
 use bitnet_convert::import::config::Config;
@@ -76,6 +77,17 @@ pub fn gguf_file(data: &[u8]) {
             assert!((0..count).all(|i| r.first + r.rows.stored(i) < rows), "{r:?}");
         }
     }
+}
+
+/// An ONNX file, with the file of weights that the one in tests/data names: what opens has all elements of all tensors.
+pub fn onnx_file(data: &[u8]) {
+    let Ok(l) = Loaded::from_bytes(data.to_vec(), Path::new("tests/data/onnx/fuzz.onnx")) else { return };
+    for t in l.graph().expect("a graph").tensors() {
+        let bytes = l.tensor_bytes(t).expect("the elements");
+        let elements: i64 = t.dims.iter().product();
+        assert!(elements as usize <= 4 * bytes.len(), "{:?}", t.dims);
+    }
+    let _ = (l.check_data(), l.opset(""), l.bytes());
 }
 
 /// config.json.
@@ -156,9 +168,9 @@ pub fn patch_block(data: &[u8]) {
         Kind::Bits { rice: false },
         Kind::Planes { rice: false, half: 5 },
         Kind::Fives { rice: false },
-        Kind::Ints { width: 1, shift: 0 },
-        Kind::Ints { width: 2, shift: 3 },
-        Kind::Ints { width: 4, shift: 4 },
+        Kind::Ints { width: 1, shift: 0, zeros: false },
+        Kind::Ints { width: 2, shift: 3, zeros: true },
+        Kind::Ints { width: 4, shift: 4, zeros: false },
         Kind::Bytes,
         Kind::Raw { xor: true },
         Kind::Bits { rice: true },

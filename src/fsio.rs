@@ -67,10 +67,7 @@ pub fn map_whole(path: &Path) -> Result<Mapped> {
 pub fn forget_code() {
     #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
     {
-        extern "C" {
-            fn madvise(addr: *mut std::ffi::c_void, length: usize, advice: i32) -> i32;
-        }
-        const DONTNEED: i32 = 4;
+        use rustix::mm::{madvise, Advice};
         let here = forget_code as *const () as usize;
         let Ok(maps) = fs::read_to_string("/proc/self/maps") else { return };
         let maps: Vec<Mapping> = maps.lines().filter_map(Mapping::parse).collect();
@@ -81,7 +78,7 @@ pub fn forget_code() {
         };
         for m in maps.iter().filter(never_written) {
             // SAFETY: the whole of a private read-only mapping of a file, which nothing writes: its pages are read again when they are used.
-            unsafe { madvise(m.from as *mut _, m.to - m.from, DONTNEED) };
+            let _ = unsafe { madvise(m.from as *mut _, m.to - m.from, Advice::LinuxDontNeed) };
         }
     }
 }
@@ -253,6 +250,32 @@ impl AtomicFile {
     }
 }
 
+/// Gives two files their names of which the second says what is in the first. An old second file goes before the first one changes, so that
+/// a run that is killed here leaves no pair that does not belong together, only a first file that nothing describes.
+///
+/// # Errors
+/// `Io`.
+pub fn commit_together(mut first: AtomicFile, mut second: AtomicFile) -> Result<()> {
+    for f in [&mut first, &mut second] {
+        f.file.flush().and_then(|()| f.file.sync_all()).map_err(|e| Error::io("finish the output", &f.target, &e))?;
+    }
+    let r = (|| -> io::Result<()> {
+        let locked = pending();
+        match fs::remove_file(&second.target) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => sync_dir(&second.target)?,
+        }
+        fs::rename(&first.temp, &first.target)?;
+        sync_dir(&first.target)?;
+        fs::rename(&second.temp, &second.target)?;
+        drop(locked);
+        sync_dir(&second.target)
+    })();
+    r.map_err(|e| Error::io("finish the output", &second.target, &e))?;
+    (first.done, second.done) = (true, true);
+    Ok(())
+}
+
 impl Drop for AtomicFile {
     fn drop(&mut self) {
         if !self.done {
@@ -368,5 +391,44 @@ impl Drop for AtomicDir {
             let _ = fs::remove_dir_all(&self.temp);
         }
         pending().remove(&self.temp);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_files_that_belong_together_change_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let (data, model) = (dir.path().join("data"), dir.path().join("model"));
+        let pair = |d: &[u8], m: &[u8]| {
+            let mut files = (AtomicFile::create(&data).unwrap(), AtomicFile::create(&model).unwrap());
+            files.0.write(d).unwrap();
+            files.1.write(m).unwrap();
+            files
+        };
+        let read = || (fs::read(&data).unwrap(), fs::read(&model).unwrap_or_default());
+        for (d, m) in [(b"data 1", b"model 1"), (b"data 2", b"model 2")] {
+            let (first, second) = pair(d, m);
+            commit_together(first, second).unwrap();
+            assert_eq!(read(), (d.to_vec(), m.to_vec()));
+        }
+        drop(pair(b"data 3", b"model 3"));
+        assert_eq!(read(), (b"data 2".to_vec(), b"model 2".to_vec()));
+        // The old model cannot go, so the data under it stays.
+        let (first, second) = pair(b"data 3", b"model 3");
+        fs::remove_file(&model).unwrap();
+        fs::create_dir(&model).unwrap();
+        assert!(commit_together(first, second).is_err());
+        assert_eq!(fs::read(&data).unwrap(), b"data 2");
+        // The data cannot get its name: then there is no model either.
+        fs::remove_dir(&model).unwrap();
+        let (first, second) = pair(b"data 3", b"model 3");
+        fs::remove_file(&data).unwrap();
+        fs::create_dir(&data).unwrap();
+        assert!(commit_together(first, second).is_err());
+        assert!(!model.exists());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left behind");
     }
 }

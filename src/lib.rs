@@ -9,7 +9,7 @@
 //! | 2 | [`format`] | one wire format each |
 //! | 3 | [`model`], [`program`] | what a network is |
 //! | 4 | [`import`], [`transform`], [`lower`], [`target`], [`tokenizer`] | a step of the way in |
-//! | 5 | [`plan`], [`reference`], [`runtime`], [`delta`], [`export`] | a step of the way out |
+//! | 5 | [`plan`], [`reference`], [`runtime`], [`engine`], [`delta`], [`export`] | a step of the way out |
 //! | 6 | [`adapter`], [`verify`], [`eval`], [`prune`], [`report`], [`update`] | all below |
 //! | 7 | [`cli`] | the terminal |
 
@@ -42,6 +42,7 @@ pub mod tokenizer;
 pub mod transform;
 
 pub mod delta;
+pub mod engine;
 pub mod export;
 pub mod plan;
 #[cfg(feature = "reference")]

@@ -3,7 +3,7 @@
 mod common;
 
 use common::checkpoint::{assert_failure, Bench, Checkpoint};
-use common::{command, finish, fixture, listing, tiny, tool};
+use common::{command, finish, fixture, listing, root, tiny, tool};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -56,6 +56,48 @@ fn json_of_the_inspectors() {
     let v = tool("inspect {} --json", &[&intent().join("model.safetensors")]).ok().json();
     has_keys(&v, "file bytes tensors");
     has_keys(&v["tensors"][0], "name dtype shape offset bytes");
+}
+
+#[test]
+fn an_onnx_file_and_what_is_wrong_with_it() {
+    let path = root().join("tests/data/onnx/traps.onnx");
+    let v = tool("inspect {} --json", &[&path]).ok().json();
+    has_keys(&v, "file bytes producer producer_version description ir_version opsets inputs outputs nodes operators initializers external");
+    has_keys(&v, "data_digest_matches metadata warnings program");
+    assert_eq!((&v["opsets"]["ai.onnx"], &v["operators"]["MatMulInteger"]), (&28.into(), &2.into()));
+    assert_eq!(v["operators"]["com.microsoft.MatMulNBits"], 1);
+    assert_eq!(v["inputs"][0]["shape"], serde_json::json!(["batch", "16"]));
+    assert_eq!(
+        v["initializers"]["int8"],
+        serde_json::json!({"tensors": 4, "elements": 514, "bytes": 514, "external_bytes": 512})
+    );
+    assert_eq!(v["external"][0]["bytes"], 512);
+    let warnings: Vec<&str> = v["warnings"].as_array().unwrap().iter().map(|w| w.as_str().unwrap()).collect();
+    for (w, start) in warnings.iter().zip([
+        "IR version 14",
+        "operators of version 28",
+        "DequantizeLinear before MatMul",
+        "MatMulInteger of uint8 codes with int8 weights beyond 64",
+        "MatMulInteger with signed codes",
+        "MatMulInteger with zero points that are no scalars",
+        "MatMulNBits at accuracy level 4",
+        "Where on int8",
+        "an operator of com.microsoft",
+    ]) {
+        assert!(w.starts_with(start), "{w}");
+    }
+    assert_eq!(warnings.len(), 9);
+    let text = tool("inspect {} --program", &[&path]).ok().stdout;
+    assert!(text.contains("g = Clip(a, -, scale)") && text.contains("warning: Where on int8"), "{text}");
+    // Under another name, without the file that its weights are in.
+    let dir = tempfile::tempdir().unwrap();
+    let alone = dir.path().join("model");
+    std::fs::copy(&path, &alone).unwrap();
+    let run = tool("inspect {}", &[&alone]);
+    assert!(
+        run.code == Some(2) && run.stderr.contains("traps.onnx.data") && run.stderr.contains("tensor `w`"),
+        "{run:?}"
+    );
 }
 
 #[test]

@@ -208,7 +208,7 @@ const KINDS: [Kind; 7] = [
     Kind::Bits { rice: false },
     Kind::Fives { rice: false },
     Kind::Fives { rice: true },
-    Kind::Ints { width: 4, shift: 0 },
+    Kind::Ints { width: 4, shift: 0, zeros: false },
     Kind::Bytes,
     Kind::Raw { xor: true },
 ];
@@ -216,7 +216,7 @@ const KINDS: [Kind; 7] = [
 /// The decoder with its payload and its block.
 #[test]
 fn blocks_are_made_in_little_memory() {
-    for (block_log2, limit) in [(12, 32 << 10), (14, 64 << 10), (16, 192 << 10)] {
+    for (block_log2, limit) in [(12, 32 << 10), (14, 64 << 10), (16, 224 << 10)] {
         let (patch, base, target) = pair(block_log2, &KINDS, KINDS.len() << 18);
         let base = &base[..];
         let (bytes, ()) = peak(|| {

@@ -109,6 +109,17 @@ fn gguf_files() {
 }
 
 #[test]
+fn onnx_files() {
+    let path = format!("{}/tests/data/onnx/traps.onnx", env!("CARGO_MANIFEST_DIR"));
+    let file = std::fs::read(path).expect("the file");
+    // Nodes, then tensors, then all of it.
+    let tensors = file.windows(5).position(|w| w == b"traps").expect("the name of the graph");
+    replay(&file, 0..tensors, bodies::onnx_file);
+    replay(&file, tensors..file.len(), bodies::onnx_file);
+    replay(&file, 0..file.len(), bodies::onnx_file);
+}
+
+#[test]
 fn configurations() {
     let file = std::fs::read(fixture("golden/bitnet_online_bf16/config.json")).expect("the file");
     replay(&file, 0..file.len(), bodies::config_json);

@@ -2,6 +2,7 @@
 """Writes a random checkpoint of the bitnet architecture with bf16 master weights, large enough to measure a conversion.
 
 usage: big_checkpoint.py FOLDER GIGABYTES [--layers N]
+       big_checkpoint.py FOLDER --shape HIDDEN,HEADS,KV_HEADS,HEAD_DIM,FFN [--layers N]
 
 Few wide layers, so that calibration and the golden trace stay short beside the weights.  The same arguments give the same bytes; needs numpy.
 There is no tokenizer.  Each layer is a shard of its own.
@@ -40,12 +41,22 @@ def shard(path, tensors, tile):
     return at
 
 
-def main():
-    folder, size = Path(sys.argv[1]), float(sys.argv[2]) * 1e9
-    layers = int(sys.argv[sys.argv.index("--layers") + 1]) if "--layers" in sys.argv else 4
+def ffn_for(size, layers):
+    """The width of the feed-forward part that makes a checkpoint of this size in bytes."""
     attention = 2 * HIDDEN * HEADS * HEAD_DIM + 2 * HIDDEN * KV_HEADS * HEAD_DIM
     rest = (size - 2 * VOCAB * HIDDEN) / layers / 2 - attention
-    ffn = min(32_768, max(256, int(rest / (3 * HIDDEN)) // 256 * 256))
+    return min(32_768, max(256, int(rest / (3 * HIDDEN)) // 256 * 256))
+
+
+def main():
+    global HIDDEN, HEADS, KV_HEADS, HEAD_DIM
+    folder = Path(sys.argv[1])
+    option = lambda name: sys.argv[sys.argv.index(name) + 1] if name in sys.argv else None
+    layers, shape = int(option("--layers") or 4), option("--shape")
+    if shape:
+        HIDDEN, HEADS, KV_HEADS, HEAD_DIM, ffn = map(int, shape.split(","))
+    else:
+        ffn = ffn_for(float(sys.argv[2]) * 1e9, layers)
     folder.mkdir(parents=True, exist_ok=True)
     values = np.random.default_rng(1).standard_normal(TILE, dtype=np.float32) * np.float32(0.02)
     bits = values.view(np.uint32)

@@ -1,4 +1,5 @@
 use super::export_gguf::{self, GgufArgs};
+use super::export_onnx::Onnx;
 use super::Printer;
 use crate::error::{Error, Result};
 use crate::export::rules::Rules;
@@ -16,9 +17,9 @@ use crate::tokenizer::chat::{self, Source};
 use crate::tokenizer::{self, DeviceTokenizer};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// Convert a checkpoint: a packed file for hosts, a folder with C sources or a Rust crate for a microcontroller, or a WebAssembly module
+/// Convert a checkpoint: a packed file for hosts, a folder with C sources or a Rust crate for a microcontroller, a WebAssembly module, or ONNX
 ///
 /// A checkpoint that was trained for low bits is carried over with its own codes and scales.
 #[derive(Args)]
@@ -31,23 +32,26 @@ use std::path::PathBuf;
   bitnet-convert export --model DIR --target cortex-m7 --format rust -o build/m7-rust
   bitnet-convert export --model DIR --target wasm32 -o build/web
   bitnet-convert export --model DIR --format gguf --type tq2_0 -o model.gguf
+  bitnet-convert export --model DIR --format onnx -o build/onnx
+  bitnet-convert export --model model.bitnet --format onnx --profile int -o model.onnx
   bitnet-convert export --model DIR --quantize-weight 1.58 --quantize-activation 8 -o model.bitnet")]
 pub struct Export {
-    /// Folder of a Hugging Face checkpoint, a .safetensors file with config.json beside it, or the name of a model on the hub: org/name[@revision][:file]
+    /// Folder of a Hugging Face checkpoint, a .safetensors file with config.json beside it, or the name of a model on the hub: org/name[@revision][:file];
+    /// for ONNX also a packed file or an exported folder
     #[arg(long, value_name = "DIR|NAME")]
-    model: PathBuf,
+    pub(super) model: PathBuf,
     /// What it is for: a name from `bitnet-convert targets list`, a board, or a target file such as ./my-board.toml
     #[arg(long, default_value = "host", value_name = "NAME|FILE")]
-    target: String,
+    pub(super) target: String,
     /// Default: c for microcontrollers, wasm for wasm32, packed for the host
     #[arg(long, value_enum)]
     format: Option<Format>,
-    /// Output file (packed) or folder (c, rust, wasm)
+    /// Output file (packed) or folder (c, rust, wasm); for ONNX either
     #[arg(long, short, value_name = "OUT", required_unless_present = "dry_run")]
-    output: Option<PathBuf>,
+    pub(super) output: Option<PathBuf>,
     /// Print the plan and write nothing
     #[arg(long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
     /// Bits of the weights: 1 (±1) or 1.58 (-1, 0, 1)
     #[arg(long, value_enum, value_name = "BITS")]
     quantize_weight: Option<WeightBits>,
@@ -95,6 +99,8 @@ pub struct Export {
     embed: c::Embed,
     #[command(flatten)]
     gguf: GgufArgs,
+    #[command(flatten)]
+    pub(super) onnx: Onnx,
 }
 
 #[derive(Clone, Copy, ValueEnum, PartialEq)]
@@ -109,6 +115,8 @@ enum Format {
     Wasm,
     /// A file for llama.cpp or bitnet.cpp
     Gguf,
+    /// A graph with its weights beside it, for ONNX runtimes
+    Onnx,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -201,8 +209,10 @@ impl Export {
         if format == Format::Gguf {
             return self.gguf(&target, printer);
         }
-        let calibration = self.calibrate.as_ref().map(|f| read_capped(f, MAX_CALIBRATION_BYTES)).transpose()?;
-        let calibration = calibration.map(|t| String::from_utf8_lossy(&t).into_owned());
+        if format == Format::Onnx {
+            return super::export_onnx::run(self, printer);
+        }
+        let calibration = self.calibration()?;
         let rules = self.rules.as_deref().map(Rules::open).transpose()?;
         let model = import::open(&self.model, &printer.progress())?;
         self.refuse_to_replace_the_source(&model)?;
@@ -249,7 +259,7 @@ impl Export {
             Format::C => c::write(&mut prepared, &target, self.embed, &self.prompt, rules.as_ref(), out, &bar)?,
             Format::Rust => rust::write(&mut prepared, &target, &self.prompt, out, &bar)?,
             Format::Wasm => wasm::write(&mut prepared, &target, out, &bar)?,
-            Format::Gguf => return Err(Error::usage("a GGUF file is not made from a program")),
+            Format::Onnx | Format::Gguf => unreachable!("written above"),
         };
         if written.saturated > 0 {
             let what = format!(
@@ -268,8 +278,8 @@ impl Export {
             weights_seconds: written.weights_seconds,
         };
         let line = match format {
-            Format::Packed | Format::Gguf => format!("wrote {} ({} bytes)", done.path, plan::group(done.bytes)),
-            Format::C | Format::Rust | Format::Wasm => format!(
+            Format::Packed => format!("wrote {} ({} bytes)", done.path, plan::group(done.bytes)),
+            Format::C | Format::Rust | Format::Wasm | Format::Onnx | Format::Gguf => format!(
                 "wrote {} (model.bin {} bytes); next: `bitnet-convert verify {}`",
                 done.path,
                 plan::group(done.bytes),
@@ -314,13 +324,17 @@ impl Export {
 
     /// A flag that would do nothing is a mistake that its user should hear of.
     fn refuse_what_has_no_effect(&self, format: Format) -> Result<()> {
+        if format != Format::Onnx {
+            self.onnx.refuse()?;
+        }
         let c_only = !self.prompt.is_empty() || self.rules.is_some() || self.embed == c::Embed::Array || self.adapters;
         if format != Format::Gguf && self.gguf.is_set() {
             return Err(Error::usage("`--type` and `--force-arch` belong to GGUF files").hint("add `--format gguf`"));
         }
-        if matches!(format, Format::Packed | Format::Wasm | Format::Gguf) && c_only {
+        if matches!(format, Format::Packed | Format::Wasm | Format::Onnx | Format::Gguf) && c_only {
             let what = match format {
                 Format::Wasm => "WebAssembly",
+                Format::Onnx => "ONNX",
                 Format::Gguf => "a GGUF file",
                 _ => "a packed file",
             };
@@ -345,6 +359,58 @@ impl Export {
         }
     }
 
+    /// A text that sets the fixed-point ranges.
+    fn calibration(&self) -> Result<Option<String>> {
+        let text = self.calibrate.as_ref().map(|f| read_capped(f, MAX_CALIBRATION_BYTES)).transpose()?;
+        Ok(text.map(|t| String::from_utf8_lossy(&t).into_owned()))
+    }
+
+    /// The checkpoint as a packed file for this machine, with what there is to tell about it.
+    pub(super) fn pack(&self, out: &Path, printer: &Printer) -> Result<Vec<String>> {
+        let target = target::find("host")?;
+        let calibration = self.calibration()?;
+        let model = import::open(&self.model, &printer.progress())?;
+        self.refuse_to_replace_the_source(&model)?;
+        let request = packed::Request {
+            model: &model,
+            options: self.options(&target),
+            target: &target,
+            calibration: calibration.as_deref(),
+            tokenizer: None,
+            adapters: false,
+        };
+        let mut prepared = packed::prepare(request)?;
+        let warnings = prepared.warnings().to_vec();
+        prepared.write(out, &printer.progress())?;
+        Ok(warnings)
+    }
+
+    /// The first option that says how a checkpoint becomes integers, which a packed file already is.
+    pub(super) fn says_how_to_lower(&self) -> Option<&'static str> {
+        let given = [
+            (self.quantize_weight.is_some(), "--quantize-weight"),
+            (self.quantize_activation.is_some(), "--quantize-activation"),
+            (self.weight_scales != ScaleMode::One, "--weight-scales"),
+            (self.embedding_bits.is_some(), "--embedding-bits"),
+            (self.head.is_some(), "--head"),
+            (self.kv_window.is_some(), "--kv-window"),
+            (self.kv_sinks.is_some(), "--kv-sinks"),
+            (self.kv_bits.is_some(), "--kv-bits"),
+            (self.calibrate.is_some(), "--calibrate"),
+        ];
+        given.into_iter().find_map(|(given, name)| given.then_some(name))
+    }
+
+    /// The first option that only concerns devices.
+    pub(super) fn is_for_devices(&self) -> Option<&'static str> {
+        let given = [
+            (!matches!(self.kernel, KernelChoice::Auto), "--kernel"),
+            (self.no_tokenizer, "--no-tokenizer"),
+            (self.target != "host", "--target"),
+        ];
+        given.into_iter().find_map(|(given, name)| given.then_some(name))
+    }
+
     /// An output under the name of a source file would replace the checkpoint.
     fn refuse_to_replace_the_source(&self, model: &Model) -> Result<()> {
         let Some(out) = self.output.as_ref().and_then(|o| o.canonicalize().ok()) else { return Ok(()) };
@@ -359,7 +425,7 @@ impl Export {
     }
 
     fn options(&self, target: &Target) -> Options {
-        let d = &target.defaults;
+        let (d, own) = (&target.defaults, own_options(target));
         let bits = |s: &str| s.parse::<u32>().unwrap_or(8); // clap let only numbers pass
         let window = self.kv_window.or(d.window);
         let sinks = self.kv_sinks.unwrap_or(d.sinks.min(window.unwrap_or(usize::MAX).saturating_sub(1)));
@@ -378,7 +444,6 @@ impl Export {
                 ActivationBits::Sixteen => ActivationRule::Absmax16,
             }),
             embedding_bits: self.embedding_bits.as_deref().map(bits),
-            embedding_default: d.embedding_bits,
             window,
             sinks,
             kv_bits: self.kv_bits.as_deref().map_or(d.kv_bits, bits),
@@ -389,17 +454,34 @@ impl Export {
                 HeadRows::Planes4 => Head::Planes4,
             }),
             kernels: Kernels {
-                allowed: target.kernels.allowed.clone(),
-                costs: target::costs(&target.kernels.cost),
-                table_bytes: d.table_bytes,
                 forced: match self.kernel {
                     KernelChoice::Auto => None,
                     KernelChoice::Tables => Some(Kernel::Tables),
                     KernelChoice::Planes => Some(Kernel::Planes),
                     KernelChoice::Select => Some(Kernel::Select),
                 },
+                ..own.kernels
             },
+            ..own
         }
+    }
+}
+
+/// What a checkpoint is lowered with where nothing was asked for.
+pub(super) fn own_options(target: &Target) -> Options {
+    let d = &target.defaults;
+    Options {
+        embedding_default: d.embedding_bits,
+        window: d.window,
+        sinks: d.sinks.min(d.window.unwrap_or(usize::MAX).saturating_sub(1)),
+        kv_bits: d.kv_bits,
+        kernels: Kernels {
+            allowed: target.kernels.allowed.clone(),
+            costs: target::costs(&target.kernels.cost),
+            table_bytes: d.table_bytes,
+            forced: None,
+        },
+        ..Options::default()
     }
 }
 

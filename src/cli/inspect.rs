@@ -1,4 +1,4 @@
-use super::{kept, Printer};
+use super::{inspect_onnx, kept, Printer};
 use crate::digest::hex;
 use crate::error::Result;
 use crate::format::packed::{Kind, MAGIC};
@@ -15,17 +15,17 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-/// Show what is in a file: packed model, exported folder, checkpoint folder, safetensors file, patch, session, or report of a device
+/// Show what is in a file: packed model, exported folder, checkpoint folder, safetensors or GGUF file, ONNX model, patch, session, or report of a device
 ///
 /// Everything in it is checked on the way: digests, structure, codes.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  bitnet-convert inspect model.bitnet\n  bitnet-convert inspect model.bitnet --program\n  bitnet-convert inspect DIR --json"
+    after_help = "Examples:\n  bitnet-convert inspect model.bitnet\n  bitnet-convert inspect model.bitnet --program\n  bitnet-convert inspect model.onnx\n  bitnet-convert inspect DIR --json"
 )]
 pub struct Inspect {
-    /// Packed file, exported folder, checkpoint folder, .safetensors file, patch, session, report of a device, or the name of a model on the hub
+    /// Packed file, exported folder, checkpoint folder, .safetensors, .gguf or .onnx file, patch, session, report of a device, or the name of a model on the hub
     path: PathBuf,
-    /// Also print every operation of the program
+    /// Also print every operation of the program, or every node of the graph
     #[arg(long)]
     program: bool,
 }
@@ -195,6 +195,7 @@ impl Inspect {
             let (is_packed, is_gguf) = (start.starts_with(&MAGIC), start.starts_with(gguf::MAGIC));
             let (is_session, is_record) = (start.starts_with(&session::MAGIC), start.starts_with(&record::MAGIC[..]));
             let is_patch = start.starts_with(&delta::MAGIC);
+            let is_onnx = !is_packed && !self.is_exported() && inspect_onnx::is_model(&self.path, &start);
             drop(start);
             if is_patch {
                 return super::delta::show(&self.path, printer);
@@ -204,6 +205,9 @@ impl Inspect {
             }
             if is_gguf {
                 return self.checkpoint(printer);
+            }
+            if is_onnx {
+                return inspect_onnx::show(&self.path, self.program, printer);
             }
             if !is_packed
                 && self.path.extension().is_some_and(|e| e == "safetensors" || e == "bin")

@@ -9,9 +9,11 @@ mod embed;
 mod eval;
 mod export;
 mod export_gguf;
+mod export_onnx;
 #[cfg_attr(not(feature = "reference"), path = "no_float.rs")]
 mod float;
 mod inspect;
+mod inspect_onnx;
 mod kept;
 mod logits;
 mod prune;

@@ -158,15 +158,14 @@ pub fn digits(byte: u8) -> [u8; 5] {
     ALL[usize::from(byte)]
 }
 
-/// The largest t such that all differences of these integers are multiples of 2^t, at most all bits but one.
-pub fn common_shift(width: u8, base: &[u8], target: &[u8]) -> u32 {
+/// How many integers of `width` bytes change, by the number of zero bits in which their differences end. Those that stay count at the end.
+pub fn zeros_of_differences(width: u8, base: &[u8], target: &[u8], counts: &mut [u64; 33]) {
     let n = usize::from(width.max(1));
-    let mut seen = 0u32;
     for (b, t) in base.chunks_exact(n).zip(target.chunks_exact(n)) {
         let number = |bytes: &[u8]| bytes.iter().rev().fold(0u32, |v, b| v << 8 | u32::from(*b));
-        seen |= number(t).wrapping_sub(number(b));
+        let zeros = number(t).wrapping_sub(number(b)).trailing_zeros() as usize;
+        counts[if zeros < 8 * n { zeros } else { 32 }] += 1;
     }
-    seen.trailing_zeros().min(8 * u32::from(width) - 1)
 }
 
 #[cfg(test)]
@@ -211,10 +210,17 @@ mod tests {
     }
 
     #[test]
-    fn the_common_shift_is_that_of_all_differences() {
+    fn zeros_of_differences_are_counted() {
         let words = |v: [u32; 3]| v.iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<u8>>();
-        assert_eq!(common_shift(4, &words([1 << 30, 5, 9]), &words([(1 << 30) + 384, 5, 9u32.wrapping_sub(128)])), 7);
-        assert_eq!(common_shift(4, &words([1, 2, 3]), &words([1, 2, 3])), 31);
-        assert_eq!(common_shift(1, &[1, 2], &[1, 130]), 7);
+        let mut counts = [0; 33];
+        zeros_of_differences(
+            4,
+            &words([1 << 30, 5, 9]),
+            &words([(1 << 30) + 384, 5, 9u32.wrapping_sub(128)]),
+            &mut counts,
+        );
+        assert_eq!((counts[7], counts[32], counts.iter().sum::<u64>()), (2, 1, 3));
+        zeros_of_differences(1, &[1, 2], &[1, 130], &mut counts);
+        assert_eq!((counts[7], counts[32]), (3, 2));
     }
 }

@@ -232,8 +232,10 @@ pub fn coder(kind: Kind) -> String {
         Kind::Bits { rice } => by("bits", rice),
         Kind::Planes { rice, .. } => by("trits", rice),
         Kind::Fives { rice } => by("trits in bytes", rice),
-        Kind::Ints { width, shift: 0 } => format!("integers of {width}"),
-        Kind::Ints { width, shift } => format!("integers of {width}, steps of 2^{shift}"),
+        Kind::Ints { width, shift, zeros } => {
+            let steps = if shift == 0 { String::new() } else { format!(", steps of 2^{shift}") };
+            format!("integers of {width}{steps}{}", if zeros { ", round" } else { "" })
+        }
         Kind::Bytes => "bytes".into(),
         Kind::Zstd => "zstd".into(),
         Kind::Raw { xor: false } => "raw".into(),

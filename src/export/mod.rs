@@ -3,6 +3,7 @@
 
 pub mod c;
 pub mod gguf;
+pub mod onnx;
 pub mod packed;
 pub mod rules;
 pub mod rust;

@@ -6,6 +6,7 @@ pub mod delta;
 pub mod file;
 pub mod gguf;
 pub mod manifest;
+pub mod onnx;
 pub mod packed;
 pub mod record;
 pub mod safetensors;

@@ -44,6 +44,17 @@ pub struct Observed {
     pub keys: Vec<Vec<(f64, f64)>>,
 }
 
+/// What an operation gave for one token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    pub position: u32,
+    /// Index of the operation.
+    pub op: usize,
+    /// Elements or codes.
+    pub values: Vec<i32>,
+    pub scale: Scale,
+}
+
 /// One running model: registers and caches over a program and its weights.
 pub struct Session<'a> {
     program: &'a Program,
@@ -66,6 +77,8 @@ pub struct Session<'a> {
     observed: Option<Observed>,
     checksum: bool,
     moments: Option<Moments>,
+    keep: Option<fn(&OpKind) -> bool>,
+    kept: Vec<Kept>,
     adapter: Option<&'a Bound>,
     /// What the QUANTIZEs left for each part of the adapter.
     hidden: Vec<Hidden>,
@@ -123,6 +136,8 @@ impl<'a> Session<'a> {
             observed: None,
             checksum: false,
             moments: None,
+            keep: None,
+            kept: Vec::new(),
             adapter: None,
             hidden: Vec::new(),
         }
@@ -148,6 +163,48 @@ impl<'a> Session<'a> {
 
     pub fn moments(&self) -> Option<&Moments> {
         self.moments.as_ref()
+    }
+
+    /// Keeps the results of the operations of some kinds from now on, until [`Session::take_kept`]. KVWRITE has none.
+    pub fn keep(&mut self, which: fn(&OpKind) -> bool) {
+        self.keep = Some(which);
+    }
+
+    /// What was kept since the last call, in the order of computation.
+    pub fn take_kept(&mut self) -> Vec<Kept> {
+        std::mem::take(&mut self.kept)
+    }
+
+    fn note_result(&mut self, n: usize) {
+        let kind = &self.program.ops[n].kind;
+        if !self.keep.is_some_and(|which| which(kind)) {
+            return;
+        }
+        let (values, scale) = match kind {
+            OpKind::KvWrite { .. } => return,
+            OpKind::Quantize { dst, .. } => {
+                let slot = &self.slots[*dst];
+                (slot.codes.wide[..slot.codes.len].iter().map(|c| i32::from(*c)).collect(), slot.scale)
+            }
+            OpKind::Embedding { .. } => (self.pooled.clone(), Scale::ONE),
+            OpKind::Logits { src: at, .. }
+            | OpKind::Embed { dst: at, .. }
+            | OpKind::RmsNorm { dst: at, .. }
+            | OpKind::Linear { dst: at, .. }
+            | OpKind::Add { dst: at, .. }
+            | OpKind::Attend { dst: at, .. }
+            | OpKind::Relu2Mul { dst: at, .. }
+            | OpKind::SiluMul { dst: at, .. }
+            | OpKind::Norm { dst: at, .. }
+            | OpKind::Bias { dst: at, .. }
+            | OpKind::Gain { dst: at, .. }
+            | OpKind::Act { dst: at, .. }
+            | OpKind::Gate { dst: at, .. }
+            | OpKind::Store { dst: at, .. }
+            | OpKind::Position { dst: at, .. }
+            | OpKind::Rope { dst: at, .. } => (self.slots[*at].vector.clone(), self.slots[*at].scale),
+        };
+        self.kept.push(Kept { position: self.position, op: n, values, scale });
     }
 
     fn note_moments(&mut self, n: usize) {
@@ -231,6 +288,7 @@ impl<'a> Session<'a> {
         for n in ops {
             let mut crc = self.step(&program.ops[n], id);
             self.note_moments(n);
+            self.note_result(n);
             if let Some(adapter) = self.adapter {
                 crc = self.branch(adapter, n).unwrap_or(crc);
             }

@@ -12,6 +12,7 @@ mod elf;
 mod emulate;
 mod folder;
 mod host;
+pub mod onnx;
 mod parse;
 mod prompts;
 mod runner;

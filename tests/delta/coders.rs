@@ -42,7 +42,7 @@ fn change(draw: &mut Draw, kind: Kind, old: &[u8], one_in: u64) -> Vec<u8> {
             let code = |draw: &mut Draw| draw.below(27) as u8 + 28 * draw.below(9) as u8;
             new.iter_mut().for_each(|b| *b = if draw.once_in(one_in) { code(draw) } else { *b });
         }
-        Kind::Ints { width, shift } => {
+        Kind::Ints { width, shift, .. } => {
             for e in new.chunks_mut(usize::from(width)) {
                 if !draw.once_in(one_in) {
                     continue;
@@ -80,7 +80,7 @@ fn kind(draw: &mut Draw, flags: Flags) -> Kind {
             1 => Kind::Bits { rice },
             2 => Kind::Planes { rice, half: 1 + [0, 7, 24, 100, 3000][draw.below(5) as usize] },
             3 => Kind::Fives { rice },
-            4 | 5 => Kind::Ints { width, shift: draw.below(8 * u64::from(width)) as u8 },
+            4 | 5 => Kind::Ints { width, shift: draw.below(8 * u64::from(width)) as u8, zeros: rice },
             6 => Kind::Bytes,
             7 => Kind::Zstd,
             8 => Kind::Raw { xor: true },
@@ -184,7 +184,7 @@ fn a_block_without_changes_has_no_payload() {
         Kind::Bits { rice: true },
         Kind::Planes { rice: false, half: 128 },
         Kind::Fives { rice: true },
-        Kind::Ints { width: 4, shift: 3 },
+        Kind::Ints { width: 4, shift: 3, zeros: false },
         Kind::Raw { xor: true },
     ];
     for kind in kinds {
@@ -205,9 +205,12 @@ fn costs_are_what_it_costs() {
     for seed in 0..20 {
         let mut draw = Draw::new(seed);
         let base = base(&mut draw, 40_000);
-        for kind in
-            [Kind::Bits { rice: true }, Kind::Fives { rice: true }, Kind::Ints { width: 2, shift: 1 }, Kind::Bytes]
-        {
+        for kind in [
+            Kind::Bits { rice: true },
+            Kind::Fives { rice: true },
+            Kind::Ints { width: 2, shift: 1, zeros: false },
+            Kind::Bytes,
+        ] {
             let one_in = [2, 50, 2000][draw.below(3) as usize];
             // Bytes as those of an XOR: a tail of literals that are 0 would be stripped, which no cost foresees.
             let how = if kind == Kind::Bytes { Kind::Raw { xor: true } } else { kind };
@@ -248,7 +251,7 @@ fn a_kind_that_cannot_say_the_change_is_refused() {
     let planes = Kind::Planes { rice: true, half: 4 };
     assert!(refused_to(planes, &[3; 8], &[0, 0, 0, 0, 3, 3, 3, 3]).contains("was an invalid code"));
     assert!(refused(Kind::Fives { rice: true }, &[27; 8]).contains("invalid code"));
-    assert!(refused(Kind::Ints { width: 1, shift: 1 }, &base).contains("multiple"));
+    assert!(refused(Kind::Ints { width: 1, shift: 1, zeros: false }, &base).contains("multiple"));
     assert!(refused(Kind::Bits { rice: true }, &[0; 7]).contains("base"));
 }
 

@@ -89,7 +89,7 @@ fn the_fields_are_what_the_reader_finds() {
     let want = [
         made(Kind::Copy, 0, 9376),
         made(Kind::Planes { rice: false, half: 4 }, 9376, 128),
-        made(Kind::Ints { width: 4, shift: 4 }, 9504, 64),
+        made(Kind::Ints { width: 4, shift: 4, zeros: false }, 9504, 64),
         made(Kind::Copy, 9568, 16),
         made(Kind::Planes { rice: true, half: 4 }, 9584, 128),
         made(Kind::Copy, 9712, 2336),

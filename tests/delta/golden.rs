@@ -84,7 +84,7 @@ fn vectors() -> Vec<Vector> {
         let step = (draw.next() as u32 >> draw.below(32)).wrapping_sub(draw.next() as u32 >> draw.below(32));
         e.copy_from_slice(&if draw.once_in(3) { v } else { v.wrapping_add(step << 4) }.to_le_bytes());
     }
-    let int = |width, shift| Kind::Ints { width, shift };
+    let int = |width, shift| Kind::Ints { width, shift, zeros: false };
     all.push(vector("ints", &[(int(4, 4), 4000), (int(2, 0), 500), (int(1, 0), 500)], BOTH_WAYS, &base, integers));
     let text: Vec<u8> = [&base[100..900], b"new bytes", &base[850..3000], &base[..60], &base[60..1000]].concat();
     let flags = Flags { in_place: false, ..ALIGNED };

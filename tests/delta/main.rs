@@ -10,11 +10,10 @@ mod disk;
 mod example;
 mod failing;
 mod golden;
-mod kill;
 #[cfg(feature = "hub")]
-#[allow(dead_code)] // Another test uses the rest of it.
-#[path = "../update/mock.rs"]
-mod mock;
+#[path = "../common/http.rs"]
+mod http;
+mod kill;
 mod pairs;
 mod power;
 mod python;

@@ -484,18 +484,15 @@ fn reader_open_on_the_old_file() {
 #[cfg(feature = "hub")]
 #[test]
 fn endless_or_stalling_server() {
-    use crate::mock::{Server, Then};
+    use crate::http::{Reply, Server, Then};
     let home = Home::new();
     let patch = std::fs::read(home.update()).unwrap();
     let len = patch.len() as u64;
     for (keep, then) in
         [(patch.len(), Then::Endless(0)), (400, Then::Endless(b'x')), (100, Then::Stall), (400, Then::Stall)]
     {
-        let server = Server::with(vec![("update.bin".to_string(), patch.clone())], move |_, reply| {
-            let mut reply = reply.cut(keep).then(then);
-            reply.unannounced = true;
-            reply
-        });
+        let sent = patch.clone();
+        let server = Server::new(move |a| Reply::tagged_part(a, &sent).sending(keep).announcing(0).then(then));
         let mut c = crate::common::command();
         c.args(["update", "--idle-timeout", "1", "--total-timeout", "4", "--attempts", "1", "--model"])
             .arg(home.model());

@@ -4,8 +4,8 @@ use super::*;
 
 #[test]
 fn a_good_download_has_the_layout_of_other_clients() {
-    let hub = Hub::new(Repo::small());
-    let place = Place::new(&hub.url());
+    let hub = hub_of(Repo::small());
+    let place = Place::new(&hub.url(""));
     let snapshot = place.fetch("org/name").unwrap();
     is_good(&snapshot);
     assert_eq!(snapshot, place.repo().join("snapshots").join(COMMIT));
@@ -35,8 +35,8 @@ fn offline_without_a_cache_names_the_variable() {
 
 #[test]
 fn offline_with_a_cache_asks_nobody() {
-    let hub = Hub::new(Repo::small());
-    let mut place = Place::new(&hub.url());
+    let hub = hub_of(Repo::small());
+    let mut place = Place::new(&hub.url(""));
     place.fetch("org/name").unwrap();
     let before = hub.asked("").len();
     place.settings.offline = Some("HF_HUB_OFFLINE");
@@ -53,7 +53,7 @@ fn offline_with_a_cache_asks_nobody() {
 
 #[test]
 fn without_a_hub_and_a_cache_the_reason_is_the_connection() {
-    let gone = Hub::new(Repo::small()).url();
+    let gone = hub_of(Repo::small()).url("");
     assert_eq!(Place::new(&gone).refuses(&["cannot fetch from", "HF_ENDPOINT"]).kind(), Kind::Io);
 }
 
@@ -76,8 +76,8 @@ fn by_another_client(place: &Place, content: &[u8]) {
 
 #[test]
 fn what_another_client_fetched_is_used() {
-    let hub = Hub::new(Repo::small());
-    let mut place = Place::new(&hub.url());
+    let hub = hub_of(Repo::small());
+    let mut place = Place::new(&hub.url(""));
     by_another_client(&place, &weights(1));
     place.settings.offline = Some("HF_HUB_OFFLINE");
     is_good(&place.fetch("org/name").unwrap());
@@ -91,8 +91,8 @@ fn what_another_client_fetched_is_used() {
 fn damage_in_the_cache_is_found_and_mended() {
     let mut damaged = weights(1);
     damaged[1234] ^= 1;
-    let hub = Hub::new(Repo::small());
-    let mut place = Place::new(&hub.url());
+    let hub = hub_of(Repo::small());
+    let mut place = Place::new(&hub.url(""));
     by_another_client(&place, &damaged);
     place.settings.offline = Some("HF_HUB_OFFLINE");
     place.refuses(&["`model.safetensors` of `org/name` is damaged", "HF_HUB_OFFLINE"]);
@@ -115,8 +115,8 @@ fn half_a_snapshot_is_no_model() {
 fn a_link_in_the_place_of_a_folder_is_not_followed() {
     let mut repo = Repo::small();
     repo.files.push(("1_Pooling/config.json".into(), b"{}".to_vec(), false));
-    let hub = Hub::new(repo);
-    let place = Place::new(&hub.url());
+    let hub = hub_of(repo);
+    let place = Place::new(&hub.url(""));
     let outside = place.dir.path().join("outside");
     let snapshot = place.repo().join("snapshots").join(COMMIT);
     fs::create_dir_all(&outside).unwrap();
@@ -136,8 +136,8 @@ fn shards_come_by_their_index() {
         ("m-3.safetensors".to_string(), weights(4), true),
         ("model.safetensors.index.json".to_string(), index.as_bytes().to_vec(), false),
     ];
-    let hub = Hub::new(Repo { files, ..Repo::small() });
-    let mut place = Place::new(&hub.url());
+    let hub = hub_of(Repo { files, ..Repo::small() });
+    let mut place = Place::new(&hub.url(""));
     let bar = Counting::default();
     let snapshot = fetch(&Id::parse("org/name").unwrap(), &place.settings, &bar).unwrap();
     assert_eq!(fs::read(snapshot.join("m-2.safetensors")).unwrap(), weights(3));
@@ -154,12 +154,12 @@ fn one_gguf_is_taken_and_several_are_listed() {
     let one = vec![("sub/x.gguf".to_string(), b"GGUF".to_vec(), true)];
     let mut two = one.clone();
     two.push(("y.gguf".into(), b"GGUF2".to_vec(), true));
-    let hub = Hub::new(Repo { files: one, ..Repo::small() });
-    let place = Place::new(&hub.url());
+    let hub = hub_of(Repo { files: one, ..Repo::small() });
+    let place = Place::new(&hub.url(""));
     let file = place.fetch("org/name").unwrap();
     assert!(file.ends_with("sub/x.gguf"), "{file:?}");
-    let hub = Hub::new(Repo { files: two, ..Repo::small() });
-    let place = Place::new(&hub.url());
+    let hub = hub_of(Repo { files: two, ..Repo::small() });
+    let place = Place::new(&hub.url(""));
     place.refuses(&["2 GGUF files: `sub/x.gguf`, `y.gguf`", "name one of them: `org/name:sub/x.gguf`"]);
     let file = place.fetch("org/name@main:y.gguf").unwrap();
     assert_eq!((file.file_name().unwrap().to_str(), fs::read(&file).unwrap()), (Some("y.gguf"), b"GGUF2".to_vec()));
@@ -171,7 +171,7 @@ fn two_at_the_same_time_fetch_once() {
         std::thread::sleep(Duration::from_millis(100));
         r
     });
-    let place = Place::new(&hub.url());
+    let place = Place::new(&hub.url(""));
     std::thread::scope(|s| {
         let both = [0, 1].map(|_| s.spawn(|| place.fetch("org/name").unwrap()));
         both.into_iter().for_each(|t| is_good(&t.join().unwrap()));
@@ -181,8 +181,8 @@ fn two_at_the_same_time_fetch_once() {
 
 #[test]
 fn the_bar_counts_everything_once_also_what_is_there() {
-    let hub = Hub::new(Repo::small());
-    let place = Place::new(&hub.url());
+    let hub = hub_of(Repo::small());
+    let place = Place::new(&hub.url(""));
     for _ in 0..2 {
         let bar = Counting::default();
         fetch(&Id::parse("org/name").unwrap(), &place.settings, &bar).unwrap();
@@ -195,7 +195,7 @@ fn the_program_fetches_a_model_and_finds_it_again() {
     let folder = common::fixture("models/intent-w1a2");
     let read = |n: String| fs::read(folder.join(&n)).map(|d| (n.clone(), d, n.ends_with(".safetensors"))).unwrap();
     let files = common::listing(&folder).into_iter().map(read).collect();
-    let hub = Hub::new(Repo { id: "org/intent".into(), files, ..Repo::small() });
+    let hub = hub_of(Repo { id: "org/intent".into(), files, ..Repo::small() });
     let home = tempfile::tempdir().unwrap();
     let out = home.path().join("m.bitnet");
     let run = |args: &[&str], offline: &str| {
@@ -204,7 +204,7 @@ fn the_program_fetches_a_model_and_finds_it_again() {
             c.env_remove(name);
         }
         // Long time-outs, because the machine may be busy.
-        c.env("HF_ENDPOINT", hub.url()).env("HF_HOME", home.path()).env("HF_HUB_OFFLINE", offline);
+        c.env("HF_ENDPOINT", hub.url("")).env("HF_HOME", home.path()).env("HF_HUB_OFFLINE", offline);
         common::finish(c.current_dir(home.path()).args(args))
     };
     let by_hand = common::tool("inspect {} --json", &[&folder]).ok().json();

@@ -6,12 +6,15 @@ mod bodies;
 mod cache;
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/http.rs"]
+mod http;
 mod mock;
 
+use self::http::{Asked, Reply, Server, Then};
 use bitnet_convert::error::{Error, Kind};
 use bitnet_convert::import::hub::{fetch, obtain, Id, Settings, Token, Url};
 use bitnet_convert::progress::{Progress, Silent};
-use mock::{git_blob, sha256, weights, Asked, Hub, Reply, Repo, COMMIT};
+use mock::{bad_hub, git_blob, hub_of, sha256, weights, Repo, COMMIT};
 use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -96,8 +99,8 @@ fn is_store(a: &Asked) -> bool {
 }
 
 /// A hub whose store misbehaves in the first `times` answers.
-fn bad_store(times: usize, bad: impl Fn(Reply) -> Reply + Send + Sync + 'static) -> Hub {
-    Hub::with(Repo::small(), move |a, reply| if is_store(a) && a.before < times { bad(reply) } else { reply })
+fn bad_store(times: usize, bad: impl Fn(Reply) -> Reply + Send + Sync + 'static) -> Server {
+    bad_hub(Repo::small(), move |a, reply| if is_store(a) && a.before < times { bad(reply) } else { reply })
 }
 
 /// Sums what a bar would show.

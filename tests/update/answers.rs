@@ -11,7 +11,7 @@ fn with_token(url: &str) -> Place {
 #[test]
 fn five_redirects_are_followed_and_no_more() {
     let hops = |n: usize| {
-        Server::with(files(&[("p", one())]), move |a, r| {
+        bad_server(files(&[("p", one())]), move |a, r| {
             let at: usize = a.path.trim_start_matches("/hop").parse().unwrap_or(n);
             if at < n {
                 Reply::to(&if at + 1 == n { "/p".into() } else { format!("hop{}", at + 1) })
@@ -27,20 +27,20 @@ fn five_redirects_are_followed_and_no_more() {
     let server = hops(6);
     let place = Place::new(&server.url("/hop0"));
     place.refuses(&["redirects more than 5 times"]);
-    let server = Server::with(files(&[]), |_, _| Reply::to("/p"));
+    let server = bad_server(files(&[]), |_, _| Reply::to("/p"));
     Place::new(&server.url("/p")).refuses(&["redirects more than 5 times"]);
     assert_eq!(server.asked("/p").len(), 6);
 }
 
 #[test]
 fn the_token_goes_home_and_to_no_other_host() {
-    let server = Server::new(files(&[("p", one())]));
+    let server = server_of(files(&[("p", one())]));
     let place = with_token(&server.url("/p"));
     place.updates();
     assert_eq!(server.asked("/p")[0].header("authorization"), Some(format!("Bearer {SECRET}").as_str()));
-    let store = Server::new(files(&[("p", one())]));
+    let store = server_of(files(&[("p", one())]));
     let to = store.other("/p");
-    let server = Server::with(files(&[]), move |_, _| Reply::to(&to));
+    let server = bad_server(files(&[]), move |_, _| Reply::to(&to));
     let place = with_token(&server.url("/p"));
     place.updates();
     assert!(server.asked("/p")[0].header("authorization").is_some());
@@ -51,9 +51,9 @@ fn the_token_goes_home_and_to_no_other_host() {
 
 #[test]
 fn the_token_does_not_go_to_other_hosts_of_an_index() {
-    let store = Server::new(files(&[("p", one())]));
+    let store = server_of(files(&[("p", one())]));
     let index = indexes::index(&[2], &[(1, 2, one().len(), &store.other("/p"))]);
-    let server = Server::new(files(&[("i", index)]));
+    let server = server_of(files(&[("i", index)]));
     let place = with_token(&server.url("/i"));
     place.updates();
     assert!(!format!("{:?}", store.asked("/p")).contains(SECRET));
@@ -64,7 +64,7 @@ fn redirects_to_other_schemes_and_to_plain_http_are_refused() {
     for to in
         ["file:///etc/passwd", "ftp://127.0.0.1/p", "http://example.invalid/p", "http://user:pw@127.0.0.1/p", "//"]
     {
-        let server = Server::with(files(&[]), move |_, _| Reply::to(to));
+        let server = bad_server(files(&[]), move |_, _| Reply::to(to));
         Place::new(&server.url("/p")).refuses(&["redirects to nowhere"]);
     }
 }
@@ -134,8 +134,8 @@ fn refusals_are_explained_and_their_pages_not_stored() {
 
 #[test]
 fn a_refusal_does_not_cost_what_was_kept() {
-    let server = Server::with(files(&[("p", one())]), |a, r| match a.before {
-        0..3 => r.cut(40_000),
+    let server = bad_server(files(&[("p", one())]), |a, r| match a.before {
+        0..3 => r.sending(40_000),
         3 => Reply::new(403, "expired"),
         _ => r,
     });
@@ -149,6 +149,6 @@ fn a_refusal_does_not_cost_what_was_kept() {
 
 #[test]
 fn a_server_that_is_not_there() {
-    let url = Server::new(files(&[])).url("/p");
+    let url = server_of(files(&[])).url("/p");
     assert_eq!(Place::new(&url).refuses(&["cannot fetch from", "HTTPS_PROXY"]).kind(), Kind::Io);
 }

@@ -94,7 +94,7 @@ fn cut(place: &Place, steps: usize) -> bool {
 
 #[test]
 fn an_update_in_place_that_was_cut_anywhere_is_finished_by_the_next_run() {
-    let server = Server::new(files(&[("p", one())]));
+    let server = server_of(files(&[("p", one())]));
     let (mut n, mut torn) = (0, 0);
     loop {
         let mut place = Place::new(&server.url("/p"));
@@ -130,7 +130,7 @@ fn torn(url: &str) -> Place {
 #[test]
 fn a_torn_file_whose_patch_is_lost_is_repaired() {
     // By the same patch again.
-    let server = Server::new(files(&[("p", one()), ("other", patch(3, 4).bytes())]));
+    let server = server_of(files(&[("p", one()), ("other", patch(3, 4).bytes())]));
     let mut place = torn(&server.url("/other"));
     assert_eq!(place.run().unwrap_err().kind(), Kind::Usage);
     place.options.url = server.url("/p");
@@ -142,7 +142,7 @@ fn a_torn_file_whose_patch_is_lost_is_repaired() {
         serde_json::from_slice(&indexes::index(&[1, 2, 3], &[(1, 2, one().len(), "p")])).unwrap();
     index["files"][2]["url"] = "full".into();
     index["files"][2]["bytes"] = whole.len().into();
-    let server = Server::new(files(&[("i", index.to_string().into_bytes()), ("full", whole)]));
+    let server = server_of(files(&[("i", index.to_string().into_bytes()), ("full", whole)]));
     let place = torn(&server.url("/i"));
     place.updates();
     place.is(3);

@@ -44,7 +44,7 @@ fn release() -> (Files, Vec<u8>) {
 
 #[test]
 fn a_chain_of_three_keeps_the_version_before_it() {
-    let server = Server::new(release().0);
+    let server = server_of(release().0);
     let place = Place::at(2, &server.url("/i"));
     let report = place.updates();
     place.is(5);
@@ -57,7 +57,7 @@ fn a_chain_of_three_keeps_the_version_before_it() {
 
 #[test]
 fn a_chain_in_place_goes_step_by_step() {
-    let server = Server::new(release().0);
+    let server = server_of(release().0);
     let mut place = Place::at(2, &server.url("/i"));
     place.options.in_place = true;
     place.options.confirm = true;
@@ -70,7 +70,7 @@ fn a_chain_in_place_goes_step_by_step() {
 
 #[test]
 fn a_cut_in_the_middle_of_a_chain_goes_on_there() {
-    let server = Server::with(release().0, |a, r| if a.path == "/u" && a.before < 3 { r.cut(5000) } else { r });
+    let server = bad_server(release().0, |a, r| if a.path == "/u" && a.before < 3 { r.sending(5000) } else { r });
     let place = Place::at(2, &server.url("/i"));
     place.refuses(&["3 attempts"]);
     place.updates();
@@ -81,7 +81,7 @@ fn a_cut_in_the_middle_of_a_chain_goes_on_there() {
 
 #[test]
 fn a_chain_that_is_shorter_now_finds_its_downloads() {
-    let server = Server::with(release().0, |a, r| if a.path == "/u" && a.before < 3 { r.cut(5000) } else { r });
+    let server = bad_server(release().0, |a, r| if a.path == "/u" && a.before < 3 { r.sending(5000) } else { r });
     let mut place = Place::at(2, &server.url("/i"));
     place.options.in_place = true;
     place.refuses(&["3 attempts"]);
@@ -97,7 +97,7 @@ fn a_chain_that_is_shorter_now_finds_its_downloads() {
 
 #[test]
 fn the_full_image_where_nothing_else_leads_there() {
-    let server = Server::new(release().0);
+    let server = server_of(release().0);
     let place = Place::at(1, &server.url("/i"));
     assert_eq!(place.updates().way, Some(Way::Full));
     place.is(5);
@@ -112,7 +112,7 @@ fn the_full_image_where_nothing_else_leads_there() {
 #[test]
 fn a_way_that_fails_gives_way_to_the_next() {
     // The chain is not there, the direct patch is damaged, the full patch is left.
-    let server = Server::with(release().0, |a, mut r| {
+    let server = bad_server(release().0, |a, mut r| {
         if a.path == "/direct" && r.status == 200 {
             r.body[5000] ^= 1;
         }
@@ -133,12 +133,12 @@ fn a_way_that_fails_gives_way_to_the_next() {
 
 #[test]
 fn nothing_to_do_is_said_and_nothing_fetched() {
-    let server = Server::new(release().0);
+    let server = server_of(release().0);
     let place = Place::at(5, &server.url("/i"));
     let report = place.run().unwrap();
     assert_eq!((report.status, report.to.sequence), (Status::UpToDate, 5));
     assert_eq!(server.asked("").len(), 1);
-    let server = Server::new(files(&[("p", one())]));
+    let server = server_of(files(&[("p", one())]));
     let place = Place::at(2, &server.url("/p"));
     assert_eq!(place.run().unwrap().status, Status::UpToDate);
     place.is_tidy();
@@ -146,12 +146,12 @@ fn nothing_to_do_is_said_and_nothing_fetched() {
 
 #[test]
 fn an_older_index_is_no_way_back() {
-    let server = Server::new(release().0);
+    let server = server_of(release().0);
     let mut place = Place::at(4, &server.url("/i"));
     place.options.confirm = true;
     place.updates();
     let old = with_full(value(&[2, 3, 4], &[]), 2, full(4).bytes().len(), "full");
-    let replay = Server::new(files(&[("i", old), ("full", full(4).bytes()), ("p", patch(3, 4).bytes())]));
+    let replay = server_of(files(&[("i", old), ("full", full(4).bytes()), ("p", patch(3, 4).bytes())]));
     place.options.url = replay.url("/i");
     place.refuses(&["the index is an old one", "sequence 4, 5 was accepted", "--allow-downgrade"]);
     assert!(replay.asked("/full").is_empty());
@@ -160,7 +160,7 @@ fn an_older_index_is_no_way_back() {
     place.refuses(&["the patch is an old one"]);
     // An index that calls the old version new is found out by the header, too.
     let lying = String::from_utf8(with_full(value(&[4], &[]), 0, full(4).bytes().len(), "full")).unwrap();
-    let lying = Server::new(files(&[
+    let lying = server_of(files(&[
         ("i", lying.replace("\"sequence\":4", "\"sequence\":9").into_bytes()),
         ("full", full(4).bytes()),
     ]));
@@ -182,7 +182,7 @@ fn what_an_index_promises_must_be_so() {
         ((1, 2, p.len(), "i"), "JSON comes where a patch should be"),
     ] {
         let q = patch(3, 2).bytes();
-        let server = Server::new(files(&[("p", p.clone()), ("q", q), ("i", index(&[1, edge.1], &[edge]))]));
+        let server = server_of(files(&[("p", p.clone()), ("q", q), ("i", index(&[1, edge.1], &[edge]))]));
         let place = Place::new(&server.url("/i"));
         place.refuses(&[what]);
         assert_eq!(place.kept(), 0);
@@ -205,7 +205,7 @@ fn addresses_of_an_index_lead_nowhere_else() {
         "",
         "http://u:p@127.0.0.1/p",
     ] {
-        let server = Server::new(files(&[("d/i", index(&[1, 2], &[(1, 2, 1000, url)])), ("p", one())]));
+        let server = server_of(files(&[("d/i", index(&[1, 2], &[(1, 2, 1000, url)])), ("p", one())]));
         Place::new(&server.url("/d/i")).refuses(&["not followed"]);
         assert_eq!(server.asked("").len(), 1, "{url}");
     }
@@ -214,7 +214,7 @@ fn addresses_of_an_index_lead_nowhere_else() {
 #[test]
 fn circles_lead_nowhere() {
     let edges = [(1, 3, 500, "a"), (3, 1, 500, "b"), (3, 4, 500, "c"), (4, 3, 500, "d"), (1, 1, 500, "e")];
-    let server = Server::new(files(&[("i", index(&[1, 2, 3, 4, 9], &edges))]));
+    let server = server_of(files(&[("i", index(&[1, 2, 3, 4, 9], &edges))]));
     Place::new(&server.url("/i")).refuses(&["has no way from this file", "--full"]);
 }
 
@@ -238,35 +238,35 @@ fn indexes_that_are_none() {
         (format!("{{\"x\":\"{}\"}}", "x".repeat(1 << 20)), "larger than 1048576 bytes"),
     ];
     for (text, what) in cases {
-        let server = Server::new(files(&[("i", text.into_bytes())]));
+        let server = server_of(files(&[("i", text.into_bytes())]));
         Place::new(&server.url("/i")).refuses(&[what]);
     }
     let many: Vec<Edge> = vec![(1, 2, 1000, ""); 4096];
-    let server = Server::new(files(&[("i", index(&[1, 2], &many))]));
+    let server = server_of(files(&[("i", index(&[1, 2], &many))]));
     Place::new(&server.url("/i")).refuses(&["index of the updates"]);
 }
 
 #[test]
 fn an_index_of_another_model_is_refused() {
-    let server = Server::new(release().0);
+    let server = server_of(release().0);
     let place = Place::at(4, &server.url("/i"));
     place.updates();
     let other = String::from_utf8(release().1).unwrap().replace("intent", "stories");
-    let server = Server::new(files(&[("i", other.into_bytes())]));
+    let server = server_of(files(&[("i", other.into_bytes())]));
     let e = place.from(&server.url("/i")).unwrap_err().to_string();
     assert!(e.contains("`stories`") && e.contains("`intent`"), "{e}");
 }
 
 #[test]
 fn a_question_changes_nothing() {
-    let server = Server::new(release().0);
+    let server = server_of(release().0);
     let mut place = Place::at(2, &server.url("/i"));
     place.options.dry_run = true;
     let report = place.run().unwrap();
     assert_eq!((report.status, report.way), (Status::WouldUpdate, Some(Way::Chain)));
     assert_eq!(report.patches.iter().map(|p| p.url.as_str()).collect::<Vec<_>>(), ["s", "d/t", "u"]);
     assert_eq!(server.asked("").len(), 1);
-    let server = Server::new(files(&[("p", patch(2, 3).bytes())]));
+    let server = server_of(files(&[("p", patch(2, 3).bytes())]));
     place.options.url = server.url("/p");
     let report = place.run().unwrap();
     assert_eq!((report.status, report.patches[0].bytes), (Status::WouldUpdate, patch(2, 3).bytes().len() as u64));

@@ -4,18 +4,21 @@
 mod answers;
 mod bodies;
 mod cuts;
+#[path = "../common/http.rs"]
+mod http;
 mod indexes;
 mod mock;
 mod patches;
 mod programs;
 mod runs;
 
+use self::http::{Asked, Reply, Server, Then};
 use bitnet_convert::delta::keys::{Keyring, SecretKey};
 use bitnet_convert::error::{Error, Kind};
 use bitnet_convert::http::Token;
 use bitnet_convert::progress::Silent;
 use bitnet_convert::update::{run, Options, Report, Status};
-use mock::{Asked, Files, Reply, Server, Then};
+use mock::{bad_server, server_of, Files};
 use patches::{full, patch, version, Made};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -133,5 +136,5 @@ fn files(list: &[(&str, Vec<u8>)]) -> Files {
 
 /// A server of that patch that misbehaves in its first answers.
 fn bad(times: usize, mischief: impl Fn(Reply) -> Reply + Send + Sync + 'static) -> Server {
-    Server::with(files(&[("p", one())]), move |a, r| if a.before < times { mischief(r) } else { r })
+    bad_server(files(&[("p", one())]), move |a, r| if a.before < times { mischief(r) } else { r })
 }

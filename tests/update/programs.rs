@@ -27,7 +27,7 @@ fn killed_in_the_middle_it_goes_on() {
     let bytes = patches::of(&big(1), &big(2), 1, 2);
     assert!(bytes.len() > 5 << 20);
     let server =
-        Server::with(files(&[("p", bytes)]), |a, r| if a.before == 0 { r.cut(5 << 20).then(Then::Stall) } else { r });
+        bad_server(files(&[("p", bytes)]), |a, r| if a.before == 0 { r.sending(5 << 20).then(Then::Stall) } else { r });
     let place = Place::new(&server.url("/p"));
     fs::write(&place.options.model, big(1)).unwrap();
     let mut child = update(&place).stdout(Stdio::null()).spawn().unwrap();
@@ -54,7 +54,7 @@ fn killed_in_the_middle_it_goes_on() {
 
 #[test]
 fn exit_codes_and_json() {
-    let server = Server::new(files(&[("p", one())]));
+    let server = server_of(files(&[("p", one())]));
     let place = Place::new(&server.url("/p"));
     let out = update(&place).arg("--dry-run").output().unwrap();
     assert_eq!((out.status.code(), &json(&out)["status"]), (Some(0), &Value::from("would-update")));

@@ -42,7 +42,7 @@ fn patches_and_indexes_in_folders() {
 fn only_what_a_key_signed_is_fetched() {
     let (mine, other) = (SecretKey::generate().unwrap(), SecretKey::generate().unwrap());
     let signed = patch(1, 2).signed(&mine);
-    let server = Server::new(files(&[
+    let server = server_of(files(&[
         ("signed", signed.clone()),
         ("plain", one()),
         ("other", patch(1, 2).signed(&other)),
@@ -55,7 +55,7 @@ fn only_what_a_key_signed_is_fetched() {
     place.refuses(&["not trusted"]);
     let mut forged = signed;
     forged[56] ^= 1;
-    let forger = Server::new(files(&[("forged", forged)]));
+    let forger = server_of(files(&[("forged", forged)]));
     place.options.url = forger.url("/forged");
     place.refuses(&["signature"]);
     assert_eq!(place.kept(), 0);
@@ -70,7 +70,7 @@ fn only_what_a_key_signed_is_fetched() {
 
 #[test]
 fn a_patch_for_another_file_or_model_is_not_fetched() {
-    let server = Server::new(files(&[
+    let server = server_of(files(&[
         ("p", patch(3, 4).bytes()),
         ("q", Made { model: "stories".into(), ..patch(2, 3) }.bytes()),
         ("ok", one()),
@@ -87,7 +87,7 @@ fn a_patch_for_another_file_or_model_is_not_fetched() {
 #[test]
 fn what_is_whole_is_not_fetched_again() {
     // Cut between the download and its use: the folder cannot be written, or the power fails.
-    let server = bad(1, |r| r.cut(150_000));
+    let server = bad(1, |r| r.sending(150_000));
     let mut place = Place::new(&server.url("/p"));
     place.options.attempts = 1;
     place.refuses(&[]);
@@ -102,7 +102,7 @@ fn what_is_whole_is_not_fetched_again() {
 
 #[test]
 fn leftovers_of_a_cut_run_are_cleared() {
-    let server = Server::new(files(&[("p", one())]));
+    let server = server_of(files(&[("p", one())]));
     let place = Place::new(&server.url("/p"));
     for suffix in [".step0", ".step3", ".new", ".download", ".download.2"] {
         fs::write(place.file(suffix), b"half").unwrap();
@@ -114,7 +114,7 @@ fn leftovers_of_a_cut_run_are_cleared() {
 
 #[test]
 fn a_run_that_was_cut_before_it_confirmed_confirms() {
-    let server = Server::new(files(&[("p", one())]));
+    let server = server_of(files(&[("p", one())]));
     let mut place = Place::new(&server.url("/p"));
     assert!(place.updates().trial);
     let report = place.run().unwrap();
@@ -128,7 +128,7 @@ fn a_run_that_was_cut_before_it_confirmed_confirms() {
 
 #[test]
 fn in_place_needs_a_patch_that_can() {
-    let server = Server::new(files(&[("full", full(2).bytes()), ("p", one())]));
+    let server = server_of(files(&[("full", full(2).bytes()), ("p", one())]));
     let mut place = Place::new(&server.url("/full"));
     place.options.in_place = true;
     place.refuses(&["cannot be applied in place"]);
@@ -141,7 +141,7 @@ fn in_place_needs_a_patch_that_can() {
 
 #[test]
 fn two_updaters_at_once() {
-    let server = bad(1, |r| r.cut(100_000).then(Then::Stall));
+    let server = bad(1, |r| r.sending(100_000).then(Then::Stall));
     let mut place = Place::new(&server.url("/p"));
     place.options.idle = Duration::from_secs(3);
     std::thread::scope(|s| {
@@ -158,7 +158,7 @@ fn two_updaters_at_once() {
 #[test]
 fn readers_keep_the_file_that_they_opened() {
     use std::io::Read;
-    let server = Server::new(files(&[("p", one())]));
+    let server = server_of(files(&[("p", one())]));
     let place = Place::new(&server.url("/p"));
     let mut reader = fs::File::open(&place.options.model).unwrap();
     let mut seen = vec![0; 1000];

@@ -253,9 +253,8 @@ fn damaged(file: &std::path::Path, what: &str) -> Error {
 /// Writes the blocks of a whole record, which may be torn in the file.
 fn restore(blocks: &Blocks, journal: &mut Journal, record: &mut Record, faults: &Faults) -> Result<u64> {
     journal.read(record, !faults.journal_not_checked)?;
-    let mut written = 0;
     if record.entries.is_empty() {
-        return Ok(written);
+        return Ok(0);
     }
     if !faults.journal_not_checked {
         for (number, range) in &record.entries {
@@ -268,15 +267,7 @@ fn restore(blocks: &Blocks, journal: &mut Journal, record: &mut Record, faults: 
         }
     }
     journal.rewrite(record, !faults.journal_not_synced)?;
-    for (number, range) in &record.entries {
-        blocks.file.write(blocks.at(*number), record.data(range))?;
-        written += range.len() as u64;
-    }
-    if !faults.data_not_synced {
-        blocks.file.sync()?;
-    }
-    record.clear();
-    Ok(written)
+    put(blocks, record, faults)
 }
 
 /// Makes every block that is not made yet.
@@ -334,6 +325,11 @@ fn flush(blocks: &Blocks, journal: &Journal, record: &mut Record, faults: &Fault
         true => record.seal(),
         false => journal.write(record, !faults.journal_not_synced)?,
     }
+    put(blocks, record, faults)
+}
+
+/// Writes the blocks of a record that is in the journal to their places in the file; how many bytes they have.
+fn put(blocks: &Blocks, record: &mut Record, faults: &Faults) -> Result<u64> {
     let mut written = 0;
     for (number, range) in &record.entries {
         blocks.file.write(blocks.at(*number), record.data(range))?;

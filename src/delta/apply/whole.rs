@@ -96,7 +96,7 @@ fn make<'d>(disk: &'d dyn Disk, base: &Path, patch: &Patch, temp: &Path, progres
         None => &nothing,
     };
     let new = Fresh::create(disk, temp)?;
-    let (mut decoder, mut payload, mut out) = (Decoder::new(), Vec::new(), Vec::new());
+    let (mut decoder, mut payload, mut at) = (Decoder::new(), Vec::new(), 0);
     let mut sha = Sha::default();
     // What the checks needed; from here on a few functions run.
     fsio::forget_code();
@@ -104,11 +104,14 @@ fn make<'d>(disk: &'d dyn Disk, base: &Path, patch: &Patch, temp: &Path, progres
     for number in 0..index.block_count {
         patch.payload(index.block(number), &mut payload)?;
         decoder
-            .decode(h, index, number, base, &payload, &mut out, Direction::Forward)
+            .decode_parts(h, index, number, base, &payload, Direction::Forward, &mut |part| {
+                sha.update(part);
+                new.file.write(at, part)?;
+                at += part.len() as u64;
+                progress.advance(part.len() as u64);
+                Ok(())
+            })
             .map_err(|e| e.at_file(patch.path()))?;
-        sha.update(&out);
-        new.file.write(h.block_range(u64::from(number)).start, &out)?;
-        progress.advance(out.len() as u64);
     }
     progress.done();
     if sha.finish() != h.target_sha {

@@ -1,19 +1,25 @@
 //! A block out of the base and its payload.
 
-use super::pieces::{pieces, rows, Piece};
+use super::pieces::{pieces, rows};
 use super::trits::{digits, load, select, Word, INVALID, PLACES, ZEROS};
+use super::values::{self, Values};
 use super::{copies, frames, BaseRead, Direction};
-use crate::delta::gaps::{read_number, Gaps};
+use crate::delta::gaps::Gaps;
 use crate::delta::streams::{Context, Source};
 use crate::error::{Error, Result};
 use crate::format::delta::{Header, Index, Kind};
+use std::ops::Range;
 
 /// Makes blocks. Its memory is bounded and used again from block to block.
 #[derive(Default)]
 pub struct Decoder {
     models: Box<Models>,
     frames: frames::Buffers,
+    part: Vec<u8>,
 }
+
+/// Bytes that are made at a time where the kind allows it: a block of a host is larger than the caches next to a core.
+const PART: usize = 1 << 16;
 
 /// What a block learns.
 struct Models {
@@ -21,7 +27,7 @@ struct Models {
     /// Whether a trit that is not 0 becomes its negative.
     trit: Context,
     /// Fresh from the first part of their class in a block on.
-    values: [[Context; 257]; 3],
+    values: [Values; 3],
     bytes: [Context; copies::CONTEXTS],
     /// Whether `bytes` are of this block.
     has_bytes: bool,
@@ -32,7 +38,7 @@ impl Default for Models {
         Models {
             classes: Default::default(),
             trit: Context::FRESH,
-            values: [[Context::FRESH; 257]; 3],
+            values: [values::FRESH; 3],
             bytes: [Context::FRESH; copies::CONTEXTS],
             has_bytes: false,
         }
@@ -94,6 +100,30 @@ impl Decoder {
         out: &mut Vec<u8>,
         direction: Direction,
     ) -> Result<()> {
+        let range = header.block_range(u64::from(block));
+        out.clear();
+        out.reserve((range.end - range.start) as usize);
+        self.decode_parts(header, index, block, base, payload, direction, &mut |part| {
+            out.extend_from_slice(part);
+            Ok(())
+        })
+    }
+
+    /// As [`Decoder::decode`]; `each` is given the bytes from the first to the last, in parts.
+    ///
+    /// # Errors
+    /// As [`Decoder::decode`], and those of `each`.
+    #[allow(clippy::too_many_arguments)]
+    pub fn decode_parts(
+        &mut self,
+        header: &Header,
+        index: &Index,
+        block: u32,
+        base: &dyn BaseRead,
+        payload: &[u8],
+        direction: Direction,
+        each: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
         let back = direction == Direction::Backward;
         if back && !header.flags.reversible {
             return Err(Error::usage("this patch has no way back"));
@@ -104,28 +134,77 @@ impl Decoder {
             return Err(Error::usage(format!("block {block} of this patch has no payload of {} bytes", payload.len())));
         }
         let range = header.block_range(u64::from(block));
-        out.resize((range.end - range.start) as usize, 0);
         let mut source = Source::new(payload, changed.map_or(0, |b| b.stream1))?;
         self.models.begin();
         let allowed = match header.flags.in_place {
             true => range.start.min(header.base_len)..range.end.min(header.base_len),
             false => 0..header.base_len,
         };
+        let size = (range.end - range.start) as usize;
+        let Decoder { models, frames, part } = self;
         for piece in pieces(&index.segments, range) {
-            let Some(bytes) = out.get_mut(piece.range.clone()) else {
+            if piece.range.end > size {
                 return Err(Error::usage("the segments of this patch do not belong to its header"));
-            };
-            if piece.kind.reads_base() {
-                base.read_at(piece.base, bytes)?;
             }
-            if changed.is_none() {
-                continue;
-            }
+            let len = piece.range.len();
             match piece.kind {
-                Kind::Bytes => copies::read(&mut source, self.models.bytes(), piece.at, &allowed, base, bytes)?,
-                Kind::Zstd => self.frames.read(&mut source, &allowed, base, bytes)?,
-                _ => self.models.change(&piece, &mut source, bytes, back)?,
+                Kind::Bytes | Kind::Zstd if changed.is_some() => {
+                    part.resize(len, 0);
+                    match piece.kind {
+                        Kind::Bytes => copies::read(&mut source, models.bytes(), piece.at, &allowed, base, part)?,
+                        _ => frames.read(&mut source, &allowed, base, part)?,
+                    }
+                    each(part)?;
+                }
+                Kind::Planes { rice, half } if changed.is_some() => {
+                    for (i, run) in rows(len, piece.within, half).into_iter().enumerate().filter(|(_, r)| !r.is_empty())
+                    {
+                        let form = if i == 1 { piece.kind } else { Kind::Bits { rice } };
+                        models.begin_run(form, &mut source)?;
+                        let mut runs = Run { base, at: piece.base, range: run, part, each };
+                        runs.make(form, |bytes| models.change(form, &mut source, bytes, back))?;
+                    }
+                }
+                kind => {
+                    let kind = if changed.is_some() { kind } else { Kind::Copy };
+                    models.begin_run(kind, &mut source)?;
+                    let mut run = Run { base, at: piece.base, range: 0..len, part, each };
+                    run.make(kind, |bytes| models.change(kind, &mut source, bytes, back))?;
+                }
             }
+        }
+        Ok(())
+    }
+}
+
+/// Symbols of one kind that follow each other.
+struct Run<'a> {
+    base: &'a dyn BaseRead,
+    /// Where the piece begins in the base.
+    at: u64,
+    /// Within the piece.
+    range: Range<usize>,
+    part: &'a mut Vec<u8>,
+    each: &'a mut dyn FnMut(&[u8]) -> Result<()>,
+}
+
+impl Run<'_> {
+    /// Reads the base part by part, changes it and passes it on.
+    fn make(&mut self, kind: Kind, mut change: impl FnMut(&mut [u8]) -> Result<()>) -> Result<()> {
+        let unit = match kind {
+            Kind::Planes { half, .. } => 2 * half as usize,
+            _ => 8,
+        };
+        let step = (PART / unit).max(1) * unit;
+        while !self.range.is_empty() {
+            let n = step.min(self.range.len());
+            self.part.resize(n, 0);
+            if kind.reads_base() {
+                self.base.read_at(self.at + self.range.start as u64, self.part)?;
+            }
+            change(self.part)?;
+            (self.each)(self.part)?;
+            self.range.start += n;
         }
         Ok(())
     }
@@ -147,33 +226,36 @@ impl Models {
         &mut self.bytes
     }
 
-    /// Makes the piece out of the same bytes of the base.
-    fn change(&mut self, piece: &Piece, source: &mut Source, bytes: &mut [u8], back: bool) -> Result<()> {
-        match piece.kind {
-            Kind::Bits { rice } => self.bits(rice, source, bytes),
-            Kind::Planes { rice, half } => {
-                let [head, whole, tail] = rows(bytes.len(), piece.within, half);
-                if !head.is_empty() {
-                    self.bits(rice, source, &mut bytes[head])?;
-                }
-                if !whole.is_empty() {
-                    self.begin_trits(rice, source)?;
-                    for row in bytes[whole].chunks_mut(2 * half as usize) {
-                        self.planes(half as usize, source, row)?;
-                    }
-                }
-                if !tail.is_empty() {
-                    self.bits(rice, source, &mut bytes[tail])?;
-                }
-                Ok(())
+    /// At the start of what has models of its own: a piece, or rows of it.
+    fn begin_run(&mut self, kind: Kind, source: &mut Source) -> Result<()> {
+        match kind {
+            Kind::Bits { rice } => self.classes[0].begin(rice, source),
+            Kind::Planes { rice, .. } | Kind::Fives { rice } => {
+                self.classes[1].begin(rice, source)?;
+                self.classes[2].begin(rice, source)
             }
-            Kind::Fives { rice } => {
-                self.begin_trits(rice, source)?;
-                self.fives(source, bytes)
+            Kind::Ints { width, .. } => {
+                let sort = width.trailing_zeros() as usize;
+                if !self.classes[3 + sort].has {
+                    self.values[sort] = values::FRESH;
+                }
+                self.classes[3 + sort].begin(false, source)
             }
-            Kind::Ints { width: 1, shift } => self.integers::<1>(shift, source, bytes, back),
-            Kind::Ints { width: 2, shift } => self.integers::<2>(shift, source, bytes, back),
-            Kind::Ints { shift, .. } => self.integers::<4>(shift, source, bytes, back),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes bytes of the base into those of the target.
+    fn change(&mut self, kind: Kind, source: &mut Source, bytes: &mut [u8], back: bool) -> Result<()> {
+        match kind {
+            Kind::Bits { .. } => self.bits(source, bytes),
+            Kind::Planes { half, .. } => {
+                bytes.chunks_mut(2 * half as usize).try_for_each(|row| self.planes(half as usize, source, row))
+            }
+            Kind::Fives { .. } => self.fives(source, bytes),
+            Kind::Ints { width: 1, shift, zeros } => self.integers::<1>(shift, zeros, source, bytes, back),
+            Kind::Ints { width: 2, shift, zeros } => self.integers::<2>(shift, zeros, source, bytes, back),
+            Kind::Ints { shift, zeros, .. } => self.integers::<4>(shift, zeros, source, bytes, back),
             Kind::Raw { xor: false } => {
                 source.bytes(bytes);
                 Ok(())
@@ -191,9 +273,8 @@ impl Models {
         }
     }
 
-    fn bits(&mut self, rice: bool, source: &mut Source, bytes: &mut [u8]) -> Result<()> {
+    fn bits(&mut self, source: &mut Source, bytes: &mut [u8]) -> Result<()> {
         let class = &mut self.classes[0];
-        class.begin(rice, source)?;
         let mut at = 0;
         let end = 8 * bytes.len() as u64;
         while let Some(n) = class.pass(end - at) {
@@ -203,11 +284,6 @@ impl Models {
             class.left = class.gaps.read(source)?;
         }
         Ok(())
-    }
-
-    fn begin_trits(&mut self, rice: bool, source: &mut Source) -> Result<()> {
-        self.classes[1].begin(rice, source)?;
-        self.classes[2].begin(rice, source)
     }
 
     /// Whether the trit that is not 0 and changes becomes its negative.
@@ -313,27 +389,21 @@ impl Models {
         Ok(())
     }
 
-    fn integers<const W: usize>(&mut self, shift: u8, source: &mut Source, bytes: &mut [u8], back: bool) -> Result<()> {
+    fn integers<const W: usize>(
+        &mut self,
+        shift: u8,
+        zeros: bool,
+        source: &mut Source,
+        bytes: &mut [u8],
+        back: bool,
+    ) -> Result<()> {
         let sort = W.trailing_zeros() as usize;
-        let class = &mut self.classes[3 + sort];
-        let contexts = &mut self.values[sort];
-        if !class.has {
-            contexts.fill(Context::FRESH);
-        }
-        class.begin(false, source)?;
+        let (class, contexts) = (&mut self.classes[3 + sort], &mut self.values[sort]);
         let mut elements = bytes.chunks_exact_mut(W);
         while let Some(n) = class.pass(elements.len() as u64) {
             let Some(element) = elements.nth(n as usize) else { break };
-            let negative = source.bit(&mut contexts[0]);
-            let mut n = 0;
-            while source.bit(&mut contexts[1 + n]) {
-                n += 1;
-                if n >= 8 * W {
-                    return Err(Error::input("the patch is damaged: an integer changes by more than its size"));
-                }
-            }
-            let v = (read_number(source, &mut contexts[33 + 7 * n..], n as u32) as u32) << shift;
-            let old = load(element) as u32;
+            let (negative, v) = values::read(source, contexts, zeros, W)?;
+            let (old, v) = (load(element) as u32, v << shift);
             let new = if negative != back { old.wrapping_sub(v) } else { old.wrapping_add(v) };
             element.copy_from_slice(&new.to_le_bytes()[..W]);
             class.left = class.gaps.read(source)?;

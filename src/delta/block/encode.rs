@@ -2,8 +2,9 @@
 
 use super::pieces::{pieces, rows, Piece};
 use super::scan::{Event, Scan};
+use super::values::{self, Values};
 use super::{copies, frames};
-use crate::delta::gaps::{write_number, Gaps, Model};
+use crate::delta::gaps::{Gaps, Model};
 use crate::delta::meter::Meter;
 use crate::delta::streams::{Context, Sink, Writer};
 use crate::error::{Error, Result};
@@ -47,8 +48,8 @@ pub struct Cost {
 
 /// A stretch of a block, ready to be written.
 enum Part {
-    /// Events of some classes, and the option of the segment.
-    Gaps { classes: Range<usize>, rice: bool, events: Range<usize> },
+    /// Events of some classes, and the option of the segment: `rice`, or `zeros` of integers.
+    Gaps { classes: Range<usize>, rice: bool, zeros: bool, events: Range<usize> },
     /// A piece that is written as a whole.
     Whole(Piece),
 }
@@ -179,8 +180,8 @@ impl Encoder<'_> {
         let mut state = State::new(&plan.scan);
         for part in &plan.parts {
             match part {
-                Part::Gaps { classes, rice: own, events } => {
-                    state.part(classes.clone(), rice.unwrap_or(*own), events.clone(), sink);
+                Part::Gaps { classes, rice: own, zeros, events } => {
+                    state.part(classes.clone(), rice.unwrap_or(*own), *zeros, events.clone(), sink);
                 }
                 Part::Whole(piece) => {
                     let new = self.new_bytes(piece)?;
@@ -213,6 +214,7 @@ impl Plan {
         let scan = &mut self.scan;
         let start = scan.events.len();
         let here = |e: Error| e.at_offset(piece.at);
+        let mut zeros = false;
         let (classes, rice) = match piece.kind {
             Kind::Copy if old != new => {
                 return Err(here(Error::usage("a segment cannot say what changes in it: it is a copy")));
@@ -229,7 +231,8 @@ impl Plan {
             Kind::Planes { rice, half } => {
                 return self.add_rows(rows(old.len(), piece.within, half), half as usize, rice, old, new).map_err(here)
             }
-            Kind::Ints { width, shift } => {
+            Kind::Ints { width, shift, zeros: own } => {
+                zeros = own;
                 let done = match width {
                     1 => scan.integers::<1>(shift, old, new),
                     2 => scan.integers::<2>(shift, old, new),
@@ -245,7 +248,7 @@ impl Plan {
                 return Ok(());
             }
         };
-        self.parts.push(Part::Gaps { classes, rice, events: start..self.scan.events.len() });
+        self.parts.push(Part::Gaps { classes, rice, zeros, events: start..self.scan.events.len() });
         Ok(())
     }
 
@@ -261,7 +264,7 @@ impl Plan {
             } else {
                 self.scan.bits(old, new);
             }
-            self.parts.push(Part::Gaps { classes, rice, events: start..self.scan.events.len() });
+            self.parts.push(Part::Gaps { classes, rice, zeros: false, events: start..self.scan.events.len() });
         }
         Ok(())
     }
@@ -273,7 +276,7 @@ struct State<'a> {
     has: [bool; 6],
     gaps: [Gaps; 6],
     trit: Context,
-    values: [[Context; 257]; 3],
+    values: [Values; 3],
     bytes: [Context; copies::CONTEXTS],
 }
 
@@ -284,12 +287,12 @@ impl<'a> State<'a> {
             has: [false; 6],
             gaps: Default::default(),
             trit: Context::FRESH,
-            values: [[Context::FRESH; 257]; 3],
+            values: [values::FRESH; 3],
             bytes: [Context::FRESH; copies::CONTEXTS],
         }
     }
 
-    fn part<S: Sink>(&mut self, classes: Range<usize>, rice: bool, events: Range<usize>, sink: &mut S) {
+    fn part<S: Sink>(&mut self, classes: Range<usize>, rice: bool, zeros: bool, events: Range<usize>, sink: &mut S) {
         let events = &self.scan.events[events];
         for class in classes {
             let own = events.iter().filter(|e| e.class() == class).map(|e| e.gap());
@@ -309,28 +312,18 @@ impl<'a> State<'a> {
             }
         }
         for event in events {
-            self.change(*event, sink);
+            self.change(*event, zeros, sink);
             self.gaps[event.class()].write(event.gap(), sink);
         }
     }
 
-    fn change<S: Sink>(&mut self, event: Event, sink: &mut S) {
+    fn change<S: Sink>(&mut self, event: Event, zeros: bool, sink: &mut S) {
         match event.class() {
             0 => {}
             1 => sink.raw(u64::from(event.flag()), 1),
             2 if self.gaps[2].model().is_rice() => sink.raw(u64::from(event.flag()), 1),
             2 => sink.bit(&mut self.trit, event.flag()),
-            class => {
-                let contexts = &mut self.values[class - 3];
-                sink.bit(&mut contexts[0], event.flag());
-                let v = u64::from(event.value);
-                let n = v.ilog2() as usize;
-                for i in 0..n {
-                    sink.bit(&mut contexts[1 + i], true);
-                }
-                sink.bit(&mut contexts[1 + n], false);
-                write_number(sink, &mut contexts[33 + 7 * n..], v);
-            }
+            class => values::write(sink, &mut self.values[class - 3], zeros, event.flag(), event.value),
         }
     }
 }

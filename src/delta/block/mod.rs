@@ -7,6 +7,7 @@ mod frames;
 mod pieces;
 mod scan;
 mod trits;
+mod values;
 
 pub use decode::Decoder;
 pub use encode::{Cost, Encoded, Encoder};

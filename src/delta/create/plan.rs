@@ -2,7 +2,7 @@
 
 use super::Coder;
 use crate::delta::block::Encoder;
-use crate::delta::bound::common_shift;
+use crate::delta::bound::zeros_of_differences;
 use crate::delta::matching::Piece;
 use crate::delta::segments::{Form, Layout};
 use crate::error::Result;
@@ -304,11 +304,16 @@ impl Costs<'_> {
         let ints = |width: u8| {
             let n = usize::from(width);
             let fits = pieces.iter().all(|p| p.range.start % n == 0 && p.range.len() % n == 0);
-            let shift = |p: &&Piece| {
+            let mut counts = [0; 33];
+            for p in pieces.iter().filter(|_| fits) {
                 let at = p.base.unwrap_or(0);
-                common_shift(width, &self.b[at..at + p.range.len()], &self.t[p.range.clone()])
-            };
-            fits.then(|| Kind::Ints { width, shift: pieces.iter().map(shift).min().unwrap_or(0) as u8 })
+                zeros_of_differences(width, &self.b[at..at + p.range.len()], &self.t[p.range.clone()], &mut counts);
+            }
+            let shift = counts.iter().position(|n| *n > 0).unwrap_or(0).min(8 * n - 1);
+            let changes = counts[..32].iter().sum::<u64>();
+            // Half of the multiples of random numbers are even.
+            let zeros = 8 * (changes - counts[shift].min(changes)) > 5 * changes;
+            fits.then_some(Kind::Ints { width, shift: shift as u8, zeros })
         };
         let kinds = match form {
             Form::Bits => vec![Some(Kind::Bits { rice: false })],

@@ -17,8 +17,8 @@ pub enum Kind {
     Planes { rice: bool, half: u32 },
     /// Five trits a byte; some changed.
     Fives { rice: bool },
-    /// Elements of `width` bytes (1, 2 or 4), some changed by a multiple of 2^`shift`.
-    Ints { width: u8, shift: u8 },
+    /// Elements of `width` bytes (1, 2 or 4), some changed by a multiple of 2^`shift`; with `zeros` the multiples often end in zero bits.
+    Ints { width: u8, shift: u8, zeros: bool },
     /// Copies out of the base and literals.
     Bytes,
     /// Frames of zstd with a part of the base before them.
@@ -158,19 +158,24 @@ impl Index {
     /// Contexts that a decoder needs for these segments, the field of the header.
     pub fn contexts(&self) -> u32 {
         let mut gaps = [false; 6];
+        let mut ends = [false; 3];
         let mut bytes = false;
         for s in &self.segments {
             match s.kind {
                 Kind::Bits { rice: false } => gaps[0] = true,
                 Kind::Planes { rice: false, .. } => gaps[..3].fill(true),
                 Kind::Fives { rice: false } => gaps[1..3].fill(true),
-                Kind::Ints { width, .. } => gaps[3 + width.trailing_zeros().min(2) as usize] = true,
+                Kind::Ints { width, zeros, .. } => {
+                    let sort = width.trailing_zeros().min(2) as usize;
+                    gaps[3 + sort] = true;
+                    ends[sort] |= zeros;
+                }
                 Kind::Bytes => bytes = true,
                 _ => {}
             }
         }
         let count = |flags: &[bool]| flags.iter().map(|f| u32::from(*f)).sum::<u32>();
-        128 * count(&gaps) + count(&gaps[2..3]) + 257 * count(&gaps[3..]) + 305 * u32::from(bytes)
+        128 * count(&gaps) + count(&gaps[2..3]) + 257 * count(&gaps[3..]) + 256 * count(&ends) + 305 * u32::from(bytes)
     }
 
     /// Bytes of the longest row of trits in planes, the field of the header.
@@ -197,9 +202,7 @@ impl Kind {
             Kind::Bits { rice } => 1 | u8::from(rice) << 4,
             Kind::Planes { rice, .. } => 2 | u8::from(rice) << 4,
             Kind::Fives { rice } => 3 | u8::from(rice) << 4,
-            Kind::Ints { width: 1, .. } => 4,
-            Kind::Ints { width: 2, .. } => 5,
-            Kind::Ints { .. } => 6,
+            Kind::Ints { width, zeros, .. } => (4 + width.trailing_zeros().min(2) as u8) | u8::from(zeros) << 4,
             Kind::Bytes => 7,
             Kind::Zstd => 8,
             Kind::Raw { xor } => 9 | u8::from(xor) << 4,
@@ -214,7 +217,7 @@ impl Kind {
             1 | 17 => Kind::Bits { rice: option },
             2 | 18 => Kind::Planes { rice: option, half: 0 },
             3 | 19 => Kind::Fives { rice: option },
-            4..=6 => Kind::Ints { width: 1 << (code - 4), shift: 0 },
+            4..=6 | 20..=22 => Kind::Ints { width: 1 << ((code & 15) - 4), shift: 0, zeros: option },
             7 => Kind::Bytes,
             8 => Kind::Zstd,
             9 | 25 => Kind::Raw { xor: option },
@@ -325,7 +328,7 @@ impl Segments<'_> {
                 h @ 1..=0x8000 if len % (2 * h) == 0 => *half = h as u32,
                 _ => return wrong("rows of trits do not fill their segment"),
             },
-            Kind::Ints { width, shift } => {
+            Kind::Ints { width, shift, .. } => {
                 let Some(t) = entries.get(*at) else { return wrong("a segment is cut short") };
                 *at += 1;
                 *shift = *t;

@@ -207,7 +207,7 @@ typedef struct {
     uint32_t bits;
     uint32_t bit_count;
     bitnet_delta_class classes[6];
-    uint32_t at[11]; /* first context of the six classes, T, three widths, kind 7 */
+    uint32_t at[14]; /* first context of the six classes, T, three widths twice, kind 7 */
     uint32_t *context;
     uint8_t *row_bytes;
     uint8_t *page;

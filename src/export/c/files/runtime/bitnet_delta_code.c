@@ -72,11 +72,9 @@ void dl_streams_open(bitnet_delta_t *d)
     for (i = 0u; i < 6u; i++) {
         d->classes[i].has = 0u;
     }
-    fresh(d, (uint32_t)DL_AT_T, 1u);
-    for (i = 0u; i < 3u; i++) {
-        fresh(d, (uint32_t)DL_AT_V + i, (uint32_t)DL_V_CONTEXTS);
+    for (i = (uint32_t)DL_AT_T; i < (uint32_t)DL_ATS; i++) {
+        fresh(d, i, dl_contexts(i));
     }
-    fresh(d, (uint32_t)DL_AT_B, (uint32_t)DL_B_CONTEXTS);
 }
 
 uint32_t dl_raw(bitnet_delta_t *d, uint32_t bits)
@@ -169,22 +167,27 @@ static uint32_t rice_gap(bitnet_delta_t *d, uint32_t shift)
     return q > DL_ENDLESS >> shift ? DL_ENDLESS : q << shift | rest;
 }
 
-/* below `limit` a number n in unary, by contexts from `unary` on, then up to three bits below the highest one of a value
- * of n + 1 bits, then the rest of it from stream 2 */
-static uint32_t bucket(bitnet_delta_t *d, uint32_t unary, uint32_t last, uint32_t below, uint32_t limit)
+/* a number n below `limit` in unary, by contexts from `unary` on */
+static uint32_t length(bitnet_delta_t *d, uint32_t unary, uint32_t last, uint32_t limit)
 {
     uint32_t n = 0u;
-    uint32_t v = 1u;
-    uint32_t i;
     while (dl_bit(d, unary + dl_min(n, last)) != 0u) {
         n++;
         if (n >= limit) {
             dl_fail(d, BITNET_DELTA_E_PATCH);
-            return 1u;
+            return 0u;
         }
     }
+    return n;
+}
+
+/* a value of n + 1 bits: up to three bits below the highest one by contexts, then the rest of it from stream 2 */
+static uint32_t number(bitnet_delta_t *d, uint32_t contexts, uint32_t n)
+{
+    uint32_t v = 1u;
+    uint32_t i;
     for (i = 0u; i < dl_min(n, 3u); i++) {
-        v = v << 1 | dl_bit(d, below + 7u * dl_min(n, last) + v - 1u);
+        v = v << 1 | dl_bit(d, contexts + v - 1u);
     }
     return n > 3u ? v << (n - 3u) | dl_raw(d, n - 3u) : v;
 }
@@ -197,7 +200,8 @@ uint32_t dl_gap(bitnet_delta_t *d, uint32_t class_of)
     if (c->rice != 0u) {
         return rice_gap(d, c->shift);
     }
-    v = bucket(d, d->at[class_of], 15u, d->at[class_of] + 16u, 32u) - 1u;
+    v = length(d, d->at[class_of], 15u, 32u);
+    v = number(d, d->at[class_of] + 16u + 7u * dl_min(v, 15u), v) - 1u;
     rest = dl_raw(d, c->shift);
     return v > DL_ENDLESS >> c->shift ? DL_ENDLESS : v << c->shift | rest;
 }
@@ -224,11 +228,20 @@ void dl_model(bitnet_delta_t *d, uint32_t class_of, uint32_t rice)
 
 /* ---- values -------------------------------------------------------------------------------- */
 
-uint32_t dl_value(bitnet_delta_t *d, uint32_t width_log2, uint32_t *negative)
+uint32_t dl_value(bitnet_delta_t *d, uint32_t width_log2, uint32_t zeros, uint32_t *negative)
 {
     const uint32_t at = d->at[(uint32_t)DL_AT_V + width_log2];
+    uint32_t n;
+    uint32_t z = 0u;
     *negative = dl_bit(d, at);
-    return bucket(d, at + 1u, 31u, at + 33u, 8u << width_log2);
+    n = length(d, at + 1u, 31u, 8u << width_log2);
+    if (zeros == 0u) {
+        return number(d, at + 33u + 7u * n, n);
+    }
+    while (z < n && dl_bit(d, d->at[(uint32_t)DL_AT_Z + width_log2] + 16u * dl_min(n, 15u) + dl_min(z, 15u)) != 0u) {
+        z++;
+    }
+    return z == n ? 1u << n : (number(d, at + 33u + 7u * n, n - z - 1u) << 1 | 1u) << z;
 }
 
 uint32_t dl_gamma(bitnet_delta_t *d, uint32_t at)

@@ -101,7 +101,7 @@ static void entry(bitnet_delta_t *d, uint32_t tag, bitnet_delta_segment *s)
     s->base = 0u;
     s->parameter = 0u;
     if (s->kind > (uint32_t)DL_RAW || s->option > 1u ||
-        (s->option == 1u && s->kind != (uint32_t)DL_RAW && (s->kind < (uint32_t)DL_BITS || s->kind > (uint32_t)DL_FIVES))) {
+        (s->option == 1u && s->kind != (uint32_t)DL_RAW && (s->kind < (uint32_t)DL_BITS || s->kind > (uint32_t)DL_BYTES_4))) {
         dl_fail(d, BITNET_DELTA_E_PATCH);
     }
     if (s->kind == (uint32_t)DL_ZSTD) {
@@ -254,9 +254,10 @@ static uint32_t uses(const bitnet_delta_segment *s)
     case DL_BITS: return range;
     case DL_PLANES: return range * (7u | 1u << DL_AT_T);
     case DL_FIVES: return range * (6u | 1u << DL_AT_T);
-    case DL_BYTES_1: return 1u << 3 | 1u << DL_AT_V;
-    case DL_BYTES_2: return 1u << 4 | 1u << (DL_AT_V + 1);
-    case DL_BYTES_4: return 1u << 5 | 1u << (DL_AT_V + 2);
+    case DL_BYTES_1:
+    case DL_BYTES_2:
+    case DL_BYTES_4:
+        return (1u << 3 | 1u << DL_AT_V | s->option << DL_AT_Z) << (s->kind - (uint32_t)DL_BYTES_1);
     case DL_BYTES: return 1u << DL_AT_B;
     default: return 0u;
     }
@@ -267,12 +268,10 @@ static uint32_t place_contexts(bitnet_delta_t *d, uint32_t used)
     uint32_t sum = 0u;
     uint32_t i;
     for (i = 0u; i < (uint32_t)DL_ATS; i++) {
-        const uint32_t size = i < 6u ? (uint32_t)DL_GAP_CONTEXTS
-                                     : (i == (uint32_t)DL_AT_T ? 1u : (uint32_t)(i < (uint32_t)DL_AT_B ? DL_V_CONTEXTS : DL_B_CONTEXTS));
         d->at[i] = DL_ENDLESS;
         if ((used >> i & 1u) != 0u) {
             d->at[i] = sum;
-            sum += size;
+            sum += dl_contexts(i);
         }
     }
     return sum;

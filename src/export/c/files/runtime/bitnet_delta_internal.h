@@ -21,7 +21,8 @@ enum {
 };
 
 /* first contexts in delta->at: six classes, then these */
-enum { DL_AT_T = 6, DL_AT_V = 7, DL_AT_B = 10, DL_ATS = 11, DL_GAP_CONTEXTS = 128, DL_V_CONTEXTS = 257, DL_B_CONTEXTS = 305 };
+enum { DL_AT_T = 6, DL_AT_V = 7, DL_AT_Z = 10, DL_AT_B = 13, DL_ATS = 14 };
+enum { DL_GAP_CONTEXTS = 128, DL_V_CONTEXTS = 257, DL_Z_CONTEXTS = 256, DL_B_CONTEXTS = 305 };
 
 #define DL_LIMIT 0x40000000u /* lengths and areas are below, so sums do not overflow */
 #define DL_ENDLESS 0xFFFFFFFFu
@@ -48,6 +49,16 @@ BN_INLINE uint32_t dl_equal(const uint8_t *a, const uint8_t *b, uint32_t bytes)
 }
 
 BN_INLINE uint32_t dl_min(uint32_t a, uint32_t b) { return a < b ? a : b; }
+
+/* contexts of one entry of delta->at */
+BN_INLINE uint32_t dl_contexts(uint32_t which)
+{
+    const int32_t i = (int32_t)which;
+    if (i < DL_AT_V) {
+        return (uint32_t)(i < DL_AT_T ? DL_GAP_CONTEXTS : 1);
+    }
+    return (uint32_t)(i < DL_AT_Z ? DL_V_CONTEXTS : (i < DL_AT_B ? DL_Z_CONTEXTS : DL_B_CONTEXTS));
+}
 
 /* ---- flash and digests (bitnet_delta_check.c) ---------------------------------------------- */
 
@@ -87,7 +98,7 @@ uint32_t dl_raw(bitnet_delta_t *d, uint32_t bits);        /* 0 ..= 32 */
 uint32_t dl_bit(bitnet_delta_t *d, uint32_t context);     /* of stream 1 */
 uint32_t dl_gap(bitnet_delta_t *d, uint32_t class_of);    /* DL_ENDLESS: more than any block has */
 void dl_model(bitnet_delta_t *d, uint32_t class_of, uint32_t rice); /* at the start of a part of a piece */
-uint32_t dl_value(bitnet_delta_t *d, uint32_t width_log2, uint32_t *negative);
+uint32_t dl_value(bitnet_delta_t *d, uint32_t width_log2, uint32_t zeros, uint32_t *negative);
 uint32_t dl_gamma(bitnet_delta_t *d, uint32_t at);
 void dl_fail(bitnet_delta_t *d, bitnet_delta_status status);
 

@@ -237,7 +237,7 @@ static void fives(bitnet_delta_t *d, uint32_t base, uint32_t bytes, uint32_t ric
 /* ---- kinds 4, 5, 6 --------------------------------------------------------------------------- */
 
 /* pieces, pages and so all that room() gives are whole elements */
-static void integers(bitnet_delta_t *d, uint32_t base, uint32_t bytes, uint32_t width_log2, uint32_t shift)
+static void integers(bitnet_delta_t *d, uint32_t base, uint32_t bytes, uint32_t width_log2, uint32_t shift, uint32_t zeros)
 {
     bitnet_delta_class *c = &d->classes[3u + width_log2];
     dl_model(d, 3u + width_log2, 0u);
@@ -252,7 +252,7 @@ static void integers(bitnet_delta_t *d, uint32_t base, uint32_t bytes, uint32_t 
             uint32_t by;
             uint32_t i;
             at += c->left;
-            by = dl_value(d, width_log2, &negative) << shift;
+            by = dl_value(d, width_log2, zeros, &negative) << shift;
             by = negative != (uint32_t)d->state.back ? 0u - by : by;
             for (i = at << width_log2; i < (at + 1u) << width_log2; i++) { /* `by` takes the carry along */
                 const uint32_t sum = p[i] + (by & 0xFFu);
@@ -345,6 +345,9 @@ static uint32_t same_as_checked(const bitnet_delta_t *d, const bitnet_delta_segm
     if (s->option != 0u && s->kind <= (uint32_t)DL_FIVES) {
         return 1u;
     }
+    if (s->option != 0u && first >= 3u && last <= 5u && d->at[(uint32_t)DL_AT_Z + first - 3u] == DL_ENDLESS) {
+        return 0u;
+    }
     if (t != (uint32_t)DL_ATS && d->at[t] == DL_ENDLESS) {
         return 0u;
     }
@@ -390,7 +393,7 @@ bitnet_delta_status dl_block_make(bitnet_delta_t *d, uint32_t begin, uint32_t en
             case DL_FIVES: fives(d, base, bytes, s->option); break;
             case DL_BYTES_1:
             case DL_BYTES_2:
-            case DL_BYTES_4: integers(d, base, bytes, s->kind - (uint32_t)DL_BYTES_1, s->parameter); break;
+            case DL_BYTES_4: integers(d, base, bytes, s->kind - (uint32_t)DL_BYTES_1, s->parameter, s->option); break;
             case DL_BYTES: copies(d, at, bytes, lowest, highest); break;
             default: raw(d, base, bytes, s->option); break;
             }

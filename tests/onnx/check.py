@@ -1,0 +1,126 @@
+"""ONNX files in the runtime of others; tests/onnx/python.rs calls this.
+
+usage: check.py check FILE...      the checker of the onnx package, with shape inference
+       check.py run JOBS.json      ONNX Runtime: each prompt at once, then token by token with the cache, against given results
+       check.py options JOBS.json  the same without the runtime's optimizations
+       check.py genai FOLDER...    onnxruntime-genai loads the folder and generates
+
+JOBS is a list of {"file", "prompts": [{"ids", "given", "logits": one row a position}], "unit": what an integer stands for}.
+Prints a JSON list, an object for each file.
+"""
+import json, sys
+
+
+def check(files):
+    import onnx
+
+    for file in files:
+        onnx.checker.check_model(file, full_check=True)
+        yield {"file": file, "onnx": onnx.__version__}
+
+
+def session(file, optimized):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    if not optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+
+
+TYPES = {"tensor(float)": "float32", "tensor(int8)": "int8", "tensor(int16)": "int16", "tensor(int32)": "int32"}
+
+
+def empty(port):
+    import numpy
+
+    batch, heads, slots, width = port.shape
+    size = lambda n, otherwise: n if isinstance(n, int) else otherwise
+    return numpy.zeros((size(batch, 1), heads, size(slots, 0), width), TYPES[port.type])
+
+
+class Model:
+    def __init__(self, file, optimized):
+        self.session = session(file, optimized)
+        self.inputs = [i.name for i in self.session.get_inputs()]
+        self.outputs = [o.name for o in self.session.get_outputs()]
+        self.reset()
+
+    def reset(self):
+        self.cache = {i.name: empty(i) for i in self.session.get_inputs() if i.name.startswith("past_key_values.")}
+        self.seen = 0
+
+    def feed(self, ids):
+        import numpy
+
+        seen, self.seen = self.seen, self.seen + len(ids)
+        own = {
+            "input_ids": numpy.array([ids], "int64"),
+            "attention_mask": numpy.ones((1, self.seen), "int64"),
+            "position_ids": numpy.arange(seen, self.seen, dtype="int64")[None],
+        }
+        given = {name: self.cache[name] if name in self.cache else own[name] for name in self.inputs}
+        got = dict(zip(self.outputs, self.session.run(None, given)))
+        for name in self.cache:
+            self.cache[name] = got["present." + name[len("past_key_values."):]]
+        return got["logits"][0]
+
+
+def run(jobs, optimized=True):
+    import numpy, onnxruntime
+
+    for job in jobs:
+        model = Model(job["file"], optimized)
+        one = "position_ids" in model.inputs
+        values = differing = cached = 0
+        worst = 0.0
+        for prompt in job["prompts"]:
+            model.reset()
+            ids, given = prompt["ids"], 1 if one else prompt["given"]
+            rows = list(model.feed(ids[:given]))
+            for at in range(given, len(ids)):
+                rows += list(model.feed(ids[at:at + 1]))
+                cached += 1
+            want = numpy.array(prompt["logits"], "int64")
+            got = numpy.array(rows)
+            assert got.shape == want.shape, (got.shape, want.shape)
+            values += got.size
+            if got.dtype == numpy.int32:
+                differing += int((got != want).sum())
+            else:
+                want = want * job["unit"]
+                differing += int((got.astype("float64") != want).sum())
+                spread = numpy.ptp(want, axis=-1).max()
+                worst = max(worst, float(numpy.abs(got - want).max() / max(spread, 1e-30)))
+        yield {"file": job["file"], "runtime": onnxruntime.__version__, "values": values, "differing": differing, "cached": cached, "worst": worst}
+
+
+def genai(folders):
+    import onnxruntime_genai
+
+    for folder in folders:
+        model = onnxruntime_genai.Model(folder)
+        params = onnxruntime_genai.GeneratorParams(model)
+        params.set_search_options(max_length=24, do_sample=False)
+        generator = onnxruntime_genai.Generator(model, params)
+        generator.append_tokens([1, 2, 3, 4])
+        while not generator.is_done():
+            generator.generate_next_token()
+        ids = [int(t) for t in generator.get_sequence(0)]
+        yield {"folder": folder, "ids": ids, "genai": onnxruntime_genai.__version__}
+
+
+def main():
+    what, *rest = sys.argv[1:]
+    if what == "check":
+        done = check(rest)
+    elif what == "genai":
+        done = genai(rest)
+    else:
+        done = run(json.load(open(rest[0])), what == "run")
+    print(json.dumps(list(done)))
+
+
+main()

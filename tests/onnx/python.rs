@@ -1,0 +1,104 @@
+//! The same files in the tools of others: the checker of the onnx package, two versions of ONNX Runtime, and onnxruntime-genai. `make setup-all`
+//! installs them into build/python-onnx.
+
+use crate::common::{finish, fixture, not_run, root, Run};
+use crate::support::{checkpoints, each, name, onnx, packed, place, run};
+use bitnet_convert::runtime::Artifact;
+use serde_json::{json, Value};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Folders of build/python-onnx: the runtimes are a year apart.
+const RUNTIMES: [&str; 2] = ["old", "new"];
+
+/// Runs tests/onnx/check.py with one of the folders of packages; None, said aloud: they are not here.
+fn python(packages: &str, needs: &str, args: &[String]) -> Option<Run> {
+    let folder = root().join("build/python-onnx").join(packages);
+    if !folder.join(needs).is_dir() {
+        not_run(&format!("ONNX files in {needs} ({packages})"), "build/python-onnx (`make setup-all`)");
+        return None;
+    }
+    let mut c = Command::new("python3");
+    c.arg(root().join("tests/onnx/check.py")).args(args);
+    c.env("PYTHONPATH", folder).env("PYTHONDONTWRITEBYTECODE", "1");
+    Some(finish(&mut c))
+}
+
+fn words(args: &[&str]) -> Vec<String> {
+    args.iter().map(|a| a.to_string()).collect()
+}
+
+/// What our binary says of the golden prompts, as far as the window and a cache of fixed length reach.
+fn prompts(packed: &Path, most: usize) -> Vec<Value> {
+    let artifact = Artifact::open(packed).unwrap();
+    let p = &artifact.program;
+    let most = most.min(p.attention.window).min(p.longest().unwrap_or(usize::MAX));
+    let of = |g: &bitnet_convert::program::golden::GoldenPrompt| {
+        let ids = &g.ids[..g.ids.len().min(most)];
+        let given = g.prompt_len.min(ids.len() - 1).max(1);
+        let list: Vec<String> = ids.iter().map(u32::to_string).collect();
+        let said = run(["logits", packed.to_str().unwrap(), "--json", "--input-ids", &list.join(",")]).ok().json();
+        json!({ "ids": ids, "given": given, "logits": said["logits"] })
+    };
+    artifact.golden.prompts.iter().map(of).collect()
+}
+
+fn jobs(file: &Path, list: &[(PathBuf, PathBuf, usize)]) {
+    let one = |(onnx, packed, most): &(PathBuf, PathBuf, usize)| json!({ "file": onnx, "prompts": prompts(packed, *most), "unit": 1.0 / 65_536.0 });
+    let all: Vec<Value> = each(list, one);
+    std::fs::write(file, serde_json::to_vec(&all).unwrap()).unwrap();
+}
+
+/// Decoders that give logits, and how `most` tokens of each are compared.
+fn decoders(options: &str) -> Vec<(PathBuf, PathBuf, usize)> {
+    let gives_logits = |p: &PathBuf| Artifact::open(p).unwrap().program.embedding().is_none();
+    let packed: Vec<PathBuf> = checkpoints().iter().map(|c| packed(c)).filter(gives_logits).collect();
+    each(&packed, |p| (onnx(p, options), p.clone(), usize::MAX))
+}
+
+#[test]
+fn integer_graphs_give_the_same_integers_in_two_runtimes() {
+    let mut list = decoders("--profile int");
+    let intent = packed(&fixture("models/intent-w1a2"));
+    list.push((onnx(&intent, "--profile int --static 16"), intent.clone(), 16));
+    list.push((onnx(&intent, "--profile int --logits float"), intent, usize::MAX));
+    let file = place().join("int.json");
+    jobs(&file, &list);
+    for packages in RUNTIMES {
+        for how in ["run", "options"] {
+            let Some(seen) = python(packages, "onnxruntime", &words(&[how, file.to_str().unwrap()])) else { return };
+            let rows = seen.ok().json();
+            assert_eq!(rows.as_array().unwrap().len(), list.len());
+            for row in rows.as_array().unwrap() {
+                println!("{how}: {row}");
+                assert_eq!(row["differing"], 0, "{how}: {row}");
+                assert!(row["cached"].as_u64() > Some(0), "{row}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_checker_takes_every_file() {
+    let mut files = Vec::new();
+    for options in ["--profile int", "--profile std"] {
+        let models = checkpoints();
+        files.extend(each(&models, |m| onnx(&packed(m), options)));
+    }
+    let intent = packed(&fixture("models/intent-w1a2"));
+    for options in
+        ["--profile int --static 16", "--weights int4", "--weights int2", "--profile int --logits float", "--norm f32"]
+    {
+        files.push(onnx(&intent, options));
+    }
+    let args: Vec<String> =
+        std::iter::once("check".into()).chain(files.iter().map(|f| f.display().to_string())).collect();
+    let Some(seen) = python("new", "onnx", &args) else { return };
+    let rows = seen.ok().json();
+    assert_eq!(
+        rows.as_array().unwrap().len(),
+        files.len(),
+        "{}",
+        files.iter().map(|f| name(f)).collect::<Vec<_>>().join(" ")
+    );
+}
