@@ -1,7 +1,7 @@
 # make demo        set up, export the intent model for a Cortex-M7, build it, run and verify it in the emulator
 # make test        set up, run all tests
 # make verify-all  seven models on every target (VERIFY=--quick: the first prompt only)
-# make test-real   two real models from the package index
+# make test-real   two real models from the package index, and llama.cpp (built on the first run)
 # make lint        formatting and clippy
 # make bench       the figures of docs/benchmarks.md
 # make bench-delta   of them the section on patches

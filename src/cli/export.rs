@@ -1,8 +1,9 @@
+use super::export_gguf::{self, GgufArgs};
 use super::export_onnx::Onnx;
 use super::Printer;
 use crate::error::{Error, Result};
 use crate::export::rules::Rules;
-use crate::export::{c, packed, rust, wasm};
+use crate::export::{c, gguf, packed, rust, wasm};
 use crate::fsio::read_capped;
 use crate::import;
 use crate::limits::MAX_CALIBRATION_BYTES;
@@ -30,6 +31,7 @@ use std::path::{Path, PathBuf};
   bitnet-convert export --model DIR --target cortex-m7 --rules answers.rules -o build/m7
   bitnet-convert export --model DIR --target cortex-m7 --format rust -o build/m7-rust
   bitnet-convert export --model DIR --target wasm32 -o build/web
+  bitnet-convert export --model DIR --format gguf --type tq2_0 -o model.gguf
   bitnet-convert export --model DIR --format onnx -o build/onnx
   bitnet-convert export --model model.bitnet --format onnx --profile int -o model.onnx
   bitnet-convert export --model DIR --quantize-weight 1.58 --quantize-activation 8 -o model.bitnet")]
@@ -96,6 +98,8 @@ pub struct Export {
     #[arg(long, value_enum, default_value = "incbin")]
     embed: c::Embed,
     #[command(flatten)]
+    gguf: GgufArgs,
+    #[command(flatten)]
     pub(super) onnx: Onnx,
 }
 
@@ -109,6 +113,8 @@ enum Format {
     Rust,
     /// A module with its ES module, for browsers and Node
     Wasm,
+    /// A file for llama.cpp or bitnet.cpp
+    Gguf,
     /// A graph with its weights beside it, for ONNX runtimes
     Onnx,
 }
@@ -200,6 +206,9 @@ impl Export {
             return Err(e.hint("add `--target cortex-m7`; `bitnet-convert targets list` has more"));
         }
         self.refuse_what_has_no_effect(format)?;
+        if format == Format::Gguf {
+            return self.gguf(&target, printer);
+        }
         if format == Format::Onnx {
             return super::export_onnx::run(self, printer);
         }
@@ -250,7 +259,7 @@ impl Export {
             Format::C => c::write(&mut prepared, &target, self.embed, &self.prompt, rules.as_ref(), out, &bar)?,
             Format::Rust => rust::write(&mut prepared, &target, &self.prompt, out, &bar)?,
             Format::Wasm => wasm::write(&mut prepared, &target, out, &bar)?,
-            Format::Onnx => unreachable!("written above"),
+            Format::Onnx | Format::Gguf => unreachable!("written above"),
         };
         if written.saturated > 0 {
             let what = format!(
@@ -270,7 +279,7 @@ impl Export {
         };
         let line = match format {
             Format::Packed => format!("wrote {} ({} bytes)", done.path, plan::group(done.bytes)),
-            Format::C | Format::Rust | Format::Wasm | Format::Onnx => format!(
+            Format::C | Format::Rust | Format::Wasm | Format::Onnx | Format::Gguf => format!(
                 "wrote {} (model.bin {} bytes); next: `bitnet-convert verify {}`",
                 done.path,
                 plan::group(done.bytes),
@@ -285,16 +294,48 @@ impl Export {
         Ok(0)
     }
 
+    fn gguf(&self, target: &Target, printer: &Printer) -> Result<u8> {
+        export_gguf::refuse(&[
+            ("--target", target.kind != Kind::Host),
+            ("--quantize-activation", self.quantize_activation.is_some()),
+            ("--head", self.head.is_some()),
+            ("--kv-window", self.kv_window.is_some()),
+            ("--kv-sinks", self.kv_sinks.is_some()),
+            ("--kv-bits", self.kv_bits.is_some()),
+            ("--calibrate", self.calibrate.is_some()),
+        ])?;
+        let options = self.options(target);
+        let weight = match options.weight {
+            Some(WeightChoice::LowBit(rule)) => Some((rule, self.weight_scales)),
+            Some(WeightChoice::Rows(_)) => {
+                return Err(Error::usage("weights of 8 or 16 bits are a type of a GGUF file")
+                    .hint("say `--type q8_0` or `--type f16` instead of `--quantize-weight`"))
+            }
+            None => None,
+        };
+        if options.embedding_bits == Some(4) {
+            return Err(Error::usage("embedding and head of a GGUF file have 16 or 8 bits"));
+        }
+        let (embedding_bits, no_tokenizer) = (options.embedding_bits, self.no_tokenizer);
+        let settings = gguf::Settings { weight, embedding_bits, no_tokenizer, ..gguf::Settings::default() };
+        let out = self.output.as_deref().filter(|_| !self.dry_run);
+        self.gguf.run(&self.model, settings, out, |m| self.refuse_to_replace_the_source(m), printer)
+    }
+
     /// A flag that would do nothing is a mistake that its user should hear of.
     fn refuse_what_has_no_effect(&self, format: Format) -> Result<()> {
         if format != Format::Onnx {
             self.onnx.refuse()?;
         }
         let c_only = !self.prompt.is_empty() || self.rules.is_some() || self.embed == c::Embed::Array || self.adapters;
-        if matches!(format, Format::Packed | Format::Wasm | Format::Onnx) && c_only {
+        if format != Format::Gguf && self.gguf.is_set() {
+            return Err(Error::usage("`--type` and `--force-arch` belong to GGUF files").hint("add `--format gguf`"));
+        }
+        if matches!(format, Format::Packed | Format::Wasm | Format::Onnx | Format::Gguf) && c_only {
             let what = match format {
                 Format::Wasm => "WebAssembly",
                 Format::Onnx => "ONNX",
+                Format::Gguf => "a GGUF file",
                 _ => "a packed file",
             };
             let options = "`--prompt`, `--rules`, `--embed` and `--adapters`";

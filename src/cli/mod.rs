@@ -8,6 +8,7 @@ mod delta;
 mod embed;
 mod eval;
 mod export;
+mod export_gguf;
 mod export_onnx;
 #[cfg_attr(not(feature = "reference"), path = "no_float.rs")]
 mod float;

@@ -3,6 +3,8 @@
 /// A rotary embedding: of each head the first `2 * inv_freq.len()` channels are rotated, half-split; the rest passes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rope {
+    /// The base: what the frequencies are computed from before any scaling.
+    pub theta: f64,
     /// Radians per position of each channel pair.
     pub inv_freq: Vec<f64>,
     /// Cosines and sines are multiplied with this.
@@ -28,8 +30,8 @@ pub enum Beyond {
 }
 
 impl Rope {
-    pub fn plain(inv_freq: Vec<f64>) -> Rope {
-        Rope { inv_freq, factor: 1.0, beyond: Beyond::Same }
+    pub fn plain(theta: f64, inv_freq: Vec<f64>) -> Rope {
+        Rope { theta, inv_freq, factor: 1.0, beyond: Beyond::Same }
     }
 
     /// Frequencies for a text of `length` tokens.

@@ -327,7 +327,7 @@ mod tests {
     #[test]
     fn only_the_first_channels_of_a_head_turn() {
         // A quarter turn a position for one pair, in heads of three channels.
-        let rope = Rope::plain(vec![std::f64::consts::FRAC_PI_2]);
+        let rope = Rope::plain(10_000.0, vec![std::f64::consts::FRAC_PI_2]);
         let mut x = Rows::new(6, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0].repeat(2));
         Rotation::new(&rope, 0..2).apply(&mut x, 3, 2);
         assert_eq!(x.data[..6], [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);

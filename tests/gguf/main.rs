@@ -3,6 +3,9 @@
 
 mod bad;
 mod blocks;
+#[path = "../common/mod.rs"]
+mod common;
+mod export;
 mod models;
 mod tokenizers;
 mod writer;

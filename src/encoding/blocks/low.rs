@@ -25,7 +25,7 @@ const fn trits() -> [[i8; 5]; 256] {
 }
 
 /// Where the values of a TQ1_0 block are: (first byte, bytes, first value, digits a byte). Byte m holds every `bytes`-th value from m on.
-const PARTS: [(usize, usize, usize, usize); 3] = [(0, 32, 0, 5), (32, 16, 160, 5), (48, 4, 240, 4)];
+pub(super) const PARTS: [(usize, usize, usize, usize); 3] = [(0, 32, 0, 5), (32, 16, 160, 5), (48, 4, 240, 4)];
 
 /// Codes of a whole block; `out` has as many values as it.
 pub fn codes(layout: Block, b: &[u8], out: &mut [i8]) {

@@ -7,6 +7,9 @@
 mod k;
 mod low;
 mod nibble;
+mod write;
+
+pub use write::scale_f16;
 
 use half::f16;
 

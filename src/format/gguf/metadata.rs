@@ -4,9 +4,10 @@ use super::{cut_short, text};
 use crate::bytes::Reader;
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// Longest key, as other readers have it.
-const MAX_KEY: usize = 65_535;
+pub(super) const MAX_KEY: usize = 65_535;
 
 /// A value of the header.
 #[derive(Debug, Clone, PartialEq)]
@@ -123,19 +124,28 @@ impl Value {
 
 /// The key-value part of a header.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Metadata(BTreeMap<String, Value>);
+pub struct Metadata {
+    values: BTreeMap<String, Value>,
+    /// In the order of the file: where the value lies, from its type number on.
+    spans: Vec<(String, Range<usize>)>,
+}
 
 impl Metadata {
     pub fn get(&self, key: &str) -> Option<&Value> {
-        self.0.get(key)
+        self.values.get(key)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
-        self.0.iter().map(|(k, v)| (k.as_str(), v))
+        self.values.iter().map(|(k, v)| (k.as_str(), v))
+    }
+
+    /// Keys in the order of the file, and the bytes of each value there with its type number in front.
+    pub fn spans(&self) -> &[(String, Range<usize>)] {
+        &self.spans
     }
 
     fn typed<'a, T>(&'a self, key: &str, want: &str, f: impl Fn(&'a Value) -> Option<T>) -> Result<Option<T>> {
-        let Some(v) = self.0.get(key) else { return Ok(None) };
+        let Some(v) = self.values.get(key) else { return Ok(None) };
         match f(v) {
             Some(t) => Ok(Some(t)),
             None => Err(Error::input(format!("`{key}` is {}, {want} is expected", v.kind()))),
@@ -187,19 +197,21 @@ pub fn read(r: &mut Reader, count: u64) -> Result<Metadata> {
     if count > r.remaining() as u64 / 14 {
         return Err(cut_short(r, format!("it claims {count} keys, {} bytes are left", r.remaining())));
     }
-    let mut all = BTreeMap::new();
+    let mut all = Metadata::default();
     for _ in 0..count {
         let at = r.offset();
         let key = text(r, "a key", MAX_KEY)?;
         if key.is_empty() {
             return Err(Error::input("a key is empty").at_offset(at));
         }
+        let from = r.offset() as usize;
         let value = value(r, &key)?;
-        if all.insert(key.clone(), value).is_some() {
+        if all.values.insert(key.clone(), value).is_some() {
             return Err(Error::input(format!("the key `{key}` stands there twice")).at_offset(at));
         }
+        all.spans.push((key, from..r.offset() as usize));
     }
-    Ok(Metadata(all))
+    Ok(all)
 }
 
 fn value(r: &mut Reader, key: &str) -> Result<Value> {

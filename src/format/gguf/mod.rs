@@ -3,10 +3,14 @@
 //! Strict as the strictest reader of the format: names and keys are unique, tensors lie in the order of their headers without gaps, and
 //! nothing follows the last one. Every count is held against the file's length before anything is allocated.
 
+mod keys;
 mod metadata;
 mod types;
+mod write;
 
+pub use keys::{Keys, Scalar};
 pub use metadata::{Metadata, Numbers, Value};
+pub use write::{TensorInfo, Writer};
 
 use super::file::{Bytes, Entries, Entry};
 use crate::bytes::Reader;
@@ -61,7 +65,7 @@ pub fn parse(file: &[u8]) -> Result<Gguf> {
     let keys = r.u64()?;
     let metadata = metadata::read(&mut r, keys)?;
     let alignment = metadata.u64("general.alignment")?.unwrap_or(DEFAULT_ALIGNMENT);
-    if !alignment.is_power_of_two() || alignment > MAX_ALIGNMENT {
+    if !is_alignment(alignment) {
         return Err(Error::input(format!(
             "`general.alignment` is {alignment}, a power of two up to {MAX_ALIGNMENT} is expected"
         )));
@@ -70,6 +74,10 @@ pub fn parse(file: &[u8]) -> Result<Gguf> {
     let start = r.offset().next_multiple_of(alignment);
     let entries = if infos.is_empty() { Entries::new() } else { place(file, &infos, start, alignment)? };
     Ok(Gguf { metadata, entries })
+}
+
+fn is_alignment(n: u64) -> bool {
+    n.is_power_of_two() && n <= MAX_ALIGNMENT
 }
 
 fn version(v: u32) -> Result<()> {

@@ -35,6 +35,11 @@ pub fn candidates(id: u32) -> Result<&'static [DType]> {
     })
 }
 
+/// The number under which a type is written; None for what no reader takes, or takes for something else.
+pub fn id(dtype: DType) -> Option<u32> {
+    (0..=42).find(|n| candidates(*n).is_ok_and(|all| all.first() == Some(&dtype)))
+}
+
 /// Why a type number is not read.
 fn refused(id: u32) -> Error {
     let (name, why) = match id {

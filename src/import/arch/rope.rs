@@ -144,11 +144,11 @@ impl Settings<'_> {
         let scaled = |by: &[f64]| base.iter().zip(by).map(|(f, d)| f / d).collect();
         match kind {
             // What "mrope" adds is for pictures; positions of text are the same in all its sections.
-            "default" | "mrope" => Ok(Rope::plain(base)),
-            "linear" => Ok(Rope::plain(scaled(&vec![self.need("factor")?; pairs]))),
-            "factors" => Ok(Rope::plain(scaled(&self.divisors("factors", pairs)?))),
+            "default" | "mrope" => Ok(Rope::plain(theta, base)),
+            "linear" => Ok(Rope::plain(theta, scaled(&vec![self.need("factor")?; pairs]))),
+            "factors" => Ok(Rope::plain(theta, scaled(&self.divisors("factors", pairs)?))),
             "dynamic" => self.dynamic(theta, dim, base),
-            "llama3" => self.llama3(base),
+            "llama3" => self.llama3(theta, base),
             "yarn" => self.yarn(theta, dim, &base),
             "longrope" | "su" => {
                 let original = match self.original()? {
@@ -164,7 +164,7 @@ impl Settings<'_> {
                 let inv_freq = scaled(&self.divisors("short_factor", pairs)?);
                 let long = scaled(&self.divisors("long_factor", pairs)?);
                 let beyond = Beyond::Long { from: original as usize, inv_freq: long };
-                self.checked(Rope { inv_freq, factor, beyond })
+                self.checked(Rope { theta, inv_freq, factor, beyond })
             }
             "proportional" => {
                 // Pairs are those of the whole head; the last of them stand still.
@@ -174,7 +174,8 @@ impl Settings<'_> {
                     None => 1.0,
                 };
                 let whole = frequencies(theta, all).into_iter().enumerate();
-                Ok(Rope::plain(whole.map(|(k, f)| if k < rotated { f / factor } else { 0.0 }).collect()))
+                let inv_freq = whole.map(|(k, f)| if k < rotated { f / factor } else { 0.0 }).collect();
+                Ok(Rope::plain(theta, inv_freq))
             }
             other => {
                 let known = "default, linear, dynamic, llama3, yarn, longrope, su, proportional, mrope and factors";
@@ -196,17 +197,18 @@ impl Settings<'_> {
             if !(1.0..=1e30).contains(&grown) {
                 return Err(self.cfg.error(format!("`alpha` makes the base {grown}: no usable frequencies")));
             }
-            return self.checked(Rope::plain(frequencies(grown, dim / 2)));
+            return self.checked(Rope::plain(grown, frequencies(grown, dim / 2)));
         }
         let factor = self.need("factor")?;
         if factor < 1.0 {
             return Err(self.cfg.error(format!("rope type `dynamic` has the factor {factor}, at least 1 is expected")));
         }
-        Ok(Rope { inv_freq: base, factor: 1.0, beyond: Beyond::Dynamic { from: self.ask.context, theta, factor } })
+        let beyond = Beyond::Dynamic { from: self.ask.context, theta, factor };
+        Ok(Rope { theta, inv_freq: base, factor: 1.0, beyond })
     }
 
     /// Long wavelengths are divided, short ones kept, with a ramp between.
-    fn llama3(&self, base: Vec<f64>) -> Result<Rope> {
+    fn llama3(&self, theta: f64, base: Vec<f64>) -> Result<Rope> {
         let (factor, low, high) = (self.need("factor")?, self.need("low_freq_factor")?, self.need("high_freq_factor")?);
         let orig = self.need("original_max_position_embeddings")?;
         if high <= low {
@@ -223,7 +225,7 @@ impl Settings<'_> {
                 (1.0 - t) * f / factor + t * f
             }
         };
-        Ok(Rope::plain(base.into_iter().map(bend).collect()))
+        Ok(Rope::plain(theta, base.into_iter().map(bend).collect()))
     }
 
     /// YaRN (Peng et al. 2023): a ramp over the channels between divided and kept frequencies, and a factor on the scores.
@@ -266,7 +268,7 @@ impl Settings<'_> {
             (None, (Some(a), Some(b))) => mscale(a) / mscale(b),
             _ => mscale(1.0),
         };
-        self.checked(Rope { inv_freq, factor: scores, beyond: Beyond::Same })
+        self.checked(Rope { theta, inv_freq, factor: scores, beyond: Beyond::Same })
     }
 
     /// Refuses what hostile numbers can make of a rope.

@@ -4,9 +4,10 @@
 //! their first row, so that looking costs nothing there.
 
 use super::WEIGHT_ONLY;
+use crate::encoding::blocks::Block;
 use crate::error::Result;
 use crate::import::checkpoint::Checkpoint;
-use crate::model::{Form, Matrix, Model, Source, Unit};
+use crate::model::{Form, Linear, Matrix, Model, Source, Unit};
 use crate::tensor::DType;
 
 /// Magnitudes that differ by less are one value that was rounded twice, e.g. once to f16.
@@ -23,6 +24,8 @@ const EXCEPTIONS: usize = 100;
 pub struct Hints {
     /// Parts of a matrix in training, each with a scale of its own.
     shards: usize,
+    /// Floats of a GGUF file stand for what its blocks could not hold.
+    gguf: bool,
     warnings: Vec<String>,
 }
 
@@ -37,7 +40,8 @@ impl Hints {
                 "EdgeRazor rounds activations in blocks of 256; this is not done here, they stay float".to_string(),
             );
         }
-        Ok(Hints { shards, warnings })
+        let gguf = c.config.str("bitnet_convert.source") == Some("gguf");
+        Ok(Hints { shards, gguf, warnings })
     }
 }
 
@@ -47,12 +51,15 @@ impl Hints {
 /// `Input` for weights that are not finite, with file, tensor and offset.
 pub fn finish(model: &mut Model, hints: &Hints) -> Result<()> {
     model.warnings.extend(hints.warnings.iter().cloned());
+    if model.native.is_some() && hints.gguf {
+        return beside_blocks(model, hints.shards);
+    }
     if model.native.is_some() || model.layers.is_empty() {
         return Ok(());
     }
     if model.projections().any(|l| l.weight.source.form() != Form::Float) {
         model.native = Some(WEIGHT_ONLY);
-        return Ok(());
+        return if hints.gguf { beside_blocks(model, hints.shards) } else { Ok(()) };
     }
     let other = model.projections().map(|l| &l.weight.source).find(|s| **s != Source::Float).map(Source::name);
     if let Some(name) = other {
@@ -89,6 +96,18 @@ pub fn finish(model: &mut Model, hints: &Hints) -> Result<()> {
         model.embedding.source = source;
     }
     model.native = Some(WEIGHT_ONLY);
+    Ok(())
+}
+
+/// Matrices that a file with low-bit weights holds as floats, each by itself.
+fn beside_blocks(model: &mut Model, shards: usize) -> Result<()> {
+    let of = |l: &Linear| if l.weight.source == Source::Float { look(model, &l.weight, shards) } else { Ok(None) };
+    let grids: Vec<Option<Source>> = model.projections().map(of).collect::<Result<_>>()?;
+    for (l, grid) in model.layers.iter_mut().flat_map(|l| l.projections_mut()).zip(grids) {
+        if let Some(source) = grid {
+            l.weight.source = source;
+        }
+    }
     Ok(())
 }
 
@@ -148,7 +167,9 @@ impl Spread {
 /// The grid of a matrix of dense floats, if it has one.
 fn look(model: &Model, m: &Matrix, shards: usize) -> Result<Option<Source>> {
     let dtype = model.tensor(&m.tensor).dtype;
-    if m.source != Source::Float || matches!(dtype, DType::Block(_)) || m.rows * m.cols < LEAST_WEIGHTS {
+    // Codes that other blocks could not hold are often in Q8_0, which keeps one magnitude a block.
+    let blocks = matches!(dtype, DType::Block(b) if b != Block::Q8_0);
+    if m.source != Source::Float || blocks || m.rows * m.cols < LEAST_WEIGHTS {
         return Ok(None);
     }
     let reader = model.rows(m)?;

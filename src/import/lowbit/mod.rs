@@ -145,7 +145,9 @@ impl LowBit {
         let shape = if w.transposed { [w.cols, w.stored_rows] } else { [w.stored_rows, w.cols] };
         view.expect_shape(&shape).map_err(here)?;
         if let DType::Block(block) = view.dtype {
-            return Ok(blocks(w, weight, &view, block, self.native));
+            let mut found = blocks(w, weight, &view, block, self.native);
+            self.bitnet.add_input_norm(c, w, &mut found)?;
+            return Ok(found);
         }
         if let Some(found) = siblings::find(c, w, &weight)? {
             return Ok(found);
@@ -154,7 +156,9 @@ impl LowBit {
             return Ok(found);
         }
         let kept = self.bitnet.keeps_float(w);
-        if self.bitnet.offline && w.role == Role::Projection && !kept {
+        // What a GGUF file holds is final, whatever its type.
+        let gguf = self.bitnet.offline && c.config.str("bitnet_convert.source") == Some("gguf");
+        if self.bitnet.offline && w.role == Role::Projection && !kept && !gguf {
             return Err(here(view.error(format!(
                 "holds {}, packed uint8 codes are expected with quantization_mode `offline`",
                 view.dtype.name()
@@ -167,6 +171,7 @@ impl LowBit {
             _ => Source::Float,
         };
         let activation = match (&source, w.role) {
+            (Source::Float, Role::Projection) if gguf => self.native.and_then(|n| n.activation),
             (Source::Float, _) | (_, Role::Embedding) => None,
             (Source::Int8Rows, _) => self.tied_activation(),
             _ => self.native.and_then(|n| n.activation),

@@ -4,6 +4,8 @@ mod bpe;
 mod pieces;
 mod split;
 
+pub use split::name_of;
+
 use super::spelled;
 use crate::error::{Error, Result};
 use crate::format::gguf::{Metadata, Value as Stored};

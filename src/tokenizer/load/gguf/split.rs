@@ -72,3 +72,47 @@ pub fn by_name(name: &str) -> Option<Split> {
         add_bos: llama3 || name == "tekken",
     })
 }
+
+/// Names whose pre-tokenizers differ in anything, the usual one first.
+const NAMES: [&str; 16] = [
+    "gpt-2",
+    "smollm",
+    "llama-bpe",
+    "qwen2",
+    "tekken",
+    "gpt-4o",
+    "deepseek-v3",
+    "falcon",
+    "default",
+    "olmo",
+    "dbrx",
+    "hunyuan",
+    "glm4",
+    "stablelm2",
+    "phi-2",
+    "starcoder",
+];
+
+/// The name of a pre-tokenizer as `tokenizer.json` has it. `nfc` and `ignore_merges` are as in [`Split`]; a name that differs in `nfc` only
+/// is taken if there is no other, since llama.cpp brings no text to a Unicode form.
+pub fn name_of(pre_tokenizer: &Value, nfc: bool, ignore_merges: bool) -> Option<&'static str> {
+    let wanted = steps(pre_tokenizer);
+    let same = |name: &&&str| {
+        by_name(name).is_some_and(|s| s.ignore_merges == ignore_merges && steps(&s.pre_tokenizer) == wanted)
+    };
+    let exact = NAMES.iter().filter(same).find(|n| by_name(n).is_some_and(|s| s.nfc == nfc));
+    exact.or_else(|| NAMES.iter().find(same)).copied()
+}
+
+/// The steps of a pre-tokenizer without what changes nothing.
+fn steps(pre: &Value) -> Vec<Value> {
+    match pre["type"].as_str() {
+        Some("Sequence") => pre["pretokenizers"].as_array().into_iter().flatten().flat_map(steps).collect(),
+        // How offsets are trimmed does not matter for ids.
+        Some("ByteLevel") => {
+            let flag = |key: &str, otherwise| pre[key].as_bool().unwrap_or(otherwise);
+            vec![spelled::byte_level(flag("add_prefix_space", true), flag("use_regex", true))]
+        }
+        _ => vec![pre.clone()],
+    }
+}
