@@ -90,6 +90,12 @@ impl GgufArgs {
         self.kind.is_some() || self.force_arch.is_some()
     }
 
+    /// A GGUF file in another type.
+    pub fn convert(&self, path: &Path, out: Option<&Path>, printer: &Printer) -> Result<u8> {
+        let kind = self.kind.map(GgufType::kind);
+        super::convert_gguf::run(path, kind, self.force_arch.as_deref(), out, printer)
+    }
+
     /// `settings` come with what the other options of `export` say. `out` is None for a dry run; `check` refuses to replace the source.
     pub fn run(
         &self,

@@ -4,6 +4,7 @@
 mod adapter;
 mod bar;
 mod completions;
+mod convert_gguf;
 mod delta;
 mod embed;
 mod eval;

@@ -4,9 +4,11 @@
 //! do with activations is theirs: see [`Kind::activations`].
 
 mod arch;
+pub mod convert;
 mod keys;
 mod names;
 mod rows;
+mod ternary;
 mod tokenizer;
 
 use crate::encoding::blocks::Block;
@@ -54,7 +56,7 @@ impl Kind {
     }
 
     /// `general.file_type`.
-    fn file_type(self) -> u32 {
+    pub(super) fn file_type(self) -> u32 {
         match self {
             Kind::F32 => 0,
             Kind::F16 => 1,

@@ -91,6 +91,15 @@ impl Keys {
         self.0.retain(|(k, _)| !drop(k));
     }
 
+    /// Puts `to` in the place of the prefix `from`.
+    pub fn rename(&mut self, from: &str, to: &str) {
+        for (key, _) in &mut self.0 {
+            if let Some(rest) = key.strip_prefix(from) {
+                *key = format!("{to}{rest}");
+            }
+        }
+    }
+
     /// What `general.alignment` says, or the format's default.
     ///
     /// # Errors

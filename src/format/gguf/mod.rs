@@ -5,11 +5,13 @@
 
 mod keys;
 mod metadata;
+mod parts;
 mod types;
 mod write;
 
 pub use keys::{Keys, Scalar};
 pub use metadata::{Metadata, Numbers, Value};
+pub use parts::open;
 pub use write::{TensorInfo, Writer};
 
 use super::file::{Bytes, Entries, Entry};
