@@ -268,8 +268,7 @@ fn shifts_and_quotients() {
         c.out(y);
     }
     let b: Vec<i64> = (0..n).map(|_| r.any(31).max(1)).collect();
-    let p: Vec<i64> =
-        b.iter().map(|b| (r.below(4001) as i64 - 2000) * b / 2 + r.below(3) as i64 - 1).map(|p| p).collect();
+    let p: Vec<i64> = b.iter().map(|b| (r.below(4001) as i64 - 2000) * b / 2 + r.below(3) as i64 - 1).collect();
     let p: Vec<i64> = p.iter().zip(&b).map(|(p, b)| (*p).clamp(-1000 * b, 1000 * b)).collect();
     let (bn, pn) = (c.numbers(b.clone()), c.input(&[n, 1], p.iter().map(|p| 2 * p).collect()));
     let q = c.m.rhe(pn, 1000, bn);
@@ -393,9 +392,8 @@ fn operations(n: usize, max: i64, around: i64, seed: u64) {
     let (v, w) = (vector(&mut c, &t, max), vector(&mut c, &u, I32_LIMIT));
     let mut wanted: Vec<(String, Wanted)> = Vec::new();
     let mut made: Vec<Vector> = Vec::new();
-    let each = |f: &dyn Fn(&[i32], Scale, usize) -> (Vec<i32>, Scale)| -> Wanted {
-        t.iter().enumerate().map(|(k, (x, s))| f(x, *s, k)).collect()
-    };
+    type OfToken<'a> = &'a dyn Fn(&[i32], Scale, usize) -> (Vec<i32>, Scale);
+    let each = |f: OfToken| -> Wanted { t.iter().enumerate().map(|(k, (x, s))| f(x, *s, k)).collect() };
     let (gf, bf) = (Fixed { values: &g, scale: gs }, Fixed { values: &b, scale: bs });
     let (gc, bc) = (Constants { values: &g, scale: gs }, Constants { values: &b, scale: bs });
     made.push(c.m.rmsnorm(&v, gf, eps));

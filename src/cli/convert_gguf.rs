@@ -49,13 +49,24 @@ fn table(out: &mut dyn Write, done: &Converted) -> io::Result<()> {
     let name = done.architecture.as_deref().unwrap_or("none");
     let kind = done.kind;
     writeln!(out, "GGUF to {kind}, architecture {name}, {:.3} bits a weight of all matrices", done.bits_per_weight)?;
-    let mut kinds: BTreeMap<(&str, &str), (usize, u64, u64, u64, f64)> = BTreeMap::new();
+    #[derive(Default)]
+    struct Sum {
+        count: usize,
+        bytes: u64,
+        weights: u64,
+        rounded: u64,
+        error: f64,
+    }
+    let mut kinds: BTreeMap<(&str, &str), Sum> = BTreeMap::new();
     for t in &done.tensors {
         let sum = kinds.entry((t.from, t.to)).or_default();
-        let weights = t.shape.iter().product::<usize>() as u64;
-        *sum = (sum.0 + 1, sum.1 + t.bytes, sum.2 + weights, sum.3 + t.rounded, sum.4.max(t.scale_error));
+        sum.count += 1;
+        sum.bytes += t.bytes;
+        sum.weights += t.shape.iter().product::<usize>() as u64;
+        sum.rounded += t.rounded;
+        sum.error = sum.error.max(t.scale_error);
     }
-    for ((from, to), (count, bytes, weights, rounded, error)) in kinds {
+    for ((from, to), Sum { count, bytes, weights, rounded, error }) in kinds {
         let bits = bytes as f64 * 8.0 / weights.max(1) as f64;
         let how = match (rounded, from == to) {
             (0, true) => "as it was".to_string(),

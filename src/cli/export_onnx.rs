@@ -31,21 +31,15 @@ pub struct Onnx {
     /// Profile int: one token a step, with a cache of this many slots and no unknown dimension
     #[arg(long = "static", value_name = "SEQ")]
     static_len: Option<usize>,
-    /// A higher opset than the lowest that will do (13; int4 21; int2 25; ort 21); at most 26
+    /// A higher opset than the lowest that will do (13; int4 21; int2 25); at most 26
     #[arg(long, value_name = "N")]
     opset: Option<i64>,
     /// Profile std: what a norm sums squares in; f32 for runtimes without f64; default: f64
     #[arg(long, value_enum)]
     norm: Option<Norm>,
-    /// Profile ort: 4 bits a weight at accuracy level 1, which sums exactly
-    #[arg(long)]
-    exact: bool,
     /// Profile int: logits as integers (unit 2^-16) or as floats; default: int
     #[arg(long, value_enum)]
     logits: Option<Logits>,
-    /// Profiles std and ort: also genai_config.json and the tokenizer's files, for onnxruntime-genai
-    #[arg(long)]
-    genai: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum, PartialEq)]
@@ -54,8 +48,6 @@ enum Profile {
     Std,
     /// Integers only: every logit is that of the integer program
     Int,
-    /// GroupQueryAttention and MatMulNBits of ONNX Runtime
-    Ort,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -96,8 +88,6 @@ struct Files {
     path: String,
     bytes: u64,
     data_bytes: u64,
-    /// Names of the others.
-    more: Vec<String>,
 }
 
 impl Onnx {
@@ -111,16 +101,14 @@ impl Onnx {
         }
     }
 
-    fn given(&self) -> [(bool, &'static str); 8] {
+    fn given(&self) -> [(bool, &'static str); 6] {
         [
             (self.profile.is_some(), "--profile"),
             (self.weights.is_some(), "--weights"),
             (self.static_len.is_some(), "--static"),
             (self.opset.is_some(), "--opset"),
             (self.norm.is_some(), "--norm"),
-            (self.exact, "--exact"),
             (self.logits.is_some(), "--logits"),
-            (self.genai, "--genai"),
         ]
     }
 
@@ -132,29 +120,23 @@ impl Onnx {
         match self.profile() {
             Profile::Std => "std",
             Profile::Int => "int",
-            Profile::Ort => "ort",
         }
     }
 
     /// Options without effect on this profile, and numbers that no profile takes.
     fn settings(&self) -> Result<Settings> {
         let profile = self.profile();
-        let only: [(bool, &str, &[Profile]); 6] = [
-            (self.weights.is_some(), "--weights", &[Profile::Std, Profile::Int]),
+        let only: [(bool, &str, &[Profile]); 3] = [
             (self.static_len.is_some(), "--static", &[Profile::Int]),
             (self.norm.is_some(), "--norm", &[Profile::Std]),
-            (self.exact, "--exact", &[Profile::Ort]),
             (self.logits.is_some(), "--logits", &[Profile::Int]),
-            (self.genai, "--genai", &[Profile::Std, Profile::Ort]),
         ];
         if let Some((_, name, of)) = only.into_iter().find(|(given, _, of)| *given && !of.contains(&profile)) {
             let name_of = |p: &Profile| {
                 if *p == Profile::Int {
                     "int"
-                } else if *p == Profile::Std {
-                    "std"
                 } else {
-                    "ort"
+                    "std"
                 }
             };
             let names: Vec<&str> = of.iter().map(name_of).collect();
@@ -174,7 +156,6 @@ impl Onnx {
             profile: match profile {
                 Profile::Std => onnx::Profile::Std,
                 Profile::Int => onnx::Profile::Int,
-                Profile::Ort => onnx::Profile::Ort,
             },
             weights: match self.weights {
                 None | Some(Weights::Int8) => WeightForm::Int8,
@@ -187,7 +168,6 @@ impl Onnx {
             },
             static_len: self.static_len,
             opset: self.opset,
-            exact: self.exact,
             float_logits: self.logits == Some(Logits::Float),
         })
     }
@@ -195,14 +175,6 @@ impl Onnx {
     /// What a person should know before relying on the file.
     fn warnings(&self, p: &Program) -> Vec<String> {
         let mut all = Vec::new();
-        if self.profile() == Profile::Ort && !self.exact {
-            all.push(
-                "profile ort at accuracy level 4 is approximate: activations are rounded once more, a block of columns at a time; \
-                 `--exact` sums exactly, with 4 bits a weight"
-                    .to_string(),
-            );
-            all.push("2 bits a weight are fast from ONNX Runtime 1.28 on; before 1.24 they do not load".into());
-        }
         let head: u64 = match p.ops.iter().rev().find_map(|op| match op.kind {
             crate::program::OpKind::Linear { weight, .. } => Some(&p.tensors[weight]),
             _ => None,
@@ -221,8 +193,6 @@ impl Onnx {
 
     fn runtimes(&self, opset: i64) -> String {
         match (self.profile(), opset) {
-            (Profile::Ort, _) if !self.exact => "ONNX Runtime from 1.24 on".into(),
-            (Profile::Ort, _) => "ONNX Runtime from 1.21 on".into(),
             (_, 25..) => "ONNX Runtime from 1.24 on".into(),
             (_, 21..) => "ONNX Runtime from 1.23 on".into(),
             (Profile::Int, _) => "ONNX Runtime from 1.19 on".into(),
@@ -270,7 +240,6 @@ pub fn run(export: &Export, printer: &Printer) -> Result<u8> {
             path: place.file().display().to_string(),
             bytes: written.bytes,
             data_bytes: written.data_bytes,
-            more: Vec::new(),
         });
     }
     if printer.json || output.written.is_none() {
@@ -296,9 +265,6 @@ fn print(out: &mut dyn Write, o: &Output) -> io::Result<()> {
         return writeln!(out, "{} bytes of weights; nothing written (--dry-run)", group(o.data_bytes));
     };
     writeln!(out, "wrote {} ({} bytes, and {} in {}.data)", w.path, group(w.bytes), group(w.data_bytes), w.path)?;
-    for name in &w.more {
-        writeln!(out, "wrote {name}")?;
-    }
     writeln!(out, "next: `bitnet-convert verify {} --against M`, M the model it was made from", w.path)
 }
 

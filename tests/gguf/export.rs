@@ -28,7 +28,7 @@ fn integers(model: &Model, dir: &Path) -> (Vec<u8>, Vec<u8>) {
     let native = model.native.is_some();
     let options = Options {
         weight: (!native).then_some(WeightChoice::Rows(16)),
-        activation: Some(ActivationRule::Absmax16).filter(|_| !model.native.is_some_and(|n| n.activation.is_some())),
+        activation: Some(ActivationRule::Absmax16).filter(|_| model.native.is_none_or(|n| n.activation.is_none())),
         ..Options::default()
     };
     let request =

@@ -3,7 +3,6 @@
 usage: check.py check FILE...      the checker of the onnx package, with shape inference
        check.py run JOBS.json      ONNX Runtime: each prompt at once, then token by token with the cache, against given results
        check.py options JOBS.json  the same without the runtime's optimizations
-       check.py genai FOLDER...    onnxruntime-genai loads the folder and generates
 
 JOBS is a list of {"file", "prompts": [{"ids", "given", "logits": one row a position}], "unit": what an integer stands for}.
 Prints a JSON list, an object for each file.
@@ -97,27 +96,10 @@ def run(jobs, optimized=True):
         yield {"file": job["file"], "runtime": onnxruntime.__version__, "values": values, "differing": differing, "cached": cached, "worst": worst}
 
 
-def genai(folders):
-    import onnxruntime_genai
-
-    for folder in folders:
-        model = onnxruntime_genai.Model(folder)
-        params = onnxruntime_genai.GeneratorParams(model)
-        params.set_search_options(max_length=24, do_sample=False)
-        generator = onnxruntime_genai.Generator(model, params)
-        generator.append_tokens([1, 2, 3, 4])
-        while not generator.is_done():
-            generator.generate_next_token()
-        ids = [int(t) for t in generator.get_sequence(0)]
-        yield {"folder": folder, "ids": ids, "genai": onnxruntime_genai.__version__}
-
-
 def main():
     what, *rest = sys.argv[1:]
     if what == "check":
         done = check(rest)
-    elif what == "genai":
-        done = genai(rest)
     else:
         done = run(json.load(open(rest[0])), what == "run")
     print(json.dumps(list(done)))

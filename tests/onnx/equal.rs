@@ -2,7 +2,7 @@
 //! others (python.rs) run all of it.
 
 use crate::common::fixture;
-use crate::support::{checkpoints, each, export, name, onnx, packed, place, verify, written};
+use crate::support::{checkpoints, each, export, name, onnx, packed, place, verify};
 use serde_json::Value;
 use std::path::Path;
 
@@ -64,9 +64,6 @@ fn all_prompts_of_one_model_are_equal() {
 
 #[test]
 fn float_graphs_of_every_model_are_near() {
-    if !written("std") {
-        return;
-    }
     let reports = all("--profile std", |v| {
         let f = &v["figures"];
         let sums = f["core"]["mismatches"].as_u64().unwrap_or(0);

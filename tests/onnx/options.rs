@@ -11,10 +11,7 @@ fn options_without_effect_are_refused() {
     for (options, named) in [
         ("--profile std --static 8", "`--static` has no effect on the profile std"),
         ("--profile int --norm f32", "`--norm` has no effect on the profile int"),
-        ("--profile int --genai", "`--genai` has no effect on the profile int"),
-        ("--profile std --exact", "`--exact` has no effect on the profile std"),
         ("--logits float", "`--logits` has no effect on the profile std"),
-        ("--profile ort --weights int2", "`--weights` has no effect on the profile ort"),
         ("--opset 12", "13 to 26"),
         ("--profile int --static 0", "1 to 131072 slots"),
         ("--quantize-weight 1", "`--quantize-weight` has no effect on a model that was converted already"),
@@ -32,16 +29,7 @@ fn options_without_effect_are_refused() {
 
 #[test]
 fn options_of_onnx_are_refused_for_other_formats() {
-    for option in [
-        "--profile int",
-        "--static 8",
-        "--opset 13",
-        "--genai",
-        "--exact",
-        "--weights int2",
-        "--norm f32",
-        "--logits float",
-    ] {
+    for option in ["--profile int", "--static 8", "--opset 13", "--weights int2", "--norm f32", "--logits float"] {
         let model = fixture("models/intent-w1a2");
         let out = place().join("packed.bitnet");
         let words = ["export", "--model", model.to_str().unwrap(), "-o", out.to_str().unwrap()];

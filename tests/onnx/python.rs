@@ -1,8 +1,8 @@
-//! The same files in the tools of others: the checker of the onnx package, two versions of ONNX Runtime, and onnxruntime-genai. `make setup-all`
+//! The same files in the tools of others: the checker of the onnx package and two versions of ONNX Runtime. `make setup-all`
 //! installs them into build/python-onnx.
 
 use crate::common::{finish, fixture, not_run, root, Run};
-use crate::support::{checkpoints, each, export, name, onnx, packed, place, run, written};
+use crate::support::{checkpoints, each, name, onnx, packed, place, run};
 use bitnet_convert::runtime::Artifact;
 use serde_json::{json, Value};
 use std::path::{Path, PathBuf};
@@ -83,17 +83,15 @@ fn integer_graphs_give_the_same_integers_in_two_runtimes() {
 #[test]
 fn the_checker_takes_every_file() {
     let mut files = Vec::new();
-    for options in ["int", "std"].iter().filter(|p| written(p)).map(|p| format!("--profile {p}")) {
+    for options in ["--profile int", "--profile std"] {
         let models = checkpoints();
-        files.extend(each(&models, |m| onnx(&packed(m), &options)));
+        files.extend(each(&models, |m| onnx(&packed(m), options)));
     }
     let intent = packed(&fixture("models/intent-w1a2"));
     for options in
         ["--profile int --static 16", "--weights int4", "--weights int2", "--profile int --logits float", "--norm f32"]
     {
-        if options.contains("--profile int") || written("std") {
-            files.push(onnx(&intent, options));
-        }
+        files.push(onnx(&intent, options));
     }
     let args: Vec<String> =
         std::iter::once("check".into()).chain(files.iter().map(|f| f.display().to_string())).collect();
@@ -105,30 +103,4 @@ fn the_checker_takes_every_file() {
         "{}",
         files.iter().map(|f| name(f)).collect::<Vec<_>>().join(" ")
     );
-}
-
-#[test]
-fn genai_loads_and_generates() {
-    let mut folders = Vec::new();
-    for model in ["golden/llama", "golden/bitnet_packed_2b4t_like", "models/intent-w1a2"] {
-        for profile in ["std", "ort"].into_iter().filter(|p| written(p)) {
-            let packed = packed(&fixture(model));
-            let folder = place().join(format!("genai-{profile}-{}", name(&packed)));
-            let made = export(&packed, &folder, &format!("--profile {profile} --genai"));
-            // A model that the profile has no operators for.
-            if profile == "ort" && made.code == Some(2) {
-                continue;
-            }
-            made.ok();
-            folders.push(folder.display().to_string());
-        }
-    }
-    if folders.is_empty() {
-        return;
-    }
-    let args: Vec<String> = std::iter::once("genai".into()).chain(folders.clone()).collect();
-    let Some(seen) = python("new", "onnxruntime_genai", &args) else { return };
-    for row in seen.ok().json().as_array().unwrap() {
-        assert!(row["ids"].as_array().unwrap().len() > 4, "{row}");
-    }
 }

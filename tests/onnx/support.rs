@@ -99,10 +99,3 @@ pub fn each<T: Sync, R: Send>(list: &[T], f: impl Fn(&T) -> R + Sync) -> Vec<R> 
     done.sort_by_key(|(i, _)| *i);
     done.into_iter().map(|(_, r)| r).collect()
 }
-
-/// Whether this version writes a profile.
-pub fn written(profile: &str) -> bool {
-    let packed = packed(&fixture("models/intent-w1a2"));
-    let r = export(&packed, &place().join(format!("try-{profile}.onnx")), &format!("--profile {profile}"));
-    !r.stderr.contains("is not written yet")
-}

@@ -2,7 +2,7 @@
 
 use crate::common::fixture;
 use crate::graph::{Opened, INT16, INT32, INT64, INT8, UINT16, UINT8};
-use crate::support::{export, onnx, packed, place, written};
+use crate::support::{export, onnx, packed, place};
 use bitnet_convert::format::onnx::messages::{DimensionValue, TensorProto};
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -31,14 +31,8 @@ fn files() -> &'static [Opened] {
             "--weights int4",
             "--weights int2",
             "--norm f32",
-            "--profile ort",
-            "--profile ort --exact",
         ];
         all.extend(more.map(|options| (intent.clone(), options)));
-        let here = |options: &str| {
-            options.contains("--profile int") || written(if options.contains("--profile ort") { "ort" } else { "std" })
-        };
-        all.retain(|(_, options)| here(options));
         all.into_iter().map(|(packed, options)| Opened::new(&onnx(&packed, options))).collect()
     })
 }
@@ -151,7 +145,7 @@ fn versions_are_low() {
 fn a_raised_opset_stays_below_the_ceiling() {
     let packed = packed(&fixture("models/intent-w1a2"));
     for opset in ["14", "17", "18", "21", "26"] {
-        for profile in ["int", "std"].into_iter().filter(|p| written(p)) {
+        for profile in ["int", "std"] {
             let o = Opened::new(&onnx(&packed, &format!("--profile {profile} --opset {opset}")));
             assert_eq!(o.loaded.opset("").unwrap().to_string(), opset);
             assert!(o.loaded.model.ir_version <= 13);
@@ -166,10 +160,7 @@ fn a_raised_opset_stays_below_the_ceiling() {
 fn the_same_model_gives_the_same_bytes() {
     let packed = packed(&fixture("models/intent-w1a2"));
     let checkpoint = fixture("models/intent-w1a2");
-    for (i, options) in
-        ["int", "std", "ort"].iter().filter(|p| written(p)).map(|p| format!("--profile {p}")).enumerate()
-    {
-        let options = &options[..];
+    for (i, options) in ["--profile int", "--profile std"].into_iter().enumerate() {
         let first = onnx(&packed, options);
         let data = |p: &std::path::Path| std::fs::read(format!("{}.data", p.display())).unwrap();
         for (from, how) in [(&packed, "again"), (&checkpoint, "from the checkpoint")] {

@@ -129,7 +129,7 @@ impl Source<'_> {
             if !f(start, TILE.min(n - start))? {
                 break;
             }
-            if (start + TILE) % RELEASE == 0 {
+            if (start + TILE).is_multiple_of(RELEASE) {
                 self.file.release(self.view.data);
             }
         }

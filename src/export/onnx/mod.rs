@@ -3,7 +3,6 @@
 
 pub mod graph;
 pub mod int;
-pub mod ort;
 pub mod std;
 pub mod weights;
 mod write;
@@ -21,8 +20,6 @@ pub enum Profile {
     Std,
     /// Integers only: every logit is that of the program.
     Int,
-    /// Contributed operators of ONNX Runtime.
-    Ort,
 }
 
 /// How the low-bit weights lie in the file.
@@ -55,8 +52,6 @@ pub struct Settings {
     pub static_len: Option<usize>,
     /// Raises the opset above the lowest that the profile needs.
     pub opset: Option<i64>,
-    /// `ort`: 4 bits at accuracy level 1, which sums exactly.
-    pub exact: bool,
     /// `int`: logits as floats.
     pub float_logits: bool,
 }
@@ -69,7 +64,6 @@ impl Default for Settings {
             norm: NormForm::F64,
             static_len: None,
             opset: None,
-            exact: false,
             float_logits: false,
         }
     }
@@ -83,6 +77,5 @@ pub fn build<'a>(artifact: &'a Artifact, s: &Settings) -> Result<Graph<'a>> {
     match s.profile {
         Profile::Std => std::build(artifact, s),
         Profile::Int => int::build(artifact, s),
-        Profile::Ort => ort::build(artifact, s),
     }
 }

@@ -307,42 +307,6 @@ impl<'a> Matrix<'a> {
         let dims = [m.rows as i64, groups as i64];
         g.weight(&m.tensor_name("rows.scales"), Elem::F32, &dims, 4 * (groups * m.rows) as u64, Box::new(write))
     }
-
-    /// The weights as MatMulNBits takes them, `[out, blocks, bytes of a block]`: codes of `bits` bits, the first in the lowest ones, with the
-    /// operator's own zero point `2^(bits - 1)`. The last block of a row is filled with zeros.
-    pub fn blocks(&self, g: &mut Graph<'a>, bits: u32, block: usize) -> Value {
-        let m = *self;
-        let n = m.cols.div_ceil(block.max(1));
-        let each = block * bits as usize / 8;
-        let write = move |w: &mut dyn Write| -> Result<()> {
-            let mut out = Vec::with_capacity(n * each);
-            m.each_row(n * block, &mut |_, codes| {
-                let mut packer = Packer::new(bits);
-                out.clear();
-                codes.iter().for_each(|c| packer.put((c + (1 << (bits - 1))) as u8, &mut out));
-                put(w, &out)
-            })
-        };
-        let dims = [m.rows as i64, n as i64, each as i64];
-        let name = m.tensor_name(&format!("blocks{bits}x{block}"));
-        g.weight(&name, Elem::U8, &dims, (m.rows * n * each) as u64, Box::new(write))
-    }
-
-    /// The scale of each block of [`Matrix::blocks`] in f32, `[out, blocks]`. A block lies in one group.
-    pub fn block_scales(&self, g: &mut Graph<'a>, block: usize) -> Value {
-        let m = *self;
-        let n = m.cols.div_ceil(block.max(1));
-        let group = m.group().unwrap_or(m.cols.max(1));
-        let write = move |w: &mut dyn Write| -> Result<()> {
-            (0..m.rows).try_for_each(|r| {
-                let row: Vec<u8> =
-                    (0..n).flat_map(|k| (m.scale(r, k * block / group).to_f64() as f32).to_le_bytes()).collect();
-                put(w, &row)
-            })
-        };
-        let name = m.tensor_name(&format!("scales{block}"));
-        g.weight(&name, Elem::F32, &[m.rows as i64, n as i64], 4 * (m.rows * n) as u64, Box::new(write))
-    }
 }
 
 /// Packs codes into bytes, the first into the lowest bits, as ONNX does with types below a byte.

@@ -263,7 +263,9 @@ mod tests {
     /// A case of random shape; frequencies and slopes are whatever lies in the weights of the smallest model.
     fn case(seed: u64, encoder: bool) -> Case {
         let mut r = Random(0x9e37_79b9_7f4a_7c15 ^ (seed + 1).wrapping_mul(0x2545_f491_4f6c_dd1d));
-        (0..9).for_each(|_| drop(r.below(2)));
+        (0..9).for_each(|_| {
+            r.below(2);
+        });
         let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tiny.bitnet");
         let mut a = Artifact::open(&file).unwrap();
         let (kv_heads, d) = (r.one_of(&[1, 2, 3]), r.one_of(&[2, 4, 6, 16]));
@@ -347,7 +349,7 @@ mod tests {
     fn engine(c: &Case, static_len: Option<usize>, dir: &std::path::Path) -> Builtin {
         let mut m = Ints { g: Graph::new(13) };
         let at = inputs(&mut m, &c.a, &Settings { static_len, ..Settings::default() }).unwrap();
-        let mut vector = |m: &mut Ints, name: &str, heads: usize| {
+        let vector = |m: &mut Ints, name: &str, heads: usize| {
             let n = heads * c.shape.head_dim;
             let mut part = |part: &str, n: usize| {
                 m.g.input(&format!("{name}.{part}"), Elem::I64, &[at.batch, at.sequence, Dim::N(n as i64)])
@@ -431,7 +433,7 @@ mod tests {
             for pad in [0, 3] {
                 assert_eq!(run(&c, &mut graph, 0..n, pad, &mut Vec::new()), want, "seed {seed}, padding {pad}");
             }
-            let mut one_by_one = |graph: &mut Builtin, pad: usize| {
+            let one_by_one = |graph: &mut Builtin, pad: usize| {
                 let (mut cache, mut x, mut e) = (Vec::new(), Vec::new(), Vec::new());
                 for p in 0..n {
                     let y = run(&c, graph, p..p + 1, pad, &mut cache);

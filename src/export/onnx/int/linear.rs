@@ -48,7 +48,7 @@ pub fn linear<'a>(m: &mut Ints<'a>, ids: Value, codes: &Codes, w: &Matrix<'a>, f
         None => {
             let stored: Vec<(i64, i64)> = (0..w.rows).map(|r| stored(w, r, 0, i64::from(b) + 1)).collect();
             let x = times_each(m, acc, &[w.rows as i64], &stored, down(bound));
-            let max = stored.iter().map(|(k, s)| (down(bound) * k >> s) + 1).max().unwrap_or(0);
+            let max = stored.iter().map(|(k, s)| ((down(bound) * k) >> s) + 1).max().unwrap_or(0);
             (x, max, m.shl(codes.scale, Num::of(i64::from(w.base().e) + i64::from(b) + 1 + i64::from(a))))
         }
     };
@@ -207,7 +207,7 @@ fn grouped(m: &mut Ints, ids: Value, acc: Value, codes: &Codes, w: &Matrix, [a, 
     let dims = m.g.op("Concat", &[tokens, out], &[("axis", Attr::I(0))]);
     let sum = m.g.op("Reshape", &[sum, dims], &[]);
     let bound = (0..w.rows)
-        .map(|r| (0..count).map(|k| table[k * w.rows + r]).map(|(m, s)| (most * m >> s) + 1).sum::<i64>())
+        .map(|r| (0..count).map(|k| table[k * w.rows + r]).map(|(m, s)| ((most * m) >> s) + 1).sum::<i64>())
         .max()
         .unwrap_or(0)
         .min(1 << 62);

@@ -126,7 +126,6 @@ pub(super) fn describe(g: &mut Graph, a: &Artifact, s: &Settings) {
     let profile = match s.profile {
         Profile::Int => "int",
         Profile::Std => "std",
-        Profile::Ort => "ort",
     };
     g.meta("bitnet.profile", profile);
     g.meta("bitnet.semantics", "2");
@@ -145,7 +144,7 @@ pub(super) fn describe(g: &mut Graph, a: &Artifact, s: &Settings) {
     }
     g.describe(match s.profile {
         Profile::Int => "Integer program of bitnet-convert: every result is that of docs/semantics.md, bit for bit.",
-        Profile::Std | Profile::Ort => "Integer program of bitnet-convert with floats around the sums of its codes.",
+        Profile::Std => "Integer program of bitnet-convert with floats around the sums of its codes.",
     });
 }
 

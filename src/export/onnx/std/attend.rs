@@ -18,12 +18,12 @@ pub struct Kv {
     values: Value,
 }
 
-/// ROPE of a vector of `width` elements.
-pub fn rope(m: &mut Ints, a: &Artifact, at: &Positions, x: Value, width: usize, freq: TensorId) -> Value {
+/// ROPE.
+pub fn rope(m: &mut Ints, a: &Artifact, at: &Positions, x: Value, freq: TensorId) -> Value {
     let d = a.program.attention.head_dim as i64;
     let x = m.reshape(x, &[0, 0, -1, d]);
     let x = rotated(m, a, at, x, Some(freq));
-    m.reshape(x, &[0, 0, width as i64])
+    m.reshape(x, &[0, 0, -1])
 }
 
 /// Heads `[b, s, heads, D]` turned to the positions of their tokens.

@@ -27,6 +27,11 @@ pub fn quantize(m: &mut Ints, n: usize, x: Value, rule: &QuantRule) -> Codes {
     let most = g.op("Max", &[most, floor], &[]);
     let rate = g.op("Div", &[qmax, most], &[]);
     let y = g.op("Mul", &[x, rate], &[]);
+    // As the program: what is nearer to a tie than 2^-17 is one. Products of few-bit numbers hit ties, and floats must not decide them.
+    let (up, down) = (g.f32(65_536.0), g.f32(1.0 / 65_536.0));
+    let y = g.op("Mul", &[y, up], &[]);
+    let y = g.op("Round", &[y], &[]);
+    let y = g.op("Mul", &[y, down], &[]);
     let y = g.op("Round", &[y], &[]);
     let (lo, hi, middle) = (g.f32(rule.lo as f32), g.f32(rule.hi as f32), g.f32(128.0));
     let y = g.op("Clip", &[y, lo, hi], &[]);

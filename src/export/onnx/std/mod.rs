@@ -93,10 +93,6 @@ impl<'a> Build<'a> {
         Ok((self.m.g.f32s(&[values.len() as i64], &values), values.len()))
     }
 
-    fn width(&self, r: Reg) -> usize {
-        self.a.program.registers.get(r).map_or(0, |r| r.capacity)
-    }
-
     fn step(&mut self, n: usize, op: &Op) -> Result<()> {
         match op.kind {
             OpKind::Embed { dst, table, factor } => {
@@ -131,8 +127,7 @@ impl<'a> Build<'a> {
                         y = self.m.g.op(what, &[y, by], &[]);
                     }
                 }
-                let width = self.width(dst);
-                let y = self.m.reshape(y, &[0, 0, width as i64]);
+                let y = self.m.reshape(y, &[0, 0, -1]);
                 self.put(n, dst, y);
             }
             OpKind::Quantize { dst, src, rule } => {
@@ -188,8 +183,8 @@ impl<'a> Build<'a> {
             OpKind::Relu2Mul { dst, gate, up } => self.gate(n, dst, gate, up, Act::Relu2)?,
             OpKind::SiluMul { dst, gate, up } => self.gate(n, dst, gate, up, Act::Silu)?,
             OpKind::Rope { dst, src, freq } => {
-                let (x, width) = (self.vector(src)?, self.width(src));
-                let y = attend::rope(&mut self.m, self.a, &self.at, x, width, freq);
+                let x = self.vector(src)?;
+                let y = attend::rope(&mut self.m, self.a, &self.at, x, freq);
                 self.put(n, dst, y);
             }
             OpKind::KvWrite { k, v, freq, .. } => {
