@@ -36,13 +36,13 @@ pub mod model;
 pub mod program;
 pub mod target;
 
+pub mod engine;
 pub mod import;
 pub mod lower;
 pub mod tokenizer;
 pub mod transform;
 
 pub mod delta;
-pub mod engine;
 pub mod export;
 pub mod plan;
 #[cfg(feature = "reference")]

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Rooms that may use another one on their own floor, and why.
-const NEIGHBOURS: [(&str, &str, &str); 12] = [
+const NEIGHBOURS: [(&str, &str, &str); 11] = [
     ("tensor", "encoding", "an element type may be a block of quantized values"),
     ("bytes", "error", "an error is the one thing that every room shares"),
     ("fsio", "error", "as above"),
@@ -19,7 +19,6 @@ const NEIGHBOURS: [(&str, &str, &str); 12] = [
     ("lower", "transform", "lowering applies the weight quantizers while it writes"),
     ("lower", "target", "lowering chooses kernels by the costs of a target"),
     ("export", "plan", "an export is refused by its plan before it starts"),
-    ("export", "engine", "tests of the pieces of a graph run them"),
     ("export", "runtime", "the golden trace is recorded by running what was written"),
 ];
 

@@ -40,10 +40,14 @@ enum GgufType {
     /// Ternary with one scale a tensor, 2 bits, for bitnet.cpp; rows of a multiple of 128
     #[value(name = "i2_s")]
     I2S,
+    /// 8 bits with a scale for each 32, 8.5 bits a weight
     #[value(name = "q8_0")]
     Q8_0,
+    /// Floats of 16 bits
     F16,
+    /// Floats of 16 bits with the range of 32
     Bf16,
+    /// Floats of 32 bits
     F32,
 }
 

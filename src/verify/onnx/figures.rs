@@ -97,6 +97,9 @@ impl Figures {
             let first = core.first.as_deref().unwrap_or("-");
             return Some(format!("{} of {} integer sums differ, first at {first}", core.mismatches, core.sums));
         }
+        if self.logits.as_ref().is_some_and(|l| l.worst_of_range.is_infinite()) {
+            return Some("a logit is no finite number".into());
+        }
         let most = if few_bits { LIMITS.mean_kl_of_few_bits } else { LIMITS.mean_kl };
         if let Some(l) = self.logits.as_ref().filter(|l| l.mean_kl.is_nan() || l.mean_kl > most) {
             return Some(format!("mean KL {:.2e} is above {most}", l.mean_kl));
