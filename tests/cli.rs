@@ -63,7 +63,8 @@ fn every_flag_is_explained() {
         let options = help.split("Options:").nth(1).unwrap().split("Example").next().unwrap();
         let lines: Vec<&str> = options.lines().map(str::trim).collect();
         for (i, line) in lines.iter().enumerate().filter(|(_, l)| l.starts_with('-')) {
-            let explained = line.contains("  ") || lines.get(i + 1).is_some_and(|l| l.len() > 10);
+            let value = line.starts_with("- ") && line.contains(": ");
+            let explained = value || line.contains("  ") || lines.get(i + 1).is_some_and(|l| l.len() > 10);
             assert!(explained, "{c}: {line}");
         }
     }
