@@ -3,6 +3,7 @@
 
 pub mod graph;
 pub mod int;
+pub mod ort;
 pub mod std;
 pub mod weights;
 mod write;
@@ -20,6 +21,8 @@ pub enum Profile {
     Std,
     /// Integers only: every logit is that of the program.
     Int,
+    /// Contributed operators of ONNX Runtime: GroupQueryAttention and MatMulNBits.
+    Ort,
 }
 
 /// How the low-bit weights lie in the file.
@@ -52,6 +55,8 @@ pub struct Settings {
     pub static_len: Option<usize>,
     /// Raises the opset above the lowest that the profile needs.
     pub opset: Option<i64>,
+    /// `ort`: accuracy level 1, under which a runtime rounds no activations.
+    pub exact: bool,
     /// `int`: logits as floats.
     pub float_logits: bool,
 }
@@ -64,6 +69,7 @@ impl Default for Settings {
             norm: NormForm::F64,
             static_len: None,
             opset: None,
+            exact: false,
             float_logits: false,
         }
     }
@@ -77,5 +83,6 @@ pub fn build<'a>(artifact: &'a Artifact, s: &Settings) -> Result<Graph<'a>> {
     match s.profile {
         Profile::Std => std::build(artifact, s),
         Profile::Int => int::build(artifact, s),
+        Profile::Ort => ort::build(artifact, s),
     }
 }

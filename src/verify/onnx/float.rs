@@ -129,17 +129,19 @@ impl Shown {
             codes.insert(*place, own);
         }
         for (op, place, from) in &self.sums {
-            let Data::I32(sums) = &values[*place].data else {
-                return Err(Error::input(format!("the sums of operation {op} are no int32")));
+            let sums: Vec<f64> = match &values[*place].data {
+                Data::I32(sums) => sums.iter().map(|s| f64::from(*s)).collect(),
+                Data::F32(sums) => sums.iter().map(|s| f64::from(*s)).collect(),
+                _ => return Err(Error::input(format!("the sums of operation {op} are neither int32 nor float32"))),
             };
-            let sums = by_token(sums, &values[*place].dims, tokens);
+            let sums = by_token(&sums, &values[*place].dims, tokens);
             let Some(own) = codes.get(from) else { continue };
             let want: Vec<i64> =
                 own.iter().map(|row| accumulate(artifact, *op, row)).collect::<Result<Vec<_>>>()?.concat();
             if want.len() != sums.len() {
                 return Err(Error::input(format!("operation {op} has {} sums, not {}", sums.len(), want.len())));
             }
-            let off = want.iter().zip(&sums).filter(|(w, g)| **w != i64::from(**g)).count() as u64;
+            let off = want.iter().zip(&sums).filter(|(w, g)| **w as f64 != **g).count() as u64;
             core.sums += sums.len() as u64;
             core.mismatches += off;
             if off > 0 && core.first.is_none() {
@@ -173,7 +175,7 @@ fn accumulate(artifact: &Artifact, op: usize, codes: &[i32]) -> Result<Vec<i64>>
 }
 
 /// Sums token by token: with scales for groups of columns the file has them as `[1, groups, tokens, rows]`.
-fn by_token(sums: &[i32], dims: &[usize], tokens: usize) -> Vec<i32> {
+fn by_token(sums: &[f64], dims: &[usize], tokens: usize) -> Vec<f64> {
     match *dims {
         [1, groups, t, rows] if t == tokens && groups * t * rows == sums.len() => {
             let row = |k: usize| (0..groups).flat_map(move |g| (g * t + k) * rows..(g * t + k + 1) * rows);
@@ -183,16 +185,22 @@ fn by_token(sums: &[i32], dims: &[usize], tokens: usize) -> Vec<i32> {
     }
 }
 
-/// Codes as the file has them, uint8 around 128.
+/// Codes as the file has them: uint8 around 128, or whole numbers as floats.
 fn rows_of_codes(t: &Tensor, tokens: usize, op: usize) -> Result<Vec<Vec<i32>>> {
-    let Data::U8(codes) = &t.data else {
-        return Err(Error::input(format!("the codes of operation {op} are no uint8")));
+    let codes: Vec<i32> = match &t.data {
+        Data::U8(codes) => codes.iter().map(|c| i32::from(*c) - 128).collect(),
+        Data::F32(codes) => {
+            if let Some(c) = codes.iter().find(|c| c.fract() != 0.0 || c.abs() > 128.0) {
+                return Err(Error::input(format!("operation {op} has {c} among its codes")));
+            }
+            codes.iter().map(|c| *c as i32).collect()
+        }
+        _ => return Err(Error::input(format!("the codes of operation {op} are neither uint8 nor float32"))),
     };
     if codes.is_empty() || codes.len() % tokens != 0 {
         return Err(Error::input(format!("operation {op} has {} codes for {tokens} tokens", codes.len())));
     }
-    let row = |row: &[u8]| row.iter().map(|c| i32::from(*c) - 128).collect();
-    Ok(codes.chunks(codes.len() / tokens).map(row).collect())
+    Ok(codes.chunks(codes.len() / tokens).map(<[i32]>::to_vec).collect())
 }
 
 /// The codes of every QUANTIZE, by position and operation.
