@@ -2,14 +2,14 @@
 
 use super::feed::Feed;
 use super::figures::{Codes as Flips, Core, Figures, Logits};
-use super::integer::{calls, expected, output};
+use super::integer::{calls, expected, output, pair};
 use super::{Done, Subject, Verdict};
 use crate::encoding::order;
 use crate::engine::{Data, Tensor};
 use crate::error::{Error, Result};
 use crate::kernels::dot::{Codes, DotKernel};
 use crate::kernels::scalar::MatrixScales;
-use crate::program::{OpKind, TensorKind};
+use crate::program::{OpKind, Program, TensorKind};
 use crate::runtime::{matrix, Artifact};
 use std::collections::{BTreeMap, HashSet};
 
@@ -33,13 +33,7 @@ pub fn compare(s: &mut Subject) -> Result<Done> {
             let rows = if p.embedding().is_some() { call.end - 1..call.end } else { call.clone() };
             let reals = reals(result, rows.len() * p.result_len())?;
             for (want, got) in expected[rows.clone()].iter().zip(reals.chunks(p.result_len())) {
-                let want: Vec<f64> = want.iter().map(|v| f64::from(*v) / 65_536.0).collect();
-                if p.embedding().is_some() {
-                    let c = cosine(&want, got);
-                    figures.worst_cosine = Some(figures.worst_cosine.map_or(c, |w| w.min(c)));
-                } else {
-                    logits.add(&want, got);
-                }
+                measure(p, want, got, &mut logits, &mut figures.worst_cosine);
             }
             positions += rows.len();
             with_cache += if call.start > 0 { rows.len() } else { 0 };
@@ -50,13 +44,22 @@ pub fn compare(s: &mut Subject) -> Result<Done> {
             }
         }
     }
+    let mut notes = Vec::new();
+    if let Some(pair) = pair(s, &prompts)? {
+        for (want, got) in pair.want.iter().zip(&pair.got) {
+            measure(p, want, &reals(got, p.result_len())?, &mut logits, &mut figures.worst_cosine);
+        }
+        positions += 2;
+        values += 2 * p.result_len() as u64;
+        let [short, long] = pair.lengths;
+        notes.push(format!("a batch of two texts of {short} and {long} tokens, padded at the left, is in the figures"));
+    }
     let has = |n: u64| n > 0;
     figures.core = has(core.sums).then_some(core);
     figures.codes = has(flips.codes).then_some(flips);
     figures.logits = (logits.positions > 0).then_some(logits);
     let few_bits = p.ops.iter().any(|op| matches!(&op.kind, OpKind::Quantize { rule, .. } if rule.qmax <= 7));
     let verdict = figures.too_large(few_bits).map_or(Verdict::Near, |at| Verdict::Differs { at });
-    let mut notes = Vec::new();
     if shown.is_none() {
         notes
             .push("this engine shows no inner values; `--engine builtin` counts integer sums and flipped codes".into());
@@ -64,6 +67,17 @@ pub fn compare(s: &mut Subject) -> Result<Done> {
     let differing = figures.core.as_ref().map_or(0, |c| c.mismatches);
     let operations = figures.core.as_ref().map_or(0, |c| c.sums);
     Ok(Done { positions, with_cache, values, differing, operations, verdict, figures: Some(figures), notes })
+}
+
+/// Takes a result in: the program's, and that of the file.
+fn measure(p: &Program, want: &[i32], got: &[f64], logits: &mut Logits, worst: &mut Option<f64>) {
+    let want: Vec<f64> = want.iter().map(|v| f64::from(*v) / 65_536.0).collect();
+    if p.embedding().is_some() {
+        let c = cosine(&want, got);
+        *worst = Some(worst.map_or(c, |w| w.min(c)));
+    } else {
+        logits.add(&want, got);
+    }
 }
 
 /// The values that a file shows of its integer parts.

@@ -68,7 +68,7 @@ fn spread(m: &mut Ints, x: Value, l: &Layout) -> Value {
 }
 
 /// The first `n` along a dimension.
-fn front(m: &mut Ints, x: Value, axis: i64, n: i64) -> Value {
+pub fn front(m: &mut Ints, x: Value, axis: i64, n: i64) -> Value {
     let (from, to, axis) = (m.g.i64s(&[1], &[0]), m.g.i64s(&[1], &[n]), m.g.i64s(&[1], &[axis]));
     m.g.op("Slice", &[x, from, to, axis], &[])
 }

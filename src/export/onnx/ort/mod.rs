@@ -15,9 +15,6 @@ use crate::error::{Error, Result};
 use crate::program::TensorId;
 use crate::runtime::Artifact;
 
-/// Widths of heads that GroupQueryAttention takes are multiples of this.
-const HEAD: usize = 8;
-
 /// How MatMulNBits is used.
 struct Contributed {
     /// Bits of a weight of -1, 0 or 1; others have 4.
@@ -30,18 +27,11 @@ struct Contributed {
 /// # Errors
 /// `Unsupported` with what GroupQueryAttention has no way to say, `Usage` for settings of another profile.
 pub fn build<'a>(artifact: &'a Artifact, s: &Settings) -> Result<Graph<'a>> {
-    let p = &artifact.program;
-    let cannot = |what: String| {
-        Error::unsupported(format!("profile `ort` cannot express this model: {what}"))
-            .hint("use `--profile std`, which every program has a graph in")
-            .at_file(&artifact.packed.path)
-    };
-    if p.encoder {
-        return Err(cannot("every token of an encoder sees every other, and GroupQueryAttention only looks back".into()));
-    }
-    let d = p.attention.head_dim;
-    if d == 0 || d % HEAD != 0 {
-        return Err(cannot(format!("its heads have {d} elements, GroupQueryAttention takes multiples of {HEAD}")));
+    if artifact.program.encoder {
+        return Err(cannot(
+            artifact,
+            "each token of an encoder sees all others, and GroupQueryAttention looks back only",
+        ));
     }
     let bits = match s.weights {
         WeightForm::Int4 => 4,
@@ -65,6 +55,12 @@ pub fn build<'a>(artifact: &'a Artifact, s: &Settings) -> Result<Graph<'a>> {
         },
     );
     Ok(g)
+}
+
+fn cannot(a: &Artifact, what: &str) -> Error {
+    Error::unsupported(format!("profile `ort` cannot express this model: {what}"))
+        .hint("use `--profile std`, in which every program has a graph")
+        .at_file(&a.packed.path)
 }
 
 impl<'a> Kernels<'a> for Contributed {
