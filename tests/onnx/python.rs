@@ -28,19 +28,27 @@ fn words(args: &[&str]) -> Vec<String> {
     args.iter().map(|a| a.to_string()).collect()
 }
 
-/// What our binary says of the golden prompts, as far as the window and a cache of fixed length reach.
-fn prompts(packed: &Path, most: usize) -> Vec<Value> {
+/// Ids of the golden prompts as far as the window and a cache of fixed length reach, and how many of them are given at once.
+fn ids(packed: &Path, most: usize) -> Vec<(Vec<u32>, usize)> {
     let artifact = Artifact::open(packed).unwrap();
     let p = &artifact.program;
     let most = most.min(p.attention.window).min(p.longest().unwrap_or(usize::MAX));
-    let of = |g: &bitnet_convert::program::golden::GoldenPrompt| {
-        let ids = &g.ids[..g.ids.len().min(most)];
+    let cut = artifact.golden.prompts.iter().map(|g| {
+        let ids = g.ids[..g.ids.len().min(most)].to_vec();
         let given = g.prompt_len.min(ids.len() - 1).max(1);
+        (ids, given)
+    });
+    cut.collect()
+}
+
+/// The same with what our binary says of them.
+fn prompts(packed: &Path, most: usize) -> Vec<Value> {
+    let of = |(ids, given): (Vec<u32>, usize)| {
         let list: Vec<String> = ids.iter().map(u32::to_string).collect();
         let said = run(["logits", packed.to_str().unwrap(), "--json", "--input-ids", &list.join(",")]).ok().json();
         json!({ "ids": ids, "given": given, "logits": said["logits"] })
     };
-    artifact.golden.prompts.iter().map(of).collect()
+    ids(packed, most).into_iter().map(of).collect()
 }
 
 fn jobs(file: &Path, list: &[(PathBuf, PathBuf, usize)]) {
@@ -115,7 +123,8 @@ fn two_runtimes_lose_nothing_at_accuracy_level_4() {
     let models = ["models/intent-w1a2", "models/intent-b158", "models/stories-b158", "golden/bitnet_packed_2b4t_like"];
     let packed = models.map(|m| packed(&fixture(m)));
     let job = |p: &PathBuf, options: &str| {
-        let prompts = prompts(p, usize::MAX);
+        let prompts = ids(p, usize::MAX).into_iter().map(|(ids, given)| json!({ "ids": ids, "given": given }));
+        let prompts: Vec<Value> = prompts.collect();
         json!({ "file": onnx(p, options), "than": onnx(p, "--profile ort --exact"), "prompts": prompts })
     };
     for packages in RUNTIMES {
