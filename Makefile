@@ -24,7 +24,7 @@ MORE  := riscv64-unknown-elf-gcc:gcc-riscv64-unknown-elf qemu-system-riscv32:qem
 DELTA := python3:python3 pip3:python3-pip bsdiff:bsdiff xdelta3:xdelta3 zstd:zstd /usr/bin/time:time
 # Runtimes a year apart, for the tests of ONNX files.
 ONNX_OLD := onnxruntime==1.23.2 numpy
-ONNX_NEW := onnxruntime==1.31.1 onnx==1.23.2 numpy
+ONNX_NEW := onnxruntime==1.31.1 onnxruntime-genai==0.18.0 onnx==1.23.2 numpy
 absent = $(sort $(foreach t,$(1),$(if $(or $(wildcard $(word 1,$(subst :, ,$t))),$(shell command -v $(word 1,$(subst :, ,$t)))),,$(word 2,$(subst :, ,$t)))))
 define install
 	@test -z "$(1)" || echo "installing $(1)"
