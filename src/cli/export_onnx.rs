@@ -25,22 +25,25 @@ pub struct Onnx {
     /// What the graph computes with; default: std
     #[arg(long, value_enum)]
     profile: Option<Profile>,
-    /// How low-bit weights lie in the file; default: int8, which every runtime takes
+    /// How low-bit weights lie in the file; default: int8, which every runtime takes; of the profile ort: int4
     #[arg(long, value_enum)]
     weights: Option<Weights>,
     /// Profile int: one token a step, with a cache of this many slots and no unknown dimension
     #[arg(long = "static", value_name = "SEQ")]
     static_len: Option<usize>,
-    /// A higher opset than the lowest that will do (13; int4 21; int2 25); at most 26
+    /// A higher opset than the lowest that will do (13; int4 21; int2 25; ort 21); at most 26
     #[arg(long, value_name = "N")]
     opset: Option<i64>,
-    /// Profile std: what a norm sums squares in; f32 for runtimes without f64; default: f64
+    /// Profiles std and ort: what a norm sums squares in; f32 for runtimes without f64; default: f64
     #[arg(long, value_enum)]
     norm: Option<Norm>,
+    /// Profile ort: accuracy level 1, under which no runtime rounds activations; slower
+    #[arg(long)]
+    exact: bool,
     /// Profile int: logits as integers (unit 2^-16) or as floats; default: int
     #[arg(long, value_enum)]
     logits: Option<Logits>,
-    /// Profile std, into a folder: also genai_config.json, config.json and the tokenizer's files, for onnxruntime-genai and transformers
+    /// Profiles std and ort, into a folder: also genai_config.json, config.json and the tokenizer's files, for onnxruntime-genai and transformers
     #[arg(long)]
     genai: bool,
 }
@@ -51,6 +54,18 @@ enum Profile {
     Std,
     /// Integers only: every logit is that of the integer program
     Int,
+    /// GroupQueryAttention and MatMulNBits of ONNX Runtime
+    Ort,
+}
+
+impl Profile {
+    fn name(self) -> &'static str {
+        match self {
+            Profile::Std => "std",
+            Profile::Int => "int",
+            Profile::Ort => "ort",
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -107,13 +122,14 @@ impl Onnx {
         }
     }
 
-    fn given(&self) -> [(bool, &'static str); 7] {
+    fn given(&self) -> [(bool, &'static str); 8] {
         [
             (self.profile.is_some(), "--profile"),
             (self.weights.is_some(), "--weights"),
             (self.static_len.is_some(), "--static"),
             (self.opset.is_some(), "--opset"),
             (self.norm.is_some(), "--norm"),
+            (self.exact, "--exact"),
             (self.logits.is_some(), "--logits"),
             (self.genai, "--genai"),
         ]
@@ -124,10 +140,7 @@ impl Onnx {
     }
 
     fn profile_name(&self) -> &'static str {
-        match self.profile() {
-            Profile::Std => "std",
-            Profile::Int => "int",
-        }
+        self.profile().name()
     }
 
     /// Options without effect on this profile, and numbers that no profile takes.
@@ -137,20 +150,14 @@ impl Onnx {
             let e = Error::usage("onnxruntime-genai has no caches of integers with scales, which the profile int has");
             return Err(e.hint("leave `--profile int` out; to compare with the program, export that to another place"));
         }
-        let only: [(bool, &str, &[Profile]); 3] = [
+        let only: [(bool, &str, &[Profile]); 4] = [
             (self.static_len.is_some(), "--static", &[Profile::Int]),
-            (self.norm.is_some(), "--norm", &[Profile::Std]),
+            (self.norm.is_some(), "--norm", &[Profile::Std, Profile::Ort]),
+            (self.exact, "--exact", &[Profile::Ort]),
             (self.logits.is_some(), "--logits", &[Profile::Int]),
         ];
         if let Some((_, name, of)) = only.into_iter().find(|(given, _, of)| *given && !of.contains(&profile)) {
-            let name_of = |p: &Profile| {
-                if *p == Profile::Int {
-                    "int"
-                } else {
-                    "std"
-                }
-            };
-            let names: Vec<&str> = of.iter().map(name_of).collect();
+            let names: Vec<&str> = of.iter().map(|p| p.name()).collect();
             let e = Error::usage(format!("`{name}` has no effect on the profile {}", self.profile_name()));
             return Err(e.hint(format!("leave it out, or add `--profile {}`", names.join("` or `--profile "))));
         }
@@ -167,8 +174,10 @@ impl Onnx {
             profile: match profile {
                 Profile::Std => onnx::Profile::Std,
                 Profile::Int => onnx::Profile::Int,
+                Profile::Ort => onnx::Profile::Ort,
             },
             weights: match self.weights {
+                None if profile == Profile::Ort => WeightForm::Int4,
                 None | Some(Weights::Int8) => WeightForm::Int8,
                 Some(Weights::Int4) => WeightForm::Int4,
                 Some(Weights::Int2) => WeightForm::Int2,
@@ -179,6 +188,7 @@ impl Onnx {
             },
             static_len: self.static_len,
             opset: self.opset,
+            exact: self.exact,
             float_logits: self.logits == Some(Logits::Float),
         })
     }
@@ -186,6 +196,13 @@ impl Onnx {
     /// What a person should know before relying on the file.
     fn warnings(&self, p: &Program) -> Vec<String> {
         let mut all = Vec::new();
+        if self.profile() == Profile::Ort && !self.exact {
+            all.push(
+                "accuracy level 4 is approximate: a runtime may round activations once more. ONNX Runtime on x86-64 does it in a way that loses nothing \
+                 here; where others run the file, `--exact` leaves them no choice"
+                    .to_string(),
+            );
+        }
         let head: u64 = match p.ops.iter().rev().find_map(|op| match op.kind {
             crate::program::OpKind::Linear { weight, .. } => Some(&p.tensors[weight]),
             _ => None,
@@ -204,6 +221,10 @@ impl Onnx {
 
     fn runtimes(&self, opset: i64) -> String {
         match (self.profile(), opset) {
+            (Profile::Ort, _) if matches!(self.weights, Some(Weights::Int2)) => {
+                "ONNX Runtime from 1.24 on, fast from 1.28 on".into()
+            }
+            (Profile::Ort, _) => "ONNX Runtime from 1.23 on".into(),
             (_, 25..) => "ONNX Runtime from 1.24 on".into(),
             (_, 21..) => "ONNX Runtime from 1.23 on".into(),
             (Profile::Int, _) => "ONNX Runtime from 1.19 on".into(),

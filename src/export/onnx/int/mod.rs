@@ -93,15 +93,19 @@ pub fn build<'a>(artifact: &'a Artifact, s: &Settings) -> Result<Graph<'a>> {
 
 /// The lowest opset that the settings need, or the one that was asked for.
 pub(super) fn opset(s: &Settings) -> Result<i64> {
-    let least = match s.weights {
-        WeightForm::Int8 => 13,
-        WeightForm::Int4 => 21,
-        WeightForm::Int2 => 25,
+    let least = match (s.profile, s.weights) {
+        (Profile::Ort, _) => 21,
+        (_, WeightForm::Int8) => 13,
+        (_, WeightForm::Int4) => 21,
+        (_, WeightForm::Int2) => 25,
     };
     match s.opset {
         Some(n) if n < least => {
-            Err(Error::usage(format!("opset {n} has no type for these weights, which need opset {least}"))
-                .hint("leave `--opset` away, or choose `--weights int8`"))
+            let hint = match s.profile {
+                Profile::Ort => "leave `--opset` away, or choose `--profile std`",
+                _ => "leave `--opset` away, or choose `--weights int8`",
+            };
+            Err(Error::usage(format!("opset {n} has no type for these weights, which need opset {least}")).hint(hint))
         }
         asked => Ok(asked.unwrap_or(least)),
     }
@@ -126,6 +130,7 @@ pub(super) fn describe(g: &mut Graph, a: &Artifact, s: &Settings) {
     let profile = match s.profile {
         Profile::Int => "int",
         Profile::Std => "std",
+        Profile::Ort => "ort",
     };
     g.meta("bitnet.profile", profile);
     g.meta("bitnet.semantics", "2");
@@ -145,6 +150,7 @@ pub(super) fn describe(g: &mut Graph, a: &Artifact, s: &Settings) {
     g.describe(match s.profile {
         Profile::Int => "Integer program of bitnet-convert: every result is that of docs/semantics.md, bit for bit.",
         Profile::Std => "Integer program of bitnet-convert with floats around the sums of its codes.",
+        Profile::Ort => "Integer program of bitnet-convert on contributed operators of ONNX Runtime.",
     });
 }
 

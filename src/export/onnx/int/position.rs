@@ -103,6 +103,15 @@ impl Positions {
     }
 }
 
+/// Tokens that have keys, int32: less one for each text `[b]`, and all as a scalar. Padding counts, so that every entry of a cache keeps its place.
+pub(in crate::export::onnx) fn lengths(m: &mut Ints, at: &Positions) -> (Value, Value) {
+    let (b, t) = (size(m, at.keys, 0), size(m, at.keys, 1));
+    let (axis, one) = (m.g.i64s(&[1], &[0]), m.g.i32(1));
+    let all = m.g.cast(t, Elem::I32);
+    let last = m.g.op("Sub", &[all, one], &[]);
+    (m.g.op("Expand", &[last, b], &[]), m.g.op("Squeeze", &[all, axis], &[]))
+}
+
 pub(in crate::export::onnx) fn transpose(m: &mut Ints, v: Value, perm: &[i64]) -> Value {
     m.g.op("Transpose", &[v], &[("perm", Attr::Ints(perm))])
 }
