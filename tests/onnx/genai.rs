@@ -57,10 +57,15 @@ fn tokenizer() -> Value {
 
 /// The golden llama with a tokenizer, and with a change in it.
 fn llama(name: &str, change: impl FnOnce(&mut Value)) -> PathBuf {
+    speaking("llama", name, change)
+}
+
+/// A golden checkpoint of 320 tokens with a tokenizer.
+fn speaking(golden: &str, name: &str, change: impl FnOnce(&mut Value)) -> PathBuf {
     let folder = place().join(name);
     fs::create_dir_all(&folder).unwrap();
     for file in ["config.json", "model.safetensors"] {
-        fs::copy(fixture("golden/llama").join(file), folder.join(file)).unwrap();
+        fs::copy(fixture("golden").join(golden).join(file), folder.join(file)).unwrap();
     }
     let mut t = tokenizer();
     change(&mut t);
@@ -77,19 +82,21 @@ fn json_of(folder: &Path, name: &str) -> Value {
 /// A folder with the packed file that it was made from, and two texts for it.
 type Made = (PathBuf, PathBuf, [&'static str; 2]);
 
-/// A llama-shaped model and two of bitnet in the profile std, then in ort; made once.
+/// A llama-shaped model, two of bitnet, and one whose heads do not share its width; in the profile std, then in ort, made once.
 fn folders() -> &'static [Made] {
     static MADE: OnceLock<Vec<Made>> = OnceLock::new();
     MADE.get_or_init(made)
 }
 
 fn made() -> Vec<Made> {
-    let checkpoint = llama("llama-with-tokenizer", |_| {});
-    let small = place().join("llama-with-tokenizer.bitnet");
-    let words = ["export", "-q", "--model", checkpoint.to_str().unwrap(), "-o", small.to_str().unwrap()];
-    run(words.into_iter().chain(LOW_BITS.split(' '))).ok();
+    let small = |checkpoint: PathBuf| {
+        let packed = checkpoint.with_extension("bitnet");
+        let words = ["export", "-q", "--model", checkpoint.to_str().unwrap(), "-o", packed.to_str().unwrap()];
+        run(words.into_iter().chain(LOW_BITS.split(' '))).ok();
+        packed
+    };
     let list = [
-        (small, ["Then the other", "it's 7"]),
+        (small(llama("llama-with-tokenizer", |_| {})), ["Then the other", "it's 7"]),
         (
             packed(&fixture("models/intent-b158")),
             [
@@ -98,6 +105,7 @@ fn made() -> Vec<Made> {
             ],
         ),
         (packed(&fixture("models/stories-b158")), ["Once upon a time there was a", "The dog "]),
+        (small(speaking("qwen3", "qwen3-with-tokenizer", |_| {})), ["Then the other", "A cat"]),
     ];
     let made = |(packed, texts): (PathBuf, _), profile: &str| {
         let folder = place().join(format!("genai-{profile}-{}", name(&packed)));
@@ -208,6 +216,15 @@ fn a_checkpoint_gives_the_same_files_over_an_earlier_export() {
 }
 
 #[test]
+fn heads_that_do_not_share_the_width_have_a_type_that_says_so() {
+    let (folder, ..) = &folders()[3];
+    let config = json_of(folder, "config.json");
+    assert_eq!((&config["model_type"], &config["architectures"]), (&json!("gemma"), &json!(["GemmaForCausalLM"])));
+    let shape = ["num_attention_heads", "num_key_value_heads", "head_dim", "hidden_size"];
+    assert_eq!(shape.map(|k| config[k].as_u64().unwrap()), [4, 2, 16, 48]);
+}
+
+#[test]
 fn a_model_that_samples_says_how() {
     let (folder, ..) = &folders()[2];
     let search = &json_of(folder, "genai_config.json")["search"];
@@ -266,6 +283,18 @@ fn tokenizers_that_are_cut_otherwise_there_are_refused_or_said() {
     let composed = llama("llama-composed", |t| t["normalizer"] = json!({ "type": "NFC" }));
     let r = loud(&composed, &out, &format!("--genai {LOW_BITS}"));
     assert!(r.stderr.contains("does not bring texts to Unicode form C"), "{}", r.stderr);
+}
+
+#[test]
+fn a_tokenizer_of_a_larger_model_is_refused() {
+    let out = place().join("larger");
+    let larger = llama("llama-larger", |t| {
+        let special = json!({ "id": 320, "content": "<more>", "special": true, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false });
+        t["added_tokens"].as_array_mut().unwrap().push(special);
+    });
+    let r = export(&larger, &out, &format!("--genai {LOW_BITS}"));
+    assert!(r.code == Some(2) && r.stderr.contains("has a token 320, the model 320 of them"), "{r:?}");
+    assert!(r.stderr.contains("belongs to another model") && !out.exists(), "{}", r.stderr);
 }
 
 #[test]

@@ -89,12 +89,12 @@ pub fn beside(a: &Artifact) -> Result<Beside> {
     let text = a.packed.section(Kind::TokenizerJson).ok_or_else(|| no_tokenizer(a))?;
     let at_tokenizer = |e: Error| e.at_file(&a.packed.path).at_offset(a.packed.offset(Kind::TokenizerJson));
     let host = HostTokenizer::from_json(text).map_err(at_tokenizer)?;
-    if host.size() > p.vocab {
-        let e = Error::input(format!("tokenizer.json has {} entries, the model {}", host.size(), p.vocab));
-        return Err(at_tokenizer(e).hint("the tokenizer belongs to another model"));
-    }
     // The library has just read it.
     let read: Value = serde_json::from_slice(text).unwrap_or_default();
+    if let Some(id) = last_id(&read).filter(|id| *id >= p.vocab as u64) {
+        let e = Error::input(format!("tokenizer.json has a token {id}, the model {} of them", p.vocab));
+        return Err(at_tokenizer(e).hint("the tokenizer belongs to another model"));
+    }
     let mut warnings = tokenizer::check(&read).map_err(at_tokenizer)?;
     if p.eos.is_empty() {
         warnings.push("the model names no token that ends a text; onnxruntime-genai takes id 0 for it".into());
@@ -196,6 +196,13 @@ impl Special {
     }
 }
 
+/// The highest id of a tokenizer, added tokens included.
+fn last_id(tokenizer: &Value) -> Option<u64> {
+    let vocab = tokenizer["model"]["vocab"].as_object().into_iter().flatten().map(|(_, id)| id);
+    let added = tokenizer["added_tokens"].as_array().into_iter().flatten().map(|t| &t["id"]);
+    vocab.chain(added).filter_map(Value::as_u64).max()
+}
+
 /// The token that a tokenizer fills batches up with: the one that its own padding names, or one that is called so (`<|pad|>`, `[PAD]`).
 fn pad(tokenizer: &Value) -> Option<u32> {
     let called = |t: &&Value| {
@@ -208,11 +215,14 @@ fn pad(tokenizer: &Value) -> Option<u32> {
     u32::try_from(id).ok()
 }
 
-/// `config.json`: an architecture that the readers know, since they take the shape of the caches from it and nothing else.
+/// `config.json`. The readers take the shape of the caches from it, by rules that hang on the type: all know llama, and those that believe that
+/// the heads of a llama share its width among them know that the heads of gemma do not.
 fn transformers(p: &Program, special: &Special) -> Value {
+    let shared = p.attention.heads * p.attention.head_dim == p.d_model;
+    let (kind, class) = if shared { ("llama", "LlamaForCausalLM") } else { ("gemma", "GemmaForCausalLM") };
     let mut v = json!({
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
+        "architectures": [class],
+        "model_type": kind,
         "head_dim": p.attention.head_dim,
         "hidden_size": p.d_model,
         "max_position_embeddings": max_tokens(p),
@@ -309,6 +319,14 @@ mod tests {
         assert_eq!(padding(r#"{"added_tokens": [{"id": -1, "content": "<pad>"}, 7]}"#), None);
         assert_eq!(padding(r#"{"added_tokens": [{"id": 99999999999, "content": "<pad>"}]}"#), None);
         assert_eq!(padding("[]"), None);
+    }
+
+    #[test]
+    fn the_last_id_is_one_of_the_vocabulary_or_an_added_one() {
+        let last = |json: &str| last_id(&serde_json::from_str(json).unwrap());
+        assert_eq!(last(r#"{"model": {"vocab": {"a": 3, "b": 1}}, "added_tokens": [{"id": 2}]}"#), Some(3));
+        assert_eq!(last(r#"{"model": {"vocab": {"a": 3}}, "added_tokens": [{"id": 7}, {"id": -9}, "x"]}"#), Some(7));
+        assert_eq!(last("[]"), None);
     }
 
     #[test]
