@@ -4,7 +4,7 @@ usage: check.py check FILE...      the checker of the onnx package, with shape i
        check.py run JOBS.json      ONNX Runtime: each prompt at once, then token by token with the cache, against given results
        check.py options JOBS.json  the same without the runtime's optimizations
        check.py genai FOLDERS.json onnxruntime-genai: each prompt's ids, and what it generates greedily, beside what ONNX Runtime alone does
-
+       check.py same JOBS.json     logits of "file" against those of the file "than", to the bit
 
 JOBS is a list of {"file", "prompts": [{"ids", "given", "logits": one row a position}], "unit": what an integer stands for};
 FOLDERS one of {"folder", "texts", "new": tokens to generate at most}.
@@ -148,12 +148,32 @@ def genai(folders):
         yield said
 
 
+def same(jobs):
+    import numpy, onnxruntime
+
+    for job in jobs:
+        models = [Model(job[key], True) for key in ("file", "than")]
+        values = differing = 0
+        for prompt in job["prompts"]:
+            ids, given = prompt["ids"], prompt["given"]
+            rows = []
+            for model in models:
+                model.reset()
+                got = [model.feed(ids[:given])] + [model.feed(ids[at:at + 1]) for at in range(given, len(ids))]
+                rows.append(numpy.concatenate(got))
+            values += rows[0].size
+            differing += int((rows[0] != rows[1]).sum())
+        yield {"file": job["file"], "runtime": onnxruntime.__version__, "values": values, "differing": differing}
+
+
 def main():
     what, *rest = sys.argv[1:]
     if what == "check":
         done = check(rest)
     elif what == "genai":
         done = genai(json.load(open(rest[0])))
+    elif what == "same":
+        done = same(json.load(open(rest[0])))
     else:
         done = run(json.load(open(rest[0])), what == "run")
     print(json.dumps(list(done)))

@@ -6,7 +6,7 @@ use crate::support::{checkpoints, each, export, name, onnx, packed, place, verif
 use bitnet_convert::program::OpKind;
 use bitnet_convert::runtime::Artifact;
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What `verify` says of a model in a profile, or what went wrong on the way.
 fn verdict(checkpoint: &Path, options: &str) -> Result<Value, String> {
@@ -24,8 +24,11 @@ fn verdict(checkpoint: &Path, options: &str) -> Result<Value, String> {
 }
 
 fn all(options: &str, wrong: impl Fn(&Value) -> Option<String> + Sync) -> Vec<Value> {
-    let models = checkpoints();
-    let reports = each(&models, |m| verdict(m, options));
+    of(&checkpoints(), options, wrong)
+}
+
+fn of(models: &[PathBuf], options: &str, wrong: impl Fn(&Value) -> Option<String> + Sync) -> Vec<Value> {
+    let reports = each(models, |m| verdict(m, options));
     let mut failures = Vec::new();
     let mut good = Vec::new();
     for (model, report) in models.iter().zip(reports) {
@@ -62,6 +65,24 @@ fn all_prompts_of_one_model_are_equal() {
             .json();
         assert_eq!((&v["result"], &v["differing"]), (&"equal".into(), &0.into()), "{options}: {v}");
     }
+}
+
+#[test]
+fn graphs_on_operators_of_onnx_runtime_are_near() {
+    let (models, encoders): (Vec<PathBuf>, Vec<PathBuf>) =
+        checkpoints().into_iter().partition(|m| !["bert_mlm", "roberta"].contains(&&*name(m)));
+    for encoder in encoders {
+        let said = verdict(&encoder, "--profile ort").unwrap_err();
+        assert!(said.contains("looks back only") && said.contains("`--profile std`"), "{said}");
+    }
+    let reports = of(&models, "--profile ort", |v| {
+        let sums = v["figures"]["core"]["mismatches"].as_u64().unwrap_or(0);
+        (v["result"] != "near" || sums != 0).then(|| format!("{v}"))
+    });
+    let with_sums = reports.iter().filter(|v| v["figures"]["core"]["sums"].as_u64() > Some(0)).count();
+    assert!(with_sums >= 10, "only {with_sums} models have integer sums");
+    let batches = reports.iter().filter(|v| v["notes"].to_string().contains("padded at the left")).count();
+    assert!(batches > 20, "only {batches} models ran with padding");
 }
 
 #[test]

@@ -73,7 +73,8 @@ pub fn attend(m: &mut Ints, &Place { a, at }: &Place, kv: &mut Kv, query: &Query
     let attrs = [
         ("num_heads", Attr::I(shape.heads as i64)),
         ("kv_num_heads", Attr::I(shape.kv_heads as i64)),
-        ("scale", Attr::F(scale)),
+        // 0 would be the operator's own.
+        ("scale", Attr::F(scale.max(f32::MIN_POSITIVE))),
         ("softcap", Attr::F(cap.unwrap_or(0.0) as f32)),
     ];
     let made = m.g.ms_op_n("GroupQueryAttention", &inputs, &attrs, 3);

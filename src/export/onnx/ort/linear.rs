@@ -50,7 +50,7 @@ fn multiply<'a>(m: &mut Ints<'a>, x: Value, w: &Matrix<'a>, l: &Layout, scales: 
 
 /// The elements of a vector `[b, s, n]` where the layout has their columns. Where it has none the weights are 0, and any element of the vector
 /// does; but the last element of a block that has room for no column is [`FULL`].
-fn spread(m: &mut Ints, x: Value, l: &Layout) -> Value {
+pub fn spread(m: &mut Ints, x: Value, l: &Layout) -> Value {
     if l.is_plain() {
         return x;
     }

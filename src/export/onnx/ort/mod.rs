@@ -3,6 +3,8 @@
 mod attend;
 mod blocks;
 mod linear;
+#[cfg(test)]
+mod tests;
 
 use super::graph::{Graph, Value};
 use super::int::math::Ints;
