@@ -24,7 +24,9 @@ MORE  := riscv64-unknown-elf-gcc:gcc-riscv64-unknown-elf qemu-system-riscv32:qem
 DELTA := python3:python3 pip3:python3-pip bsdiff:bsdiff xdelta3:xdelta3 zstd:zstd /usr/bin/time:time
 # Runtimes a year apart, for the tests of ONNX files.
 ONNX_OLD := onnxruntime==1.23.2 numpy
-ONNX_NEW := onnxruntime==1.31.1 onnx==1.23.2 numpy
+ONNX_NEW := onnxruntime==1.31.1 onnxruntime-genai==0.18.0 onnx==1.23.2 numpy
+# A package of each that must be there, so that a folder without it is made again.
+ONNX_DIRS := build/python-onnx/old/onnxruntime build/python-onnx/new/onnxruntime_genai
 absent = $(sort $(foreach t,$(1),$(if $(or $(wildcard $(word 1,$(subst :, ,$t))),$(shell command -v $(word 1,$(subst :, ,$t)))),,$(word 2,$(subst :, ,$t)))))
 define install
 	@test -z "$(1)" || echo "installing $(1)"
@@ -40,14 +42,17 @@ setup-all:
 	$(call install,$(call absent,$(TOOLS) $(MORE)))
 	@python3 -c "import labwired" 2> /dev/null || python3 -m pip install -q labwired==0.25.0 2> /dev/null || \
 	  python3 -m pip install -q --break-system-packages labwired==0.25.0
-	@$(MAKE) --no-print-directory -s build/python-onnx/old build/python-onnx/new
+	@$(MAKE) --no-print-directory -s onnx-runtimes
 
-build/python-onnx/old: PACKAGES = $(ONNX_OLD)
-build/python-onnx/new: PACKAGES = $(ONNX_NEW)
-build/python-onnx/old build/python-onnx/new:
-	@rm -rf $@.part
-	@python3 -m pip install -q --target $@.part $(PACKAGES)
-	@mv $@.part $@
+onnx-runtimes: $(ONNX_DIRS)
+
+build/python-onnx/old/onnxruntime: PACKAGES = $(ONNX_OLD)
+build/python-onnx/new/onnxruntime_genai: PACKAGES = $(ONNX_NEW)
+$(ONNX_DIRS):
+	@rm -rf $(@D).part
+	@python3 -m pip install -q --target $(@D).part $(PACKAGES)
+	@rm -rf $(@D)
+	@mv $(@D).part $(@D)
 
 $(BIN): FORCE
 	$(CARGO) build --release --locked
@@ -94,7 +99,7 @@ bench-delta: $(BIN)
 	@python3 -c "import numpy" 2> /dev/null || python3 -m pip install -q numpy 2> /dev/null || python3 -m pip install -q --break-system-packages numpy
 	python3 tools/bench_delta.py $(BIN)
 
-bench-onnx: $(BIN) build/python-onnx/new
+bench-onnx: $(BIN) onnx-runtimes
 	@python3 -c "import numpy" 2> /dev/null || python3 -m pip install -q numpy 2> /dev/null || python3 -m pip install -q --break-system-packages numpy
 	python3 tools/bench_onnx.py $(BIN)
 
@@ -102,4 +107,4 @@ clean:
 	rm -rf build target
 
 FORCE:
-.PHONY: setup setup-all demo demo-web verify-all test test-real lint bench bench-delta bench-onnx clean FORCE
+.PHONY: setup setup-all onnx-runtimes demo demo-web verify-all test test-real lint bench bench-delta bench-onnx clean FORCE

@@ -3,9 +3,9 @@
 use super::export::Export;
 use super::Printer;
 use crate::error::{Error, Kind, Result};
-use crate::export::onnx::{self, NormForm, Settings, WeightForm};
+use crate::export::onnx::{self, genai, NormForm, Settings, WeightForm};
 use crate::format::packed::MAGIC;
-use crate::fsio;
+use crate::fsio::{self, AtomicFile};
 use crate::plan::group;
 use crate::program::{Program, TensorKind};
 use crate::runtime::Artifact;
@@ -43,6 +43,9 @@ pub struct Onnx {
     /// Profile int: logits as integers (unit 2^-16) or as floats; default: int
     #[arg(long, value_enum)]
     logits: Option<Logits>,
+    /// Profiles std and ort, into a folder: also genai_config.json, config.json and the tokenizer's files, for onnxruntime-genai and transformers
+    #[arg(long)]
+    genai: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum, PartialEq)]
@@ -103,6 +106,9 @@ struct Files {
     path: String,
     bytes: u64,
     data_bytes: u64,
+    data_name: String,
+    /// Names of the files beside the two.
+    beside: Vec<&'static str>,
 }
 
 impl Onnx {
@@ -116,7 +122,7 @@ impl Onnx {
         }
     }
 
-    fn given(&self) -> [(bool, &'static str); 7] {
+    fn given(&self) -> [(bool, &'static str); 8] {
         [
             (self.profile.is_some(), "--profile"),
             (self.weights.is_some(), "--weights"),
@@ -125,6 +131,7 @@ impl Onnx {
             (self.norm.is_some(), "--norm"),
             (self.exact, "--exact"),
             (self.logits.is_some(), "--logits"),
+            (self.genai, "--genai"),
         ]
     }
 
@@ -139,6 +146,10 @@ impl Onnx {
     /// Options without effect on this profile, and numbers that no profile takes.
     fn settings(&self) -> Result<Settings> {
         let profile = self.profile();
+        if self.genai && profile == Profile::Int {
+            let e = Error::usage("onnxruntime-genai has no caches of integers with scales, which the profile int has");
+            return Err(e.hint("leave `--profile int` out; to compare with the program, export that to another place"));
+        }
         let only: [(bool, &str, &[Profile]); 4] = [
             (self.static_len.is_some(), "--static", &[Profile::Int]),
             (self.norm.is_some(), "--norm", &[Profile::Std, Profile::Ort]),
@@ -201,7 +212,7 @@ impl Onnx {
         };
         if head > BIG_HEAD {
             all.push(format!(
-                "the head is {} bytes of floats in the file; a head of low-bit weights would be integers",
+                "the head becomes {} bytes of floats in memory when the file is opened; a head of low-bit weights would be integers",
                 group(head)
             ));
         }
@@ -229,18 +240,25 @@ fn is_rows(kind: TensorKind) -> bool {
 
 pub fn run(export: &Export, printer: &Printer) -> Result<u8> {
     let settings = export.onnx.settings()?;
+    let genai = export.onnx.genai;
     if let Some(name) = export.is_for_devices() {
         return Err(Error::usage(format!(
             "`{name}` has no effect on an ONNX file: it computes with the runtime's own kernels"
         ))
         .hint("leave it out; to export what a device runs, give its folder to `--model`"));
     }
-    let place = export.output.as_ref().filter(|_| !export.dry_run).map(|o| Place::of(o)).transpose()?;
+    let place = export.output.as_ref().filter(|_| !export.dry_run).map(|o| Place::of(o, genai)).transpose()?;
     // Kept until the artifact in it is closed.
     let folder = Temporary::beside(place.as_ref().map(|p| p.folder.as_path()))?;
     let (artifact, mut warnings) = source(export, &folder, printer)?;
-    let graph = onnx::build(&artifact, &settings).map_err(|e| e.at_file(&export.model))?;
+    let mut graph = onnx::build(&artifact, &settings).map_err(|e| e.at_file(&export.model))?;
+    if genai {
+        graph.weights_in(genai::WEIGHTS);
+    }
     let (nodes, opset) = (graph.nodes(), graph.opset());
+    let beside = genai.then(|| genai::beside(&artifact)).transpose()?;
+    warnings.extend(beside.iter().flat_map(|b| b.warnings.clone()));
+    warnings.extend(place.iter().flat_map(|p| p.left_over(genai)));
     warnings.extend(export.onnx.warnings(&artifact.program));
     warnings.iter().for_each(|w| printer.warn(w));
     let mut output = Output {
@@ -255,12 +273,16 @@ pub fn run(export: &Export, printer: &Printer) -> Result<u8> {
     };
     if let Some(place) = place {
         place.make()?;
+        let files = beside.as_ref().map(|b| b.create(&place.folder)).transpose()?;
         let written = graph.write(&place.file(), &printer.progress())?;
+        files.into_iter().flatten().try_for_each(AtomicFile::commit)?;
         output.nodes = written.nodes;
         output.written = Some(Files {
             path: place.file().display().to_string(),
             bytes: written.bytes,
             data_bytes: written.data_bytes,
+            data_name: written.data_name,
+            beside: beside.map_or(Vec::new(), |b| b.names().to_vec()),
         });
     }
     if printer.json || output.written.is_none() {
@@ -285,7 +307,10 @@ fn print(out: &mut dyn Write, o: &Output) -> io::Result<()> {
     let Some(w) = &o.written else {
         return writeln!(out, "{} bytes of weights; nothing written (--dry-run)", group(o.data_bytes));
     };
-    writeln!(out, "wrote {} ({} bytes, and {} in {}.data)", w.path, group(w.bytes), group(w.data_bytes), w.path)?;
+    writeln!(out, "wrote {} ({} bytes, and {} in {})", w.path, group(w.bytes), group(w.data_bytes), w.data_name)?;
+    if !w.beside.is_empty() {
+        writeln!(out, "and beside it {}", w.beside.join(", "))?;
+    }
     writeln!(out, "next: `bitnet-convert verify {} --against M`, M the model it was made from", w.path)
 }
 
@@ -296,13 +321,21 @@ struct Place {
 }
 
 impl Place {
-    fn of(output: &Path) -> Result<Place> {
-        if output.extension().is_none_or(|e| e != "onnx") {
+    fn of(output: &Path, genai: bool) -> Result<Place> {
+        let named = output.extension().is_some_and(|e| e == "onnx");
+        if genai && (named || output.is_file()) {
+            let e = Error::usage("`--genai` writes a folder, this is the name of a file").at_file(output);
+            return Err(e.hint("give a folder; the graph in it is called model.onnx"));
+        }
+        if genai {
+            genai::refuse_foreign(output)?;
+        }
+        if !named {
             if output.is_file() {
                 let e = Error::usage("the output is a file that does not end in .onnx").at_file(output);
                 return Err(e.hint("give a folder, or a name that ends in .onnx"));
             }
-            return Ok(Place { folder: output.to_path_buf(), name: "model.onnx".into() });
+            return Ok(Place { folder: output.to_path_buf(), name: genai::GRAPH.into() });
         }
         let name = output.file_name().map(PathBuf::from).unwrap_or_default();
         let folder = match output.parent() {
@@ -314,6 +347,16 @@ impl Place {
 
     fn file(&self) -> PathBuf {
         self.folder.join(&self.name)
+    }
+
+    /// Files of an earlier export of the other sort that stay beside the new graph.
+    fn left_over(&self, genai: bool) -> Vec<String> {
+        let (of, what) = match genai {
+            true => (vec!["model.onnx.data"], "an export without `--genai`"),
+            false => (vec![genai::CONFIG, genai::WEIGHTS], "an export with `--genai`"),
+        };
+        let here = of.into_iter().filter(|n| self.name == Path::new(genai::GRAPH) && self.folder.join(n).is_file());
+        here.map(|n| format!("{n} in the output folder is of {what} and does not belong to the new graph")).collect()
     }
 
     fn make(&self) -> Result<()> {

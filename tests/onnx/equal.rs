@@ -3,6 +3,8 @@
 
 use crate::common::fixture;
 use crate::support::{checkpoints, each, export, name, onnx, packed, place, verify};
+use bitnet_convert::program::OpKind;
+use bitnet_convert::runtime::Artifact;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -92,4 +94,26 @@ fn float_graphs_of_every_model_are_near() {
     });
     let with_sums = reports.iter().filter(|v| v["figures"]["core"]["sums"].as_u64() > Some(0)).count();
     assert!(with_sums >= 10, "only {with_sums} models have integer sums");
+}
+
+#[test]
+fn vectors_are_as_long_as_what_was_written_not_as_their_registers() {
+    let model = fixture("golden/qwen3");
+    let p = Artifact::open(&packed(&model)).unwrap().program;
+    // A register is as wide as the widest vector that it ever holds. Here norms of single heads read it when it holds a narrow one.
+    let (mut held, mut narrow) = (vec![0; p.registers.len()], 0);
+    for op in &p.ops {
+        match op.kind {
+            OpKind::Linear { dst, weight, .. } => held[dst] = p.tensors[weight].rows,
+            OpKind::Norm { src, group, .. } => {
+                narrow += usize::from(group < held[src] && held[src] < p.registers[src].capacity);
+            }
+            _ => {}
+        }
+    }
+    assert!(narrow > 0, "no norm reads part of a register");
+    for (options, result) in [("--profile int", "equal"), ("--profile std", "near")] {
+        let v = verdict(&model, options).unwrap();
+        assert_eq!(v["result"], result, "{options}: {v}");
+    }
 }

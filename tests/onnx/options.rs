@@ -34,9 +34,16 @@ fn options_without_effect_are_refused() {
 
 #[test]
 fn options_of_onnx_are_refused_for_other_formats() {
-    for option in
-        ["--profile int", "--static 8", "--opset 13", "--weights int2", "--norm f32", "--exact", "--logits float"]
-    {
+    for option in [
+        "--profile int",
+        "--static 8",
+        "--opset 13",
+        "--weights int2",
+        "--norm f32",
+        "--exact",
+        "--logits float",
+        "--genai",
+    ] {
         let model = fixture("models/intent-w1a2");
         let out = place().join("packed.bitnet");
         let words = ["export", "--model", model.to_str().unwrap(), "-o", out.to_str().unwrap()];

@@ -12,7 +12,7 @@ use std::process::Command;
 const RUNTIMES: [&str; 2] = ["old", "new"];
 
 /// Runs tests/onnx/check.py with one of the folders of packages; None, said aloud: they are not here.
-fn python(packages: &str, needs: &str, args: &[String]) -> Option<Run> {
+pub fn python(packages: &str, needs: &str, args: &[String]) -> Option<Run> {
     let folder = root().join("build/python-onnx").join(packages);
     if !folder.join(needs).is_dir() {
         not_run(&format!("ONNX files in {needs} ({packages})"), "build/python-onnx (`make setup-all`)");
@@ -24,7 +24,7 @@ fn python(packages: &str, needs: &str, args: &[String]) -> Option<Run> {
     Some(finish(&mut c))
 }
 
-fn words(args: &[&str]) -> Vec<String> {
+pub fn words(args: &[&str]) -> Vec<String> {
     args.iter().map(|a| a.to_string()).collect()
 }
 

@@ -1,6 +1,7 @@
 //! ONNX from a packed file: its integer program is the one source of every profile. A translator walks the operations and emits nodes; what
 //! differs between profiles is how literally it takes them.
 
+pub mod genai;
 pub mod graph;
 pub mod int;
 pub mod ort;

@@ -1,7 +1,6 @@
 //! Writes a graph: weights first, as a stream, then the small model file that says where each of them lies.
 //!
-//! The file of weights is called after the model (`NAME.onnx.data`), because other tools look for that name, so two files have to change
-//! together. No run that is killed may leave a model beside weights that are not its own: both are complete under temporary names before the
+//! The file of weights is called after the model (`NAME.onnx.data`, or as a reader wants it), so two files have to change together. No run that is killed may leave a model beside weights that are not its own: both are complete under temporary names before the
 //! first rename, and an old model goes before its weights do. What a kill between two renames leaves is weights without a model, which every
 //! reader refuses. The digest of the weights stands in the metadata, for those who want to be sure.
 
@@ -20,20 +19,25 @@ use std::collections::HashSet;
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Tensors begin at multiples of this, so that every system can map them where they are.
-pub const ALIGNMENT: u64 = 65_536;
+/// Tensors begin at multiples of a page, so that they can be mapped where they are.
+const PAGE: u64 = 4096;
+/// Large ones at multiples of what Windows can map, where the padding does not count.
+const GRANULARITY: u64 = 65_536;
+const LARGE: u64 = 1 << 20;
 /// Smaller tensors lie in the model file.
 const INLINE_BELOW: u64 = 1024;
 /// What is gathered before it goes to the file.
 const BUFFER: usize = 1 << 18;
 
 /// What was written.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Written {
     /// Of the model file.
     pub bytes: u64,
     /// Of the file of weights beside it; 0 if there is none.
     pub data_bytes: u64,
+    /// Its name.
+    pub data_name: String,
     /// After those were left out that nothing needs.
     pub nodes: usize,
 }
@@ -55,7 +59,8 @@ impl Layout {
                 at.push(None);
                 continue;
             }
-            let next = end.checked_next_multiple_of(ALIGNMENT).and_then(|from| Some((from, from.checked_add(bytes)?)));
+            let alignment = if bytes < LARGE { PAGE } else { GRANULARITY };
+            let next = end.checked_next_multiple_of(alignment).and_then(|from| Some((from, from.checked_add(bytes)?)));
             let (from, to) = next.ok_or_else(|| Error::usage("the weights are larger than any file"))?;
             at.push(Some(from));
             end = to;
@@ -65,7 +70,7 @@ impl Layout {
 }
 
 impl Graph<'_> {
-    /// Writes `path` and, beside it, the weights as `path` with `.data` appended. Nodes that lead to no output and to no value with a name
+    /// Writes `path` and, beside it, the weights as `path` with `.data` appended or as [`Graph::weights_in`] says. Nodes that lead to no output and to no value with a name
     /// are left out, and tensors that nothing reads. The bytes depend on the graph alone.
     ///
     /// # Errors
@@ -76,7 +81,7 @@ impl Graph<'_> {
         let layout = Layout::of(self.tensors.iter().map(|t| t.data.len()))?;
         let name = path.file_name().and_then(|n| n.to_str());
         let name = name.ok_or_else(|| Error::usage("the output needs a file name in UTF-8").at_file(path))?;
-        let location = format!("{name}.data");
+        let location = self.weights_name.take().unwrap_or_else(|| format!("{name}.data"));
         let mut model_file = AtomicFile::create(path)?;
         let data_file = match layout.end {
             0 => None,
@@ -112,7 +117,7 @@ impl Graph<'_> {
             Some((data, _)) => commit_together(data, model_file)?,
             None => model_file.commit()?,
         }
-        Ok(Written { bytes: bytes.len() as u64, data_bytes: layout.end, nodes: self.nodes.len() })
+        Ok(Written { bytes: bytes.len() as u64, data_bytes: layout.end, data_name: location, nodes: self.nodes.len() })
     }
 
     /// Version of the format that the file will have.
@@ -216,8 +221,8 @@ impl Sink {
 
     fn pad_to(&mut self, offset: u64) -> Result<()> {
         while self.written < offset {
-            let n = (offset - self.written).min(ALIGNMENT);
-            self.push(&[0; ALIGNMENT as usize][..n as usize])?;
+            let n = (offset - self.written).min(PAGE);
+            self.push(&[0; PAGE as usize][..n as usize])?;
         }
         Ok(())
     }
@@ -336,9 +341,9 @@ mod tests {
         let written = small().write(&path, &Silent).unwrap();
         let (model, data) = (std::fs::read(&path).unwrap(), std::fs::read(dir.path().join("a.onnx.data")).unwrap());
         assert_eq!((model.len() as u64, data.len() as u64), (written.bytes, written.data_bytes));
-        assert_eq!(data.len(), 65_536 + 1600);
+        assert_eq!(data.len(), 4096 + 1600);
         assert!(data[..2000].iter().enumerate().all(|(i, b)| usize::from(*b) == i % 3));
-        assert!(data[2000..65_536].iter().all(|b| *b == 0));
+        assert!(data[2000..4096].iter().all(|b| *b == 0));
         let l = Loaded::open(&path).unwrap();
         let graph = l.model.graph.as_ref().unwrap();
         assert_eq!(
@@ -372,7 +377,9 @@ mod tests {
         g.output(y, "y", Elem::I32, &[Dim::N(1), Dim::N(512)]);
         let layout = Layout::of(g.tensors.iter().map(|t| t.data.len())).unwrap();
         let at = layout.at[1].unwrap();
-        assert!(at > u64::from(u32::MAX) && at.is_multiple_of(ALIGNMENT) && at >= huge && layout.end == at + 2048);
+        let large = Layout::of([1500, LARGE, 1500].into_iter()).unwrap();
+        assert_eq!(large.at, [Some(0), Some(GRANULARITY), Some(GRANULARITY + LARGE)]);
+        assert!(at > u64::from(u32::MAX) && at.is_multiple_of(PAGE) && at >= huge && layout.end == at + 2048);
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("m.onnx");
         std::fs::write(&path, g.message(&layout, vec![None, None], "m.onnx.data").encode_to_vec()).unwrap();

@@ -84,7 +84,7 @@ pub fn build<'a>(artifact: &'a Artifact, s: &Settings) -> Result<Graph<'a>> {
         caches: Vec::new(),
     };
     for (n, op) in p.ops.iter().enumerate() {
-        b.scope(op, n >= p.head_op);
+        b.m.g.scope(scope(op, n >= p.head_op));
         b.step(n, op)?;
     }
     cache::outputs(&mut b.m, artifact, &b.at, &b.caches);
@@ -154,16 +154,17 @@ pub(super) fn describe(g: &mut Graph, a: &Artifact, s: &Settings) {
     });
 }
 
-impl<'a> Build<'a> {
-    fn scope(&mut self, op: &Op, head: bool) {
-        let name = op.kind.name().to_lowercase();
-        self.m.g.scope(match op.layer {
-            Some(l) => format!("layers.{l}/{name}"),
-            None if head => format!("head/{name}"),
-            None => name,
-        });
+/// What the names of an operation's nodes begin with.
+pub(super) fn scope(op: &Op, head: bool) -> String {
+    let name = op.kind.name().to_lowercase();
+    match op.layer {
+        Some(l) => format!("layers.{l}/{name}"),
+        None if head => format!("head/{name}"),
+        None => name,
     }
+}
 
+impl<'a> Build<'a> {
     fn vector(&self, r: Reg) -> Result<Vector> {
         match self.held.get(r) {
             Some(Some(Held::Vector(v))) => Ok(*v),

@@ -44,13 +44,18 @@ pub(in crate::export::onnx) struct Positions {
     pub sequence: Dim,
 }
 
+/// Up to here a graph is the program: beyond, the program forgets tokens and a graph does not.
+pub(in crate::export::onnx) fn max_tokens(p: &Program) -> usize {
+    p.longest().map_or(p.attention.window, |n| n.min(p.attention.window))
+}
+
 /// Declares the inputs that tell tokens and positions.
 ///
 /// # Errors
 /// `Usage` if `--static` asks for more slots than the program has.
 pub(in crate::export::onnx) fn inputs(m: &mut Ints, a: &Artifact, settings: &Settings) -> Result<Positions> {
     let p = &a.program;
-    let most = p.longest().map_or(p.attention.window, |n| n.min(p.attention.window));
+    let most = max_tokens(p);
     if let Some(n) = settings.static_len.filter(|n| *n == 0 || *n > most) {
         return Err(Error::usage(format!("`--static {n}`: this model takes 1 to {most} tokens"))
             .hint("give a smaller number, or export with a larger `--kv-window`"));

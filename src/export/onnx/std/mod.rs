@@ -1,14 +1,18 @@
 //! Profile `std`: every operation of the program in 32-bit floats, but QUANTIZE and the sums of LINEAR over codes within a byte, which stay
-//! integers. Norms are computed in 64 bits, so that the order of their sums does not show.
+//! integers. Norms are computed in 64 bits, so that the order of their sums does not show. Two roundings of the program are left out: codes of
+//! more than a byte are the floats that they were made from, and the cache holds keys and values as they are.
+//!
+//! Values are `[batch, seq, n]` with the n that was written: a register of the program is as wide as the widest vector that it ever holds, and
+//! says nothing about the one that it holds now.
 
 pub(in crate::export::onnx) mod attend;
 mod floats;
 pub(in crate::export::onnx) mod linear;
 
-use super::graph::{Dim, Graph, Value};
+use super::graph::{Attr, Dim, Graph, Value};
 use super::int::math::Ints;
 use super::int::position::{self, Positions};
-use super::int::{describe, opset};
+use super::int::{describe, opset, scope};
 use super::weights::Matrix;
 use super::{NormForm, Settings, WeightForm};
 use crate::bytes::to_i32;
@@ -93,13 +97,16 @@ enum Held {
     Codes(Codes),
 }
 
+/// The translation of one program.
 struct Build<'a, 'k> {
     m: Ints<'a>,
     a: &'a Artifact,
     kernels: &'k dyn Kernels<'a>,
     norm: NormForm,
     at: Positions,
+    /// By register.
     held: Vec<Option<Held>>,
+    /// In the order of the layers, which a checked program keeps: the last one is that of the layer at hand.
     caches: Vec<Kv>,
 }
 
@@ -130,8 +137,7 @@ pub(in crate::export::onnx) fn translate<'a>(
     let held = vec![None; p.registers.len()];
     let mut b = Build { m, a: artifact, kernels, norm: s.norm, at, held, caches: Vec::new() };
     for (n, op) in p.ops.iter().enumerate() {
-        let name = op.kind.name().to_lowercase();
-        b.m.g.scope(op.layer.map_or(name.clone(), |l| format!("layers.{l}/{name}")));
+        b.m.g.scope(scope(op, n >= p.head_op));
         b.step(n, op)?;
     }
     if b.caches.iter().any(|kv| !kv.joined) {
@@ -154,6 +160,7 @@ impl<'a> Build<'a, '_> {
         }
     }
 
+    /// Keeps the result of operation `n`, under the name by which `verify` finds it.
     fn put(&mut self, n: usize, r: Reg, v: Value) {
         if !self.m.g.is_named(v) {
             self.m.g.name(v, format!("op{n}.y"));
@@ -163,7 +170,7 @@ impl<'a> Build<'a, '_> {
         }
     }
 
-    /// A vector of the program, times its scale.
+    /// A vector of the program, times its scale, and its length.
     fn constant(&mut self, id: TensorId) -> Result<(Value, usize)> {
         let t = self.a.program.tensors.get(id).ok_or_else(|| self.wrong(format!("there is no tensor {id}")))?;
         let bytes = self.a.weights().get(t.data.start as usize..t.data.end as usize).unwrap_or_default();
@@ -300,6 +307,7 @@ impl<'a> Build<'a, '_> {
         self.m.g.op("Mul", &[x, by], &[])
     }
 
+    /// BIAS and GAIN.
     fn by(&mut self, n: usize, what: &str, dst: Reg, src: Reg, by: TensorId) -> Result<()> {
         let (x, by) = (self.vector(src)?, self.constant(by)?.0);
         let y = self.m.g.op(what, &[x, by], &[]);
@@ -337,6 +345,7 @@ impl<'a> Build<'a, '_> {
         }
     }
 
+    /// EMBEDDING: the mean of the tokens, or one of them, made a unit vector if asked; beside it the states of an encoder.
     fn embedding(&mut self, src: Reg, pool: Pool, unit: bool) -> Result<()> {
         let x = self.vector(src)?;
         let d = self.a.program.d_model as i64;
@@ -344,7 +353,7 @@ impl<'a> Build<'a, '_> {
         let g = &mut self.m.g;
         let chosen = g.cast(chosen, Elem::F32);
         let axis = g.i64s(&[1], &[1]);
-        let keep = [("keepdims", super::graph::Attr::I(0))];
+        let keep = [("keepdims", Attr::I(0))];
         let some = g.op("Mul", &[x, chosen], &[]);
         let mut v = g.op("ReduceSum", &[some, axis], &keep);
         let (count, one) = (g.op("ReduceSum", &[chosen, axis], &keep), g.f32(1.0));
@@ -353,7 +362,7 @@ impl<'a> Build<'a, '_> {
         if unit {
             let last = g.i64s(&[1], &[-1]);
             let square = g.op("Mul", &[v, v], &[]);
-            let sum = g.op("ReduceSum", &[square, last], &[("keepdims", super::graph::Attr::I(1))]);
+            let sum = g.op("ReduceSum", &[square, last], &[("keepdims", Attr::I(1))]);
             let least = g.f32(f32::MIN_POSITIVE);
             let sum = g.op("Max", &[sum, least], &[]);
             let length = g.op("Sqrt", &[sum], &[]);
