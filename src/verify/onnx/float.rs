@@ -211,7 +211,7 @@ fn rows_of_codes(t: &Tensor, tokens: usize, op: usize) -> Result<Vec<Vec<i32>>> 
         }
         _ => return Err(Error::input(format!("the codes of operation {op} are neither uint8 nor float32"))),
     };
-    if codes.is_empty() || codes.len() % tokens != 0 {
+    if codes.is_empty() || !codes.len().is_multiple_of(tokens) {
         return Err(Error::input(format!("operation {op} has {} codes for {tokens} tokens", codes.len())));
     }
     Ok(codes.chunks(codes.len() / tokens).map(<[i32]>::to_vec).collect())

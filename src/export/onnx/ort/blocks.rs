@@ -45,7 +45,7 @@ impl Layout {
 
     /// Whether the columns stay where they are.
     pub fn is_plain(&self) -> bool {
-        self.room == self.block && (self.groups == 1 || self.group % self.room == 0)
+        self.room == self.block && (self.groups == 1 || self.group.is_multiple_of(self.room))
     }
 
     /// Columns of the product, those that are 0 included; the last block may be cut short.
