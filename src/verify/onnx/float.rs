@@ -136,8 +136,7 @@ impl Shown {
             let own = rows_of_codes(&values[*place], tokens, *op)?;
             for (k, row) in own.iter().enumerate() {
                 if let Some(theirs) = program.get(&((from + k) as u32, *op)).filter(|t| t.len() == row.len()) {
-                    flips.codes += row.len() as u64;
-                    flips.flipped += row.iter().zip(theirs).filter(|(a, b)| a != b).count() as u64;
+                    flips.add(row, theirs, self.codes.first().is_some_and(|(first, _)| first == op));
                 }
             }
             codes.insert(*place, own);

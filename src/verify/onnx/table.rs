@@ -24,7 +24,14 @@ pub fn table(out: &mut dyn Write, r: &Report) -> io::Result<()> {
         }
         if let Some(c) = &f.codes {
             let share = 100.0 * c.flipped as f64 / c.codes.max(1) as f64;
-            writeln!(out, "  activation codes {} of {} flipped ({share:.3} %)", group(c.flipped), group(c.codes))?;
+            writeln!(
+                out,
+                "  activation codes {} of {} flipped ({share:.3} %), {} of {} before the first product",
+                group(c.flipped),
+                group(c.codes),
+                group(c.first_flipped),
+                group(c.first_codes)
+            )?;
         }
         if let Some(l) = &f.logits {
             writeln!(out, "  logits           worst {:.2e} of the range, mean KL {:.2e}", l.worst_of_range, l.mean_kl)?;
