@@ -1,4 +1,3 @@
-use super::convert_gguf::is_gguf;
 use super::export_gguf::{self, GgufArgs};
 use super::export_onnx::Onnx;
 use super::Printer;
@@ -321,7 +320,7 @@ impl Export {
         let settings = gguf::Settings { weight, embedding_bits, no_tokenizer, ..gguf::Settings::default() };
         let out = self.output.as_deref().filter(|_| !self.dry_run);
         // Weights that are to be rounded go the way of a checkpoint.
-        if settings.weight.is_none() && embedding_bits.is_none() && !no_tokenizer && is_gguf(&self.model) {
+        if settings.weight.is_none() && embedding_bits.is_none() && !no_tokenizer && self.gguf.converts(&self.model)? {
             return self.gguf.convert(&self.model, out, printer);
         }
         self.gguf.run(&self.model, settings, out, |m| self.refuse_to_replace_the_source(m), printer)

@@ -22,6 +22,13 @@ pub struct Item<'a> {
     pub from: From<'a>,
 }
 
+impl Item<'_> {
+    /// Whether it is a matrix of a block.
+    pub fn is_projection(&self) -> bool {
+        matches!(self.from, From::Matrix { role: Role::Projection, .. })
+    }
+}
+
 /// Where its values come from.
 pub enum From<'a> {
     /// The rows of one or more matrices, one after the other.
