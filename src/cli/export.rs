@@ -32,11 +32,12 @@ use std::path::{Path, PathBuf};
   bitnet-convert export --model DIR --target cortex-m7 --format rust -o build/m7-rust
   bitnet-convert export --model DIR --target wasm32 -o build/web
   bitnet-convert export --model DIR --format gguf --type tq2_0 -o model.gguf
+  bitnet-convert export --model i2_s.gguf --format gguf --type tq2_0 -o tq2_0.gguf
   bitnet-convert export --model DIR --format onnx -o build/onnx
   bitnet-convert export --model model.bitnet --format onnx --profile int -o model.onnx
   bitnet-convert export --model DIR --quantize-weight 1.58 --quantize-activation 8 -o model.bitnet")]
 pub struct Export {
-    /// Folder of a Hugging Face checkpoint, a .safetensors file with config.json beside it, or the name of a model on the hub: org/name[@revision][:file];
+    /// Folder of a Hugging Face checkpoint, a .safetensors file with config.json beside it, a .gguf file, or the name of a model on the hub: org/name[@revision][:file];
     /// for ONNX also a packed file or an exported folder
     #[arg(long, value_name = "DIR|NAME")]
     pub(super) model: PathBuf,

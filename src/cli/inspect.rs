@@ -21,7 +21,7 @@ use std::path::PathBuf;
 /// Everything in it is checked on the way: digests, structure, codes.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  bitnet-convert inspect model.bitnet\n  bitnet-convert inspect model.bitnet --program\n  bitnet-convert inspect model.onnx\n  bitnet-convert inspect DIR --json"
+    after_help = "Examples:\n  bitnet-convert inspect model.bitnet\n  bitnet-convert inspect model.bitnet --program\n  bitnet-convert inspect model.onnx\n  bitnet-convert inspect model.gguf\n  bitnet-convert inspect DIR --json"
 )]
 pub struct Inspect {
     /// Packed file, exported folder, checkpoint folder, .safetensors, .gguf or .onnx file, patch, session, report of a device, or the name of a model on the hub
