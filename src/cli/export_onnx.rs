@@ -184,7 +184,7 @@ impl Onnx {
         };
         if head > BIG_HEAD {
             all.push(format!(
-                "the head is {} bytes of floats in the file; a head of low-bit weights would be integers",
+                "the head becomes {} bytes of floats in memory when the file is opened; a head of low-bit weights would be integers",
                 group(head)
             ));
         }

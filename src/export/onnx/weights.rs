@@ -230,7 +230,7 @@ impl<'a> Matrix<'a> {
         }
     }
 
-    /// The rows as int8 or int16, `[rows, cols]`, for Gather.
+    /// The rows as int8 or int16, `[rows, cols]`: for Gather, and for products of floats, which read them after a Transpose and a Cast.
     pub fn table(&self, g: &mut Graph<'a>) -> Value {
         let m = *self;
         let wide = m.enc == Encoding::Int16;
@@ -248,30 +248,6 @@ impl<'a> Matrix<'a> {
             })
         };
         g.weight(&m.tensor_name("rows"), elem, &[m.rows as i64, m.cols as i64], bytes, Box::new(write))
-    }
-
-    /// The weights times their scales in f32, `[in, out]`.
-    pub fn floats(&self, g: &mut Graph<'a>) -> Value {
-        let m = *self;
-        let bytes = 4 * (m.rows * m.cols) as u64;
-        let write = move |w: &mut dyn Write| -> Result<()> {
-            let mut out = Vec::with_capacity(4 * m.rows);
-            let mut scales: Vec<f64> = Vec::new();
-            let mut of = usize::MAX;
-            let group = m.group().unwrap_or(m.cols.max(1));
-            m.each_column(m.cols, &mut |c, codes| {
-                if of != c / group {
-                    of = c / group;
-                    scales = (0..m.rows).map(|r| m.scale(r, of).to_f64()).collect();
-                }
-                out.clear();
-                for (code, s) in codes.iter().zip(&scales) {
-                    out.extend_from_slice(&((f64::from(*code) * s) as f32).to_le_bytes());
-                }
-                put(w, &out)
-            })
-        };
-        g.weight(&m.tensor_name("t.f32"), Elem::F32, &[m.cols as i64, m.rows as i64], bytes, Box::new(write))
     }
 
     /// The scales in f32: `[out]`, or with groups `[groups, 1, out]`; None if the matrix has one scale.

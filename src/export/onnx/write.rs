@@ -20,8 +20,11 @@ use std::collections::HashSet;
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Tensors begin at multiples of this, so that every system can map them where they are.
-pub const ALIGNMENT: u64 = 65_536;
+/// Tensors begin at multiples of a page, so that they can be mapped where they are.
+const PAGE: u64 = 4096;
+/// Large ones at multiples of what Windows can map, where the padding does not count.
+const GRANULARITY: u64 = 65_536;
+const LARGE: u64 = 1 << 20;
 /// Smaller tensors lie in the model file.
 const INLINE_BELOW: u64 = 1024;
 /// What is gathered before it goes to the file.
@@ -55,7 +58,8 @@ impl Layout {
                 at.push(None);
                 continue;
             }
-            let next = end.checked_next_multiple_of(ALIGNMENT).and_then(|from| Some((from, from.checked_add(bytes)?)));
+            let alignment = if bytes < LARGE { PAGE } else { GRANULARITY };
+            let next = end.checked_next_multiple_of(alignment).and_then(|from| Some((from, from.checked_add(bytes)?)));
             let (from, to) = next.ok_or_else(|| Error::usage("the weights are larger than any file"))?;
             at.push(Some(from));
             end = to;
@@ -216,8 +220,8 @@ impl Sink {
 
     fn pad_to(&mut self, offset: u64) -> Result<()> {
         while self.written < offset {
-            let n = (offset - self.written).min(ALIGNMENT);
-            self.push(&[0; ALIGNMENT as usize][..n as usize])?;
+            let n = (offset - self.written).min(PAGE);
+            self.push(&[0; PAGE as usize][..n as usize])?;
         }
         Ok(())
     }
@@ -336,9 +340,9 @@ mod tests {
         let written = small().write(&path, &Silent).unwrap();
         let (model, data) = (std::fs::read(&path).unwrap(), std::fs::read(dir.path().join("a.onnx.data")).unwrap());
         assert_eq!((model.len() as u64, data.len() as u64), (written.bytes, written.data_bytes));
-        assert_eq!(data.len(), 65_536 + 1600);
+        assert_eq!(data.len(), 4096 + 1600);
         assert!(data[..2000].iter().enumerate().all(|(i, b)| usize::from(*b) == i % 3));
-        assert!(data[2000..65_536].iter().all(|b| *b == 0));
+        assert!(data[2000..4096].iter().all(|b| *b == 0));
         let l = Loaded::open(&path).unwrap();
         let graph = l.model.graph.as_ref().unwrap();
         assert_eq!(
@@ -372,7 +376,9 @@ mod tests {
         g.output(y, "y", Elem::I32, &[Dim::N(1), Dim::N(512)]);
         let layout = Layout::of(g.tensors.iter().map(|t| t.data.len())).unwrap();
         let at = layout.at[1].unwrap();
-        assert!(at > u64::from(u32::MAX) && at.is_multiple_of(ALIGNMENT) && at >= huge && layout.end == at + 2048);
+        let large = Layout::of([1500, LARGE, 1500].into_iter()).unwrap();
+        assert_eq!(large.at, [Some(0), Some(GRANULARITY), Some(GRANULARITY + LARGE)]);
+        assert!(at > u64::from(u32::MAX) && at.is_multiple_of(PAGE) && at >= huge && layout.end == at + 2048);
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("m.onnx");
         std::fs::write(&path, g.message(&layout, vec![None, None], "m.onnx.data").encode_to_vec()).unwrap();

@@ -4,6 +4,7 @@ use super::floats::reduce;
 use crate::encoding::fixed::Scale;
 use crate::export::onnx::graph::{Attr, Value};
 use crate::export::onnx::int::math::Ints;
+use crate::export::onnx::int::position::transpose;
 use crate::export::onnx::weights::{Matrix, Part};
 use crate::export::onnx::WeightForm;
 use crate::format::onnx::Elem;
@@ -91,10 +92,35 @@ pub fn linear<'a>(m: &mut Ints<'a>, n: usize, c: &Codes, w: &Matrix<'a>, form: W
     }
 }
 
-/// LINEAR of a vector whose codes have more than 8 bits, or with weights that have: a product of floats.
+/// LINEAR of a vector whose codes have more than 8 bits, or with weights that have: a product of floats. The file has the weights as integers,
+/// the same that [`rows`] reads; runtimes make floats of them once, when they open it.
 pub fn product<'a>(m: &mut Ints<'a>, x: Value, w: &Matrix<'a>) -> Value {
-    let w = w.floats(&mut m.g);
-    m.g.op("MatMul", &[x, w], &[])
+    let table = w.table(&mut m.g);
+    // The other way round ONNX Runtime keeps the floats twice.
+    let weights = transpose(m, table, &[1, 0]);
+    let mut weights = m.g.cast(weights, Elem::F32);
+    let grouped = w.group().is_some();
+    if grouped {
+        let scales = w.table_scales(&mut m.g, 1.0);
+        let scales = transpose(m, scales, &[1, 0]);
+        let scales = of_columns(m, w, scales, 0);
+        weights = m.g.op("Mul", &[weights, scales], &[]);
+    }
+    let y = m.g.op("MatMul", &[x, weights], &[]);
+    let by = match (w.one_scale(), grouped) {
+        (_, true) => return y,
+        (Some(s), _) => Some(m.g.f32(s.to_f64() as f32)),
+        (None, _) => w.scales(&mut m.g),
+    };
+    by.map_or(y, |by| m.g.op("Mul", &[y, by], &[]))
+}
+
+/// The scale of each column, of scales by groups of columns in dimension `axis`.
+fn of_columns<'a>(m: &mut Ints<'a>, w: &Matrix<'a>, scales: Value, axis: i64) -> Value {
+    let Some(group) = w.group() else { return scales };
+    let of: Vec<i64> = (0..w.cols).map(|c| (c / group) as i64).collect();
+    let of = m.g.i64s(&[w.cols as i64], &of);
+    m.g.op("Gather", &[scales, of], &[("axis", Attr::I(axis))])
 }
 
 /// Rows of a table times `factor`; `ids` is `[b, s]`.
@@ -107,13 +133,8 @@ pub fn rows<'a>(m: &mut Ints<'a>, ids: Value, t: &Matrix<'a>, factor: Scale) -> 
         Some(s) => m.g.f32((s.to_f64() * factor.to_f64()) as f32),
         None => {
             let scales = t.table_scales(&mut m.g, factor.to_f64());
-            let mut by = m.g.op("Gather", &[scales, ids], &axis);
-            if let Some(group) = t.group() {
-                let of: Vec<i64> = (0..t.cols).map(|c| (c / group) as i64).collect();
-                let of = m.g.i64s(&[t.cols as i64], &of);
-                by = m.g.op("Gather", &[by, of], &[("axis", Attr::I(2))]);
-            }
-            by
+            let by = m.g.op("Gather", &[scales, ids], &axis);
+            of_columns(m, t, by, 2)
         }
     };
     m.g.op("Mul", &[x, by], &[])
