@@ -25,10 +25,14 @@ MORE  := riscv64-unknown-elf-gcc:gcc-riscv64-unknown-elf qemu-system-riscv32:qem
 DELTA := python3:python3 pip3:python3-pip bsdiff:bsdiff xdelta3:xdelta3 zstd:zstd /usr/bin/time:time
 # Runtimes a year apart, for the tests of ONNX files.
 ONNX_OLD := onnxruntime==1.23.2 numpy
-ONNX_NEW := onnxruntime==1.31.1 onnx==1.23.2 numpy
+ONNX_NEW := onnxruntime==1.31.1 onnxruntime-genai==0.18.0 onnx==1.23.2 numpy
 # A reader of GGUF files for the tests; llama.cpp as a package, which pip builds from source.
 GGUF  := gguf==0.19.0
 LLAMA := llama-cpp-python==0.3.36
+# A package of each that must be there, so that a folder without it is made again.
+ONNX_DIRS := build/python-onnx/old/onnxruntime build/python-onnx/new/onnxruntime_genai
+GGUF_DIR  := build/python-gguf/gguf
+LLAMA_DIR := build/python-llama/llama_cpp
 absent = $(sort $(foreach t,$(1),$(if $(or $(wildcard $(word 1,$(subst :, ,$t))),$(shell command -v $(word 1,$(subst :, ,$t)))),,$(word 2,$(subst :, ,$t)))))
 define install
 	@test -z "$(1)" || echo "installing $(1)"
@@ -44,16 +48,19 @@ setup-all:
 	$(call install,$(call absent,$(TOOLS) $(MORE)))
 	@python3 -c "import labwired" 2> /dev/null || python3 -m pip install -q labwired==0.25.0 2> /dev/null || \
 	  python3 -m pip install -q --break-system-packages labwired==0.25.0
-	@$(MAKE) --no-print-directory -s build/python-onnx/old build/python-onnx/new build/python-gguf
+	@$(MAKE) --no-print-directory -s onnx-runtimes $(GGUF_DIR)
 
-build/python-onnx/old: PACKAGES = $(ONNX_OLD)
-build/python-onnx/new: PACKAGES = $(ONNX_NEW)
-build/python-gguf: PACKAGES = $(GGUF)
-build/python-llama: PACKAGES = $(LLAMA)
-build/python-onnx/old build/python-onnx/new build/python-gguf build/python-llama:
-	@rm -rf $@.part
-	@python3 -m pip install -q --target $@.part $(PACKAGES)
-	@mv $@.part $@
+onnx-runtimes: $(ONNX_DIRS)
+
+build/python-onnx/old/onnxruntime: PACKAGES = $(ONNX_OLD)
+build/python-onnx/new/onnxruntime_genai: PACKAGES = $(ONNX_NEW)
+$(GGUF_DIR): PACKAGES = $(GGUF)
+$(LLAMA_DIR): PACKAGES = $(LLAMA)
+$(ONNX_DIRS) $(GGUF_DIR) $(LLAMA_DIR):
+	@rm -rf $(@D).part
+	@python3 -m pip install -q --target $(@D).part $(PACKAGES)
+	@rm -rf $(@D)
+	@mv $(@D).part $(@D)
 
 $(BIN): FORCE
 	$(CARGO) build --release --locked
@@ -87,8 +94,8 @@ test: setup-all
 
 test-real: $(BIN)
 	$(call install,$(call absent,python3:python3 pip3:python3-pip c++:g++ make:make))
-	@test -d build/python-llama || echo "building llama.cpp (minutes)"
-	@$(MAKE) --no-print-directory -s build/python-llama
+	@test -d $(LLAMA_DIR) || echo "building llama.cpp (minutes)"
+	@$(MAKE) --no-print-directory -s $(LLAMA_DIR)
 	PYTHONPATH=build/python-llama python3 tools/test_real.py $(BIN)
 
 lint:
@@ -103,7 +110,7 @@ bench-delta: $(BIN)
 	@python3 -c "import numpy" 2> /dev/null || python3 -m pip install -q numpy 2> /dev/null || python3 -m pip install -q --break-system-packages numpy
 	python3 tools/bench_delta.py $(BIN)
 
-bench-onnx: $(BIN) build/python-onnx/new
+bench-onnx: $(BIN) onnx-runtimes
 	@python3 -c "import numpy" 2> /dev/null || python3 -m pip install -q numpy 2> /dev/null || python3 -m pip install -q --break-system-packages numpy
 	python3 tools/bench_onnx.py $(BIN)
 
@@ -111,4 +118,4 @@ clean:
 	rm -rf build target
 
 FORCE:
-.PHONY: setup setup-all demo demo-web verify-all test test-real lint bench bench-delta bench-onnx clean FORCE
+.PHONY: setup setup-all onnx-runtimes demo demo-web verify-all test test-real lint bench bench-delta bench-onnx clean FORCE

@@ -20,6 +20,7 @@ VARIANTS = [
     ("`std --norm f32`", "--profile std --norm f32"),
     ("`int`", "--profile int"),
     ("`ort`", "--profile ort"),
+    ("`ort --weights int2`", "--profile ort --weights int2"),
     ("`ort --exact`", "--profile ort --exact"),
 ]
 

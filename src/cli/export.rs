@@ -34,6 +34,8 @@ use std::path::{Path, PathBuf};
   bitnet-convert export --model DIR --format gguf --type tq2_0 -o model.gguf
   bitnet-convert export --model i2_s.gguf --format gguf --type tq2_0 -o tq2_0.gguf
   bitnet-convert export --model DIR --format onnx -o build/onnx
+  bitnet-convert export --model DIR --format onnx --genai -o build/genai
+  bitnet-convert export --model model.bitnet --format onnx --profile ort --exact -o build/ort
   bitnet-convert export --model model.bitnet --format onnx --profile int -o model.onnx
   bitnet-convert export --model DIR --quantize-weight 1.58 --quantize-activation 8 -o model.bitnet")]
 pub struct Export {

@@ -3,9 +3,9 @@
 use super::export::Export;
 use super::Printer;
 use crate::error::{Error, Kind, Result};
-use crate::export::onnx::{self, NormForm, Settings, WeightForm};
+use crate::export::onnx::{self, genai, NormForm, Settings, WeightForm};
 use crate::format::packed::MAGIC;
-use crate::fsio;
+use crate::fsio::{self, AtomicFile};
 use crate::plan::group;
 use crate::program::{Program, TensorKind};
 use crate::runtime::Artifact;
@@ -25,21 +25,27 @@ pub struct Onnx {
     /// What the graph computes with; default: std
     #[arg(long, value_enum)]
     profile: Option<Profile>,
-    /// How low-bit weights lie in the file; default: int8, which every runtime takes
+    /// How low-bit weights lie in the file; default: int8, which every runtime takes; of the profile ort: int4
     #[arg(long, value_enum)]
     weights: Option<Weights>,
     /// Profile int: one token a step, with a cache of this many slots and no unknown dimension
     #[arg(long = "static", value_name = "SEQ")]
     static_len: Option<usize>,
-    /// A higher opset than the lowest that will do (13; int4 21; int2 25); at most 26
+    /// A higher opset than the lowest that will do (13; int4 21; int2 25; ort 21); at most 26
     #[arg(long, value_name = "N")]
     opset: Option<i64>,
-    /// Profile std: what a norm sums squares in; f32 for runtimes without f64; default: f64
+    /// Profiles std and ort: what a norm sums squares in; f32 for runtimes without f64; default: f64
     #[arg(long, value_enum)]
     norm: Option<Norm>,
+    /// Profile ort: accuracy level 1, under which no runtime rounds activations; slower
+    #[arg(long)]
+    exact: bool,
     /// Profile int: logits as integers (unit 2^-16) or as floats; default: int
     #[arg(long, value_enum)]
     logits: Option<Logits>,
+    /// Profiles std and ort, into a folder: also genai_config.json, config.json and the tokenizer's files, for onnxruntime-genai and transformers
+    #[arg(long)]
+    genai: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum, PartialEq)]
@@ -48,6 +54,18 @@ enum Profile {
     Std,
     /// Integers only: every logit is that of the integer program
     Int,
+    /// GroupQueryAttention and MatMulNBits of ONNX Runtime
+    Ort,
+}
+
+impl Profile {
+    fn name(self) -> &'static str {
+        match self {
+            Profile::Std => "std",
+            Profile::Int => "int",
+            Profile::Ort => "ort",
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -88,6 +106,9 @@ struct Files {
     path: String,
     bytes: u64,
     data_bytes: u64,
+    data_name: String,
+    /// Names of the files beside the two.
+    beside: Vec<&'static str>,
 }
 
 impl Onnx {
@@ -101,14 +122,16 @@ impl Onnx {
         }
     }
 
-    fn given(&self) -> [(bool, &'static str); 6] {
+    fn given(&self) -> [(bool, &'static str); 8] {
         [
             (self.profile.is_some(), "--profile"),
             (self.weights.is_some(), "--weights"),
             (self.static_len.is_some(), "--static"),
             (self.opset.is_some(), "--opset"),
             (self.norm.is_some(), "--norm"),
+            (self.exact, "--exact"),
             (self.logits.is_some(), "--logits"),
+            (self.genai, "--genai"),
         ]
     }
 
@@ -117,29 +140,24 @@ impl Onnx {
     }
 
     fn profile_name(&self) -> &'static str {
-        match self.profile() {
-            Profile::Std => "std",
-            Profile::Int => "int",
-        }
+        self.profile().name()
     }
 
     /// Options without effect on this profile, and numbers that no profile takes.
     fn settings(&self) -> Result<Settings> {
         let profile = self.profile();
-        let only: [(bool, &str, &[Profile]); 3] = [
+        if self.genai && profile == Profile::Int {
+            let e = Error::usage("onnxruntime-genai has no caches of integers with scales, which the profile int has");
+            return Err(e.hint("leave `--profile int` out; to compare with the program, export that to another place"));
+        }
+        let only: [(bool, &str, &[Profile]); 4] = [
             (self.static_len.is_some(), "--static", &[Profile::Int]),
-            (self.norm.is_some(), "--norm", &[Profile::Std]),
+            (self.norm.is_some(), "--norm", &[Profile::Std, Profile::Ort]),
+            (self.exact, "--exact", &[Profile::Ort]),
             (self.logits.is_some(), "--logits", &[Profile::Int]),
         ];
         if let Some((_, name, of)) = only.into_iter().find(|(given, _, of)| *given && !of.contains(&profile)) {
-            let name_of = |p: &Profile| {
-                if *p == Profile::Int {
-                    "int"
-                } else {
-                    "std"
-                }
-            };
-            let names: Vec<&str> = of.iter().map(name_of).collect();
+            let names: Vec<&str> = of.iter().map(|p| p.name()).collect();
             let e = Error::usage(format!("`{name}` has no effect on the profile {}", self.profile_name()));
             return Err(e.hint(format!("leave it out, or add `--profile {}`", names.join("` or `--profile "))));
         }
@@ -156,8 +174,10 @@ impl Onnx {
             profile: match profile {
                 Profile::Std => onnx::Profile::Std,
                 Profile::Int => onnx::Profile::Int,
+                Profile::Ort => onnx::Profile::Ort,
             },
             weights: match self.weights {
+                None if profile == Profile::Ort => WeightForm::Int4,
                 None | Some(Weights::Int8) => WeightForm::Int8,
                 Some(Weights::Int4) => WeightForm::Int4,
                 Some(Weights::Int2) => WeightForm::Int2,
@@ -168,6 +188,7 @@ impl Onnx {
             },
             static_len: self.static_len,
             opset: self.opset,
+            exact: self.exact,
             float_logits: self.logits == Some(Logits::Float),
         })
     }
@@ -175,6 +196,13 @@ impl Onnx {
     /// What a person should know before relying on the file.
     fn warnings(&self, p: &Program) -> Vec<String> {
         let mut all = Vec::new();
+        if self.profile() == Profile::Ort && !self.exact {
+            all.push(
+                "accuracy level 4 is approximate: a runtime may round activations once more. ONNX Runtime on x86-64 does it in a way that loses nothing \
+                 here; where others run the file, `--exact` leaves them no choice"
+                    .to_string(),
+            );
+        }
         let head: u64 = match p.ops.iter().rev().find_map(|op| match op.kind {
             crate::program::OpKind::Linear { weight, .. } => Some(&p.tensors[weight]),
             _ => None,
@@ -193,6 +221,10 @@ impl Onnx {
 
     fn runtimes(&self, opset: i64) -> String {
         match (self.profile(), opset) {
+            (Profile::Ort, _) if matches!(self.weights, Some(Weights::Int2)) => {
+                "ONNX Runtime from 1.24 on, fast from 1.28 on".into()
+            }
+            (Profile::Ort, _) => "ONNX Runtime from 1.23 on".into(),
             (_, 25..) => "ONNX Runtime from 1.24 on".into(),
             (_, 21..) => "ONNX Runtime from 1.23 on".into(),
             (Profile::Int, _) => "ONNX Runtime from 1.19 on".into(),
@@ -208,18 +240,25 @@ fn is_rows(kind: TensorKind) -> bool {
 
 pub fn run(export: &Export, printer: &Printer) -> Result<u8> {
     let settings = export.onnx.settings()?;
+    let genai = export.onnx.genai;
     if let Some(name) = export.is_for_devices() {
         return Err(Error::usage(format!(
             "`{name}` has no effect on an ONNX file: it computes with the runtime's own kernels"
         ))
         .hint("leave it out; to export what a device runs, give its folder to `--model`"));
     }
-    let place = export.output.as_ref().filter(|_| !export.dry_run).map(|o| Place::of(o)).transpose()?;
+    let place = export.output.as_ref().filter(|_| !export.dry_run).map(|o| Place::of(o, genai)).transpose()?;
     // Kept until the artifact in it is closed.
     let folder = Temporary::beside(place.as_ref().map(|p| p.folder.as_path()))?;
     let (artifact, mut warnings) = source(export, &folder, printer)?;
-    let graph = onnx::build(&artifact, &settings).map_err(|e| e.at_file(&export.model))?;
+    let mut graph = onnx::build(&artifact, &settings).map_err(|e| e.at_file(&export.model))?;
+    if genai {
+        graph.weights_in(genai::WEIGHTS);
+    }
     let (nodes, opset) = (graph.nodes(), graph.opset());
+    let beside = genai.then(|| genai::beside(&artifact)).transpose()?;
+    warnings.extend(beside.iter().flat_map(|b| b.warnings.clone()));
+    warnings.extend(place.iter().flat_map(|p| p.left_over(genai)));
     warnings.extend(export.onnx.warnings(&artifact.program));
     warnings.iter().for_each(|w| printer.warn(w));
     let mut output = Output {
@@ -234,12 +273,16 @@ pub fn run(export: &Export, printer: &Printer) -> Result<u8> {
     };
     if let Some(place) = place {
         place.make()?;
+        let files = beside.as_ref().map(|b| b.create(&place.folder)).transpose()?;
         let written = graph.write(&place.file(), &printer.progress())?;
+        files.into_iter().flatten().try_for_each(AtomicFile::commit)?;
         output.nodes = written.nodes;
         output.written = Some(Files {
             path: place.file().display().to_string(),
             bytes: written.bytes,
             data_bytes: written.data_bytes,
+            data_name: written.data_name,
+            beside: beside.map_or(Vec::new(), |b| b.names().to_vec()),
         });
     }
     if printer.json || output.written.is_none() {
@@ -264,7 +307,10 @@ fn print(out: &mut dyn Write, o: &Output) -> io::Result<()> {
     let Some(w) = &o.written else {
         return writeln!(out, "{} bytes of weights; nothing written (--dry-run)", group(o.data_bytes));
     };
-    writeln!(out, "wrote {} ({} bytes, and {} in {}.data)", w.path, group(w.bytes), group(w.data_bytes), w.path)?;
+    writeln!(out, "wrote {} ({} bytes, and {} in {})", w.path, group(w.bytes), group(w.data_bytes), w.data_name)?;
+    if !w.beside.is_empty() {
+        writeln!(out, "and beside it {}", w.beside.join(", "))?;
+    }
     writeln!(out, "next: `bitnet-convert verify {} --against M`, M the model it was made from", w.path)
 }
 
@@ -275,13 +321,21 @@ struct Place {
 }
 
 impl Place {
-    fn of(output: &Path) -> Result<Place> {
-        if output.extension().is_none_or(|e| e != "onnx") {
+    fn of(output: &Path, genai: bool) -> Result<Place> {
+        let named = output.extension().is_some_and(|e| e == "onnx");
+        if genai && (named || output.is_file()) {
+            let e = Error::usage("`--genai` writes a folder, this is the name of a file").at_file(output);
+            return Err(e.hint("give a folder; the graph in it is called model.onnx"));
+        }
+        if genai {
+            genai::refuse_foreign(output)?;
+        }
+        if !named {
             if output.is_file() {
                 let e = Error::usage("the output is a file that does not end in .onnx").at_file(output);
                 return Err(e.hint("give a folder, or a name that ends in .onnx"));
             }
-            return Ok(Place { folder: output.to_path_buf(), name: "model.onnx".into() });
+            return Ok(Place { folder: output.to_path_buf(), name: genai::GRAPH.into() });
         }
         let name = output.file_name().map(PathBuf::from).unwrap_or_default();
         let folder = match output.parent() {
@@ -293,6 +347,16 @@ impl Place {
 
     fn file(&self) -> PathBuf {
         self.folder.join(&self.name)
+    }
+
+    /// Files of an earlier export of the other sort that stay beside the new graph.
+    fn left_over(&self, genai: bool) -> Vec<String> {
+        let (of, what) = match genai {
+            true => (vec!["model.onnx.data"], "an export without `--genai`"),
+            false => (vec![genai::CONFIG, genai::WEIGHTS], "an export with `--genai`"),
+        };
+        let here = of.into_iter().filter(|n| self.name == Path::new(genai::GRAPH) && self.folder.join(n).is_file());
+        here.map(|n| format!("{n} in the output folder is of {what} and does not belong to the new graph")).collect()
     }
 
     fn make(&self) -> Result<()> {

@@ -1,99 +1,37 @@
 //! Real processes: killed before each operation of the disk and at moments nobody chose, started again, compared.
 
 use crate::pairs::{pair, Pair};
+use crate::watched::Watched;
 use bitnet_convert::delta::apply::{Faults, Options, Patch, Site};
-use bitnet_convert::delta::store::{Access, Disk, Handle, Std};
+use bitnet_convert::delta::store::{Disk, Std};
 use bitnet_convert::progress::Silent;
-use std::any::Any;
 use std::cell::Cell;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::rc::Rc;
 use std::time::Duration;
 
 const AT: &str = "BITNET_TEST_STOP_BEFORE";
 const FOLDER: &str = "BITNET_TEST_FOLDER";
 const STOPPED: &str = "stopped before";
 
-/// The disk of this machine; before operation `left` it says so and waits to be killed.
-#[derive(Clone)]
-struct Stopping(Rc<Cell<usize>>);
-
-impl Stopping {
-    fn step(&self, what: &str) {
-        match self.0.get() {
+/// The disk of this machine; before operation `at` it says so and waits to be killed. A kill may come between the halves of a write.
+fn stopping(at: usize) -> Watched {
+    let left = Cell::new(at);
+    Watched::new(move |change| {
+        match left.get() {
             0 => {
-                println!("{STOPPED} {what}");
+                println!("{STOPPED} {change:?}");
                 let _ = io::stdout().flush();
                 // A parent that is gone does not kill.
                 std::thread::sleep(Duration::from_secs(60));
                 std::process::exit(3);
             }
-            n => self.0.set(n - 1),
+            n => left.set(n - 1),
         }
-    }
-}
-
-struct File(Stopping, Box<dyn Handle>);
-
-impl Handle for File {
-    fn read_at(&self, at: u64, out: &mut [u8]) -> io::Result<usize> {
-        self.1.read_at(at, out)
-    }
-    fn write_at(&self, at: u64, data: &[u8]) -> io::Result<usize> {
-        self.0.step("write");
-        // Half of it, then the rest: a kill may come between.
-        self.1.write_at(at, &data[..data.len().div_ceil(2)])
-    }
-    fn len(&self) -> io::Result<u64> {
-        self.1.len()
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.step("length");
-        self.1.set_len(len)
-    }
-    fn sync(&self) -> io::Result<()> {
-        self.0.step("sync");
-        self.1.sync()
-    }
-}
-
-impl Disk for Stopping {
-    fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn Handle>> {
-        if access == Access::Create {
-            self.step("create");
-        }
-        Ok(Box::new(File(self.clone(), Std.open(path, access)?)))
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.step("rename");
-        Std.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.step("remove");
-        Std.remove(path)
-    }
-    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.step("link");
-        Std.link(from, to)
-    }
-    fn same(&self, a: &Path, b: &Path) -> io::Result<bool> {
-        Std.same(a, b)
-    }
-    fn sync_dir(&self, file: &Path) -> io::Result<()> {
-        self.step("sync folder");
-        Std.sync_dir(file)
-    }
-    fn copy_mode(&self, from: &Path, to: &Path) -> io::Result<()> {
-        Std.copy_mode(from, to)
-    }
-    fn space(&self, file: &Path) -> io::Result<Option<u64>> {
-        Std.space(file)
-    }
-    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Any>>> {
-        Std.lock(path)
-    }
+        Ok(())
+    })
+    .in_halves()
 }
 
 fn update(disk: &dyn Disk, dir: &Path, in_place: bool) -> bitnet_convert::Result<()> {
@@ -112,7 +50,7 @@ fn update(disk: &dyn Disk, dir: &Path, in_place: bool) -> bitnet_convert::Result
 fn child() {
     let (Ok(at), Some(dir)) = (std::env::var(AT), std::env::var_os(FOLDER)) else { return };
     let (in_place, at) = (at.starts_with('i'), at[1..].parse().unwrap());
-    update(&Stopping(Rc::new(Cell::new(at))), Path::new(&dir), in_place).unwrap();
+    update(&stopping(at), Path::new(&dir), in_place).unwrap();
     println!("done");
 }
 

@@ -19,4 +19,6 @@ mod power;
 mod python;
 mod support;
 mod threats;
+#[path = "../common/disk.rs"]
+mod watched;
 mod wire;

@@ -2,7 +2,7 @@
 //! deeper; here each threat is met once, from end to end.
 
 use crate::common::{root, tiny, tiny_bytes, tool, Run};
-use crate::failing::{Failing, Fault};
+use crate::failing::{full_at, stopped_at, with_free};
 use bitnet_convert::delta::apply::{self, Options, Outcome, Site};
 use bitnet_convert::delta::keys::{sign, Keyring, SecretKey};
 use bitnet_convert::delta::store::Std;
@@ -329,7 +329,7 @@ fn decompression_bomb() {
     assert!(bytes.len() < 4000, "{} bytes for {}", bytes.len(), header.target_len);
     let bomb = home.put("bomb.bin", &home.signed(&bytes, |_| {}));
     let before = home.listing();
-    let e = switch(&Failing::new(Fault::Space(100 << 20)), &home.model(), &bomb, &home.options()).expect_err("no room");
+    let e = switch(&with_free(100 << 20), &home.model(), &bomb, &home.options()).expect_err("no room");
     assert!(e.to_string().contains("space") || e.to_string().contains("room"), "{e}");
     assert_eq!(home.listing(), before);
     // A length that no disk has does not go with an index of its blocks.
@@ -383,7 +383,7 @@ fn power_cut_at_any_write() {
         loop {
             let home = Home::new();
             let (patch, o) = (home.update(), home.options());
-            let disk = Failing::new(Fault::Stop(cuts));
+            let disk = stopped_at(cuts);
             let done = way(&disk, &home.model(), &patch, &o).is_ok();
             let unfinished = home.path("model.bitnet.journal").exists();
             assert!(unfinished || old_or_new(&home.bytes()), "{name} cut {cuts}");
@@ -404,11 +404,11 @@ fn cut_during_recovery() {
     for cut in (2..60).step_by(3) {
         let home = Home::new();
         let (patch, o) = (home.update(), home.options());
-        if in_place(&Failing::new(Fault::Stop(cut)), &home.model(), &patch, &o).is_ok() {
+        if in_place(&stopped_at(cut), &home.model(), &patch, &o).is_ok() {
             break;
         }
         for again in 0..40 {
-            if in_place(&Failing::new(Fault::Stop(again)), &home.model(), &patch, &o).is_ok() {
+            if in_place(&stopped_at(again), &home.model(), &patch, &o).is_ok() {
                 break;
             }
             assert!(home.path("model.bitnet.journal").exists() || old_or_new(&home.bytes()), "cuts {cut}, {again}");
@@ -425,7 +425,7 @@ fn disk_full() {
         for writes in 0.. {
             let home = Home::new();
             let (patch, o) = (home.update(), home.options());
-            let disk = Failing::new(Fault::Full(writes));
+            let disk = full_at(writes);
             let result = way(&disk, &home.model(), &patch, &o);
             let unfinished = home.path("model.bitnet.journal").exists();
             assert!(unfinished || old_or_new(&home.bytes()), "{name} {writes}");
@@ -467,7 +467,7 @@ fn reader_open_on_the_old_file() {
     let home = Home::new();
     let (patch, o) = (home.update(), home.options());
     let cut = (0..).find(|cut| {
-        let _ = in_place(&Failing::new(Fault::Stop(*cut)), &home.model(), &patch, &o);
+        let _ = in_place(&stopped_at(*cut), &home.model(), &patch, &o);
         home.path("model.bitnet.journal").exists()
     });
     assert!(cut.is_some());

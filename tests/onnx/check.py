@@ -3,8 +3,11 @@
 usage: check.py check FILE...      the checker of the onnx package, with shape inference
        check.py run JOBS.json      ONNX Runtime: each prompt at once, then token by token with the cache, against given results
        check.py options JOBS.json  the same without the runtime's optimizations
+       check.py genai FOLDERS.json onnxruntime-genai: each prompt's ids, and what it generates greedily, beside what ONNX Runtime alone does
+       check.py same JOBS.json     logits of "file" against those of the file "than", to the bit
 
-JOBS is a list of {"file", "prompts": [{"ids", "given", "logits": one row a position}], "unit": what an integer stands for}.
+JOBS is a list of {"file", "prompts": [{"ids", "given", "logits": one row a position}], "unit": what an integer stands for};
+FOLDERS one of {"folder", "texts", "new": tokens to generate at most}.
 Prints a JSON list, an object for each file.
 """
 import json, sys
@@ -96,10 +99,81 @@ def run(jobs, optimized=True):
         yield {"file": job["file"], "runtime": onnxruntime.__version__, "values": values, "differing": differing, "cached": cached, "worst": worst}
 
 
+def greedy(model, ids, most, ends):
+    """Tokens after `ids`, and by how much each was the best, as a share of the range of its logits."""
+    import numpy
+
+    model.reset()
+    tokens, leads, row = [], [], model.feed(ids)[-1]
+    while len(tokens) < most:
+        second, best = numpy.sort(row)[-2:]
+        leads.append(float((best - second) / numpy.ptp(row)))
+        token = int(row.argmax())
+        if token in ends:
+            break
+        tokens.append(token)
+        row = model.feed([token])[-1]
+    return tokens, leads
+
+
+def genai(folders):
+    import numpy, onnxruntime_genai
+
+    for job in folders:
+        folder = job["folder"]
+        model = onnxruntime_genai.Model(folder)
+        tokenizer = onnxruntime_genai.Tokenizer(model)
+        plain = Model(folder + "/model.onnx", True)
+        said = {"folder": folder, "version": onnxruntime_genai.__version__, "prompts": []}
+        ends = [int(t) for t in tokenizer.eos_token_ids]
+        for text in job["texts"]:
+            ids = [int(t) for t in tokenizer.encode(text)]
+            params = onnxruntime_genai.GeneratorParams(model)
+            params.set_search_options(max_length=len(ids) + job["new"], do_sample=False)
+            generator = onnxruntime_genai.Generator(model, params)
+            generator.append_tokens(ids)
+            while not generator.is_done():
+                generator.generate_next_token()
+            new = [int(t) for t in generator.get_sequence(0)][len(ids):]
+            tokens, leads = greedy(plain, ids, job["new"], ends)
+            said["prompts"].append({"ids": ids, "new": new, "plain": tokens, "leads": leads, "text": tokenizer.decode(numpy.array(new, "int32")) if new else ""})
+        padded = tokenizer.encode_batch(job["texts"][:2]).as_numpy()
+        params = onnxruntime_genai.GeneratorParams(model)
+        params.set_search_options(max_length=padded.shape[1] + job["new"], batch_size=2, do_sample=False)
+        generator = onnxruntime_genai.Generator(model, params)
+        generator.append_tokens(padded)
+        while not generator.is_done():
+            generator.generate_next_token()
+        said["batch"] = [[int(t) for t in generator.get_sequence(i)][padded.shape[1]:] for i in range(2)]
+        yield said
+
+
+def same(jobs):
+    import numpy, onnxruntime
+
+    for job in jobs:
+        models = [Model(job[key], True) for key in ("file", "than")]
+        values = differing = 0
+        for prompt in job["prompts"]:
+            ids, given = prompt["ids"], prompt["given"]
+            rows = []
+            for model in models:
+                model.reset()
+                got = [model.feed(ids[:given])] + [model.feed(ids[at:at + 1]) for at in range(given, len(ids))]
+                rows.append(numpy.concatenate(got))
+            values += rows[0].size
+            differing += int((rows[0] != rows[1]).sum())
+        yield {"file": job["file"], "runtime": onnxruntime.__version__, "values": values, "differing": differing}
+
+
 def main():
     what, *rest = sys.argv[1:]
     if what == "check":
         done = check(rest)
+    elif what == "genai":
+        done = genai(json.load(open(rest[0])))
+    elif what == "same":
+        done = same(json.load(open(rest[0])))
     else:
         done = run(json.load(open(rest[0])), what == "run")
     print(json.dumps(list(done)))

@@ -3,8 +3,10 @@
 
 use crate::common::fixture;
 use crate::support::{checkpoints, each, export, name, onnx, packed, place, verify};
+use bitnet_convert::program::OpKind;
+use bitnet_convert::runtime::Artifact;
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What `verify` says of a model in a profile, or what went wrong on the way.
 fn verdict(checkpoint: &Path, options: &str) -> Result<Value, String> {
@@ -22,8 +24,11 @@ fn verdict(checkpoint: &Path, options: &str) -> Result<Value, String> {
 }
 
 fn all(options: &str, wrong: impl Fn(&Value) -> Option<String> + Sync) -> Vec<Value> {
-    let models = checkpoints();
-    let reports = each(&models, |m| verdict(m, options));
+    of(&checkpoints(), options, wrong)
+}
+
+fn of(models: &[PathBuf], options: &str, wrong: impl Fn(&Value) -> Option<String> + Sync) -> Vec<Value> {
+    let reports = each(models, |m| verdict(m, options));
     let mut failures = Vec::new();
     let mut good = Vec::new();
     for (model, report) in models.iter().zip(reports) {
@@ -63,6 +68,24 @@ fn all_prompts_of_one_model_are_equal() {
 }
 
 #[test]
+fn graphs_on_operators_of_onnx_runtime_are_near() {
+    let (models, encoders): (Vec<PathBuf>, Vec<PathBuf>) =
+        checkpoints().into_iter().partition(|m| !["bert_mlm", "roberta"].contains(&&*name(m)));
+    for encoder in encoders {
+        let said = verdict(&encoder, "--profile ort").unwrap_err();
+        assert!(said.contains("looks back only") && said.contains("`--profile std`"), "{said}");
+    }
+    let reports = of(&models, "--profile ort", |v| {
+        let sums = v["figures"]["core"]["mismatches"].as_u64().unwrap_or(0);
+        (v["result"] != "near" || sums != 0).then(|| format!("{v}"))
+    });
+    let with_sums = reports.iter().filter(|v| v["figures"]["core"]["sums"].as_u64() > Some(0)).count();
+    assert!(with_sums >= 10, "only {with_sums} models have integer sums");
+    let batches = reports.iter().filter(|v| v["notes"].to_string().contains("padded at the left")).count();
+    assert!(batches > 20, "only {batches} models ran with padding");
+}
+
+#[test]
 fn float_graphs_of_every_model_are_near() {
     let reports = all("--profile std", |v| {
         let f = &v["figures"];
@@ -71,4 +94,26 @@ fn float_graphs_of_every_model_are_near() {
     });
     let with_sums = reports.iter().filter(|v| v["figures"]["core"]["sums"].as_u64() > Some(0)).count();
     assert!(with_sums >= 10, "only {with_sums} models have integer sums");
+}
+
+#[test]
+fn vectors_are_as_long_as_what_was_written_not_as_their_registers() {
+    let model = fixture("golden/qwen3");
+    let p = Artifact::open(&packed(&model)).unwrap().program;
+    // A register is as wide as the widest vector that it ever holds. Here norms of single heads read it when it holds a narrow one.
+    let (mut held, mut narrow) = (vec![0; p.registers.len()], 0);
+    for op in &p.ops {
+        match op.kind {
+            OpKind::Linear { dst, weight, .. } => held[dst] = p.tensors[weight].rows,
+            OpKind::Norm { src, group, .. } => {
+                narrow += usize::from(group < held[src] && held[src] < p.registers[src].capacity);
+            }
+            _ => {}
+        }
+    }
+    assert!(narrow > 0, "no norm reads part of a register");
+    for (options, result) in [("--profile int", "equal"), ("--profile std", "near")] {
+        let v = verdict(&model, options).unwrap();
+        assert_eq!(v["result"], result, "{options}: {v}");
+    }
 }

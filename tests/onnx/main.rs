@@ -5,6 +5,7 @@ mod common;
 
 mod bad;
 mod equal;
+mod genai;
 mod graph;
 mod options;
 mod python;

@@ -12,6 +12,11 @@ fn options_without_effect_are_refused() {
         ("--profile std --static 8", "`--static` has no effect on the profile std"),
         ("--profile int --norm f32", "`--norm` has no effect on the profile int"),
         ("--logits float", "`--logits` has no effect on the profile std"),
+        ("--profile std --exact", "`--exact` has no effect on the profile std"),
+        ("--profile ort --static 8", "`--static` has no effect on the profile ort"),
+        ("--profile ort --weights int8", "have 4 or 2 bits"),
+        ("--profile ort --exact --weights int2", "unpacked for every product"),
+        ("--profile ort --opset 20", "opset 21"),
         ("--opset 12", "13 to 26"),
         ("--profile int --static 0", "1 to 131072 slots"),
         ("--quantize-weight 1", "`--quantize-weight` has no effect on a model that was converted already"),
@@ -29,7 +34,16 @@ fn options_without_effect_are_refused() {
 
 #[test]
 fn options_of_onnx_are_refused_for_other_formats() {
-    for option in ["--profile int", "--static 8", "--opset 13", "--weights int2", "--norm f32", "--logits float"] {
+    for option in [
+        "--profile int",
+        "--static 8",
+        "--opset 13",
+        "--weights int2",
+        "--norm f32",
+        "--exact",
+        "--logits float",
+        "--genai",
+    ] {
         let model = fixture("models/intent-w1a2");
         let out = place().join("packed.bitnet");
         let words = ["export", "--model", model.to_str().unwrap(), "-o", out.to_str().unwrap()];
@@ -85,6 +99,26 @@ fn an_export_says_what_was_written_and_for_whom() {
     let said = run(words).ok().stderr;
     for part in ["profile int", "opset 13", "IR 7", "said.onnx.data", "ONNX Runtime from", "verify"] {
         assert!(said.contains(part), "no `{part}` in {said}");
+    }
+}
+
+#[test]
+fn a_file_that_a_runtime_may_round_says_so() {
+    let packed = packed(&fixture("models/intent-w1a2"));
+    for (options, runtimes, approximate) in [
+        ("--profile ort", "from 1.23 on", true),
+        ("--profile ort --weights int2", "from 1.24 on, fast from 1.28 on", true),
+        ("--profile ort --exact", "from 1.23 on", false),
+    ] {
+        let words = ["export", "--format", "onnx", "--dry-run", "--json", "--model", packed.to_str().unwrap()];
+        let r = run(words.into_iter().chain(options.split(' '))).ok();
+        let v = r.json();
+        assert_eq!((v["profile"].as_str(), v["opset"].as_i64(), v["ir"].as_i64()), (Some("ort"), Some(21), Some(10)));
+        assert!(v["runtimes"].as_str().unwrap().contains(runtimes), "{options}: {v}");
+        assert_eq!(v["warnings"].to_string().contains("is approximate"), approximate, "{options}: {v}");
+        let file = bitnet_convert::format::onnx::Loaded::open(&onnx(&packed, options)).unwrap();
+        assert_eq!(file.meta("bitnet.sums").unwrap().contains("approximate"), approximate, "{options}");
+        assert_eq!(file.meta("bitnet.accuracy_level"), Some(if approximate { "4" } else { "1" }), "{options}");
     }
 }
 

@@ -1,82 +1,23 @@
 //! Updates in place that a failing disk cut, then the same command again.
 
+use super::watched::Watched;
 use super::*;
 use bitnet_convert::delta::apply::{Options as Applying, Patch, Site};
-use bitnet_convert::delta::store::{Access, Disk, Handle, Std};
-use std::any::Any;
 use std::cell::Cell;
 use std::io;
-use std::rc::Rc;
 
-/// Works for so many writes, syncs, renames and removals.
-struct Failing(Rc<Cell<usize>>);
-
-fn one_less(left: &Cell<usize>) -> io::Result<()> {
-    let n = left.get();
-    left.set(n.saturating_sub(1));
-    if n == 0 {
-        Err(io::Error::other("the power is off"))
-    } else {
-        Ok(())
-    }
-}
-
-struct File(Box<dyn Handle>, Rc<Cell<usize>>);
-
-impl Handle for File {
-    fn read_at(&self, at: u64, out: &mut [u8]) -> io::Result<usize> {
-        self.0.read_at(at, out)
-    }
-    fn write_at(&self, at: u64, data: &[u8]) -> io::Result<usize> {
-        one_less(&self.1)?;
-        // A part of it may be there.
-        self.0.write_at(at, &data[..data.len().div_ceil(2)])
-    }
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        one_less(&self.1)?;
-        self.0.set_len(len)
-    }
-    fn sync(&self) -> io::Result<()> {
-        one_less(&self.1)?;
-        self.0.sync()
-    }
-}
-
-impl Disk for Failing {
-    fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn Handle>> {
-        Ok(Box::new(File(Std.open(path, access)?, self.0.clone())))
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        one_less(&self.0)?;
-        Std.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        one_less(&self.0)?;
-        Std.remove(path)
-    }
-    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        one_less(&self.0)?;
-        Std.link(from, to)
-    }
-    fn same(&self, a: &Path, b: &Path) -> io::Result<bool> {
-        Std.same(a, b)
-    }
-    fn sync_dir(&self, file: &Path) -> io::Result<()> {
-        one_less(&self.0)?;
-        Std.sync_dir(file)
-    }
-    fn copy_mode(&self, from: &Path, to: &Path) -> io::Result<()> {
-        Std.copy_mode(from, to)
-    }
-    fn space(&self, file: &Path) -> io::Result<Option<u64>> {
-        Std.space(file)
-    }
-    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Any>>> {
-        Std.lock(path)
-    }
+/// Works for so many operations that change something, then no more; of writes a part may be there.
+fn failing(steps: usize) -> Watched {
+    let left = Cell::new(steps);
+    Watched::new(move |_| {
+        let n = left.get();
+        left.set(n.saturating_sub(1));
+        match n {
+            0 => Err(io::Error::other("the power is off")),
+            _ => Ok(()),
+        }
+    })
+    .in_halves()
 }
 
 /// Leaves the model as a cut after `steps` operations does; whether it was cut at all.
@@ -86,7 +27,7 @@ fn cut(place: &Place, steps: usize) -> bool {
         "format": 1, "url": place.options.url, "etag": null, "length": one().len(), "verified": one().len()
     });
     fs::write(place.file(".download.json"), note.to_string()).unwrap();
-    let disk = Failing(Rc::new(Cell::new(steps)));
+    let disk = failing(steps);
     let site = Site::lock(&disk, &place.options.model).unwrap();
     let patch = Patch::open(&disk, &place.file(".download")).unwrap();
     site.in_place(&patch, &Applying::default(), &Silent).is_err()

@@ -11,6 +11,8 @@ mod mock;
 mod patches;
 mod programs;
 mod runs;
+#[path = "../common/disk.rs"]
+mod watched;
 
 use self::http::{Asked, Reply, Server, Then};
 use bitnet_convert::delta::keys::{Keyring, SecretKey};

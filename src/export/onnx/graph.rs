@@ -121,6 +121,8 @@ pub struct Graph<'a> {
     weights: HashMap<String, usize>,
     pub(super) meta: BTreeMap<String, String>,
     pub(super) description: String,
+    /// Name of the file of weights, if it is not called after the graph.
+    pub(super) weights_name: Option<String>,
     /// The first thing that was wrong; told when the graph is written.
     fault: Option<Error>,
 }
@@ -159,6 +161,7 @@ impl<'a> Graph<'a> {
             weights: HashMap::new(),
             meta: BTreeMap::new(),
             description: String::new(),
+            weights_name: None,
             fault: None,
         };
         if !(13..=MAX_OPSET).contains(&opset) {
@@ -347,6 +350,11 @@ impl<'a> Graph<'a> {
     /// What a person reads about the model in the file.
     pub fn describe(&mut self, text: impl Into<String>) {
         self.description = text.into();
+    }
+
+    /// The name that the file of weights has beside the graph, where a reader wants another than the graph's with `.data` appended.
+    pub fn weights_in(&mut self, name: impl Into<String>) {
+        self.weights_name = Some(name.into());
     }
 
     /// Nodes so far, those included that nothing will need.

@@ -1,8 +1,10 @@
 //! ONNX from a packed file: its integer program is the one source of every profile. A translator walks the operations and emits nodes; what
 //! differs between profiles is how literally it takes them.
 
+pub mod genai;
 pub mod graph;
 pub mod int;
+pub mod ort;
 pub mod std;
 pub mod weights;
 mod write;
@@ -20,6 +22,8 @@ pub enum Profile {
     Std,
     /// Integers only: every logit is that of the program.
     Int,
+    /// Contributed operators of ONNX Runtime: GroupQueryAttention and MatMulNBits.
+    Ort,
 }
 
 /// How the low-bit weights lie in the file.
@@ -52,6 +56,8 @@ pub struct Settings {
     pub static_len: Option<usize>,
     /// Raises the opset above the lowest that the profile needs.
     pub opset: Option<i64>,
+    /// `ort`: accuracy level 1, under which a runtime rounds no activations.
+    pub exact: bool,
     /// `int`: logits as floats.
     pub float_logits: bool,
 }
@@ -64,6 +70,7 @@ impl Default for Settings {
             norm: NormForm::F64,
             static_len: None,
             opset: None,
+            exact: false,
             float_logits: false,
         }
     }
@@ -77,5 +84,6 @@ pub fn build<'a>(artifact: &'a Artifact, s: &Settings) -> Result<Graph<'a>> {
     match s.profile {
         Profile::Std => std::build(artifact, s),
         Profile::Int => int::build(artifact, s),
+        Profile::Ort => ort::build(artifact, s),
     }
 }

@@ -286,7 +286,7 @@ impl<'a> Matrix<'a> {
 }
 
 /// Packs codes into bytes, the first into the lowest bits, as ONNX does with types below a byte.
-struct Packer {
+pub struct Packer {
     bits: u32,
     byte: u8,
     used: u32,
@@ -294,11 +294,12 @@ struct Packer {
 
 impl Packer {
     /// `bits`: 1, 2, 4 or 8.
-    fn new(bits: u32) -> Packer {
+    pub fn new(bits: u32) -> Packer {
         Packer { bits, byte: 0, used: 0 }
     }
 
-    fn put(&mut self, code: u8, out: &mut Vec<u8>) {
+    /// Takes a code in; a byte that is full goes to `out`.
+    pub fn put(&mut self, code: u8, out: &mut Vec<u8>) {
         let mask = ((1u32 << self.bits) - 1) as u8;
         self.byte |= (code & mask) << self.used;
         self.used += self.bits;
@@ -308,7 +309,8 @@ impl Packer {
         }
     }
 
-    fn finish(&mut self, out: &mut Vec<u8>) {
+    /// Gives the last byte if it is not full, zeros in its highest bits.
+    pub fn finish(&mut self, out: &mut Vec<u8>) {
         if self.used > 0 {
             out.push(self.byte);
             (self.byte, self.used) = (0, 0);

@@ -1,7 +1,6 @@
 //! Writes a graph: weights first, as a stream, then the small model file that says where each of them lies.
 //!
-//! The file of weights is called after the model (`NAME.onnx.data`), because other tools look for that name, so two files have to change
-//! together. No run that is killed may leave a model beside weights that are not its own: both are complete under temporary names before the
+//! The file of weights is called after the model (`NAME.onnx.data`, or as a reader wants it), so two files have to change together. No run that is killed may leave a model beside weights that are not its own: both are complete under temporary names before the
 //! first rename, and an old model goes before its weights do. What a kill between two renames leaves is weights without a model, which every
 //! reader refuses. The digest of the weights stands in the metadata, for those who want to be sure.
 
@@ -31,12 +30,14 @@ const INLINE_BELOW: u64 = 1024;
 const BUFFER: usize = 1 << 18;
 
 /// What was written.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Written {
     /// Of the model file.
     pub bytes: u64,
     /// Of the file of weights beside it; 0 if there is none.
     pub data_bytes: u64,
+    /// Its name.
+    pub data_name: String,
     /// After those were left out that nothing needs.
     pub nodes: usize,
 }
@@ -69,7 +70,7 @@ impl Layout {
 }
 
 impl Graph<'_> {
-    /// Writes `path` and, beside it, the weights as `path` with `.data` appended. Nodes that lead to no output and to no value with a name
+    /// Writes `path` and, beside it, the weights as `path` with `.data` appended or as [`Graph::weights_in`] says. Nodes that lead to no output and to no value with a name
     /// are left out, and tensors that nothing reads. The bytes depend on the graph alone.
     ///
     /// # Errors
@@ -80,7 +81,7 @@ impl Graph<'_> {
         let layout = Layout::of(self.tensors.iter().map(|t| t.data.len()))?;
         let name = path.file_name().and_then(|n| n.to_str());
         let name = name.ok_or_else(|| Error::usage("the output needs a file name in UTF-8").at_file(path))?;
-        let location = format!("{name}.data");
+        let location = self.weights_name.take().unwrap_or_else(|| format!("{name}.data"));
         let mut model_file = AtomicFile::create(path)?;
         let data_file = match layout.end {
             0 => None,
@@ -116,7 +117,7 @@ impl Graph<'_> {
             Some((data, _)) => commit_together(data, model_file)?,
             None => model_file.commit()?,
         }
-        Ok(Written { bytes: bytes.len() as u64, data_bytes: layout.end, nodes: self.nodes.len() })
+        Ok(Written { bytes: bytes.len() as u64, data_bytes: layout.end, data_name: location, nodes: self.nodes.len() })
     }
 
     /// Version of the format that the file will have.

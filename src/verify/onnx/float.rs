@@ -2,14 +2,14 @@
 
 use super::feed::Feed;
 use super::figures::{Codes as Flips, Core, Figures, Logits};
-use super::integer::{calls, expected, output};
+use super::integer::{calls, expected, output, pair};
 use super::{Done, Subject, Verdict};
 use crate::encoding::order;
 use crate::engine::{Data, Tensor};
 use crate::error::{Error, Result};
 use crate::kernels::dot::{Codes, DotKernel};
 use crate::kernels::scalar::MatrixScales;
-use crate::program::{OpKind, TensorKind};
+use crate::program::{OpKind, Program, TensorKind};
 use crate::runtime::{matrix, Artifact};
 use std::collections::{BTreeMap, HashSet};
 
@@ -33,13 +33,7 @@ pub fn compare(s: &mut Subject) -> Result<Done> {
             let rows = if p.embedding().is_some() { call.end - 1..call.end } else { call.clone() };
             let reals = reals(result, rows.len() * p.result_len())?;
             for (want, got) in expected[rows.clone()].iter().zip(reals.chunks(p.result_len())) {
-                let want: Vec<f64> = want.iter().map(|v| f64::from(*v) / 65_536.0).collect();
-                if p.embedding().is_some() {
-                    let c = cosine(&want, got);
-                    figures.worst_cosine = Some(figures.worst_cosine.map_or(c, |w| w.min(c)));
-                } else {
-                    logits.add(&want, got);
-                }
+                measure(p, want, got, &mut logits, &mut figures.worst_cosine);
             }
             positions += rows.len();
             with_cache += if call.start > 0 { rows.len() } else { 0 };
@@ -50,13 +44,22 @@ pub fn compare(s: &mut Subject) -> Result<Done> {
             }
         }
     }
+    let mut notes = Vec::new();
+    if let Some(pair) = pair(s, &prompts)? {
+        for (want, got) in pair.want.iter().zip(&pair.got) {
+            measure(p, want, &reals(got, p.result_len())?, &mut logits, &mut figures.worst_cosine);
+        }
+        positions += 2;
+        values += 2 * p.result_len() as u64;
+        let [short, long] = pair.lengths;
+        notes.push(format!("a batch of two texts of {short} and {long} tokens, padded at the left, is in the figures"));
+    }
     let has = |n: u64| n > 0;
     figures.core = has(core.sums).then_some(core);
     figures.codes = has(flips.codes).then_some(flips);
     figures.logits = (logits.positions > 0).then_some(logits);
     let few_bits = p.ops.iter().any(|op| matches!(&op.kind, OpKind::Quantize { rule, .. } if rule.qmax <= 7));
     let verdict = figures.too_large(few_bits).map_or(Verdict::Near, |at| Verdict::Differs { at });
-    let mut notes = Vec::new();
     if shown.is_none() {
         notes
             .push("this engine shows no inner values; `--engine builtin` counts integer sums and flipped codes".into());
@@ -64,6 +67,17 @@ pub fn compare(s: &mut Subject) -> Result<Done> {
     let differing = figures.core.as_ref().map_or(0, |c| c.mismatches);
     let operations = figures.core.as_ref().map_or(0, |c| c.sums);
     Ok(Done { positions, with_cache, values, differing, operations, verdict, figures: Some(figures), notes })
+}
+
+/// Takes a result in: the program's, and that of the file.
+fn measure(p: &Program, want: &[i32], got: &[f64], logits: &mut Logits, worst: &mut Option<f64>) {
+    let want: Vec<f64> = want.iter().map(|v| f64::from(*v) / 65_536.0).collect();
+    if p.embedding().is_some() {
+        let c = cosine(&want, got);
+        *worst = Some(worst.map_or(c, |w| w.min(c)));
+    } else {
+        logits.add(&want, got);
+    }
 }
 
 /// The values that a file shows of its integer parts.
@@ -129,17 +143,19 @@ impl Shown {
             codes.insert(*place, own);
         }
         for (op, place, from) in &self.sums {
-            let Data::I32(sums) = &values[*place].data else {
-                return Err(Error::input(format!("the sums of operation {op} are no int32")));
+            let sums: Vec<f64> = match &values[*place].data {
+                Data::I32(sums) => sums.iter().map(|s| f64::from(*s)).collect(),
+                Data::F32(sums) => sums.iter().map(|s| f64::from(*s)).collect(),
+                _ => return Err(Error::input(format!("the sums of operation {op} are neither int32 nor float32"))),
             };
-            let sums = by_token(sums, &values[*place].dims, tokens);
+            let sums = by_token(&sums, &values[*place].dims, tokens);
             let Some(own) = codes.get(from) else { continue };
             let want: Vec<i64> =
                 own.iter().map(|row| accumulate(artifact, *op, row)).collect::<Result<Vec<_>>>()?.concat();
             if want.len() != sums.len() {
                 return Err(Error::input(format!("operation {op} has {} sums, not {}", sums.len(), want.len())));
             }
-            let off = want.iter().zip(&sums).filter(|(w, g)| **w != i64::from(**g)).count() as u64;
+            let off = want.iter().zip(&sums).filter(|(w, g)| **w as f64 != **g).count() as u64;
             core.sums += sums.len() as u64;
             core.mismatches += off;
             if off > 0 && core.first.is_none() {
@@ -173,7 +189,7 @@ fn accumulate(artifact: &Artifact, op: usize, codes: &[i32]) -> Result<Vec<i64>>
 }
 
 /// Sums token by token: with scales for groups of columns the file has them as `[1, groups, tokens, rows]`.
-fn by_token(sums: &[i32], dims: &[usize], tokens: usize) -> Vec<i32> {
+fn by_token(sums: &[f64], dims: &[usize], tokens: usize) -> Vec<f64> {
     match *dims {
         [1, groups, t, rows] if t == tokens && groups * t * rows == sums.len() => {
             let row = |k: usize| (0..groups).flat_map(move |g| (g * t + k) * rows..(g * t + k + 1) * rows);
@@ -183,16 +199,22 @@ fn by_token(sums: &[i32], dims: &[usize], tokens: usize) -> Vec<i32> {
     }
 }
 
-/// Codes as the file has them, uint8 around 128.
+/// Codes as the file has them: uint8 around 128, or whole numbers as floats.
 fn rows_of_codes(t: &Tensor, tokens: usize, op: usize) -> Result<Vec<Vec<i32>>> {
-    let Data::U8(codes) = &t.data else {
-        return Err(Error::input(format!("the codes of operation {op} are no uint8")));
+    let codes: Vec<i32> = match &t.data {
+        Data::U8(codes) => codes.iter().map(|c| i32::from(*c) - 128).collect(),
+        Data::F32(codes) => {
+            if let Some(c) = codes.iter().find(|c| c.fract() != 0.0 || c.abs() > 128.0) {
+                return Err(Error::input(format!("operation {op} has {c} among its codes")));
+            }
+            codes.iter().map(|c| *c as i32).collect()
+        }
+        _ => return Err(Error::input(format!("the codes of operation {op} are neither uint8 nor float32"))),
     };
-    if codes.is_empty() || codes.len() % tokens != 0 {
+    if codes.is_empty() || !codes.len().is_multiple_of(tokens) {
         return Err(Error::input(format!("operation {op} has {} codes for {tokens} tokens", codes.len())));
     }
-    let row = |row: &[u8]| row.iter().map(|c| i32::from(*c) - 128).collect();
-    Ok(codes.chunks(codes.len() / tokens).map(row).collect())
+    Ok(codes.chunks(codes.len() / tokens).map(<[i32]>::to_vec).collect())
 }
 
 /// The codes of every QUANTIZE, by position and operation.

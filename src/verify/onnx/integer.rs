@@ -140,32 +140,45 @@ impl Count {
     }
 }
 
-/// Two prompts together, the shorter with padding before it: what each of them gives alone. Err: where it does not.
-fn padded(s: &mut Subject, prompts: &[(Vec<u32>, usize)]) -> Result<std::result::Result<Option<String>, String>> {
+/// What two texts together give: of logits the last position of each text, of embeddings the one that there is.
+pub struct Pair {
+    /// Tokens of the text with padding and of the longer one.
+    pub lengths: [usize; 2],
+    pub want: [Vec<i32>; 2],
+    pub got: [Tensor; 2],
+}
+
+/// Two prompts together, the shorter with padding before it. None: there are no two, or the file takes one token at a time.
+pub fn pair(s: &mut Subject, prompts: &[(Vec<u32>, usize)]) -> Result<Option<Pair>> {
     let p = &s.artifact.program;
     let mut texts: Vec<&[u32]> = prompts.iter().map(|(ids, _)| &ids[..]).collect();
     texts.sort_by_key(|t| t.len());
     let (short, long) = (texts[0], texts[texts.len().min(2) - 1]);
     if long.len() < 2 || Feed::new(s.engine.as_mut())?.one_at_a_time() {
-        return Ok(Ok(None));
+        return Ok(None);
     }
     // Of equally long texts none would have padding.
     let short = if short.len() == long.len() { &short[..short.len().div_ceil(2)] } else { short };
-    let wants = [expected(s, short)?, expected(s, long)?];
+    let last = |text: &[u32]| -> Result<Vec<i32>> { Ok(expected(s, text)?.pop().unwrap_or_default()) };
+    let want = [last(short)?, last(long)?];
     let got = Feed::new(s.engine.as_mut())?.batch(&[short, long], &[output(p)])?;
     let got = got.first().ok_or_else(|| Error::tool("the engine gave no result"))?;
     let n = p.result_len();
-    // Of logits the last position of each text, of embeddings the one that there is.
     let rows = if p.embedding().is_some() { 1 } else { long.len() };
     if got.data.len() != 2 * rows * n {
         let what =
             format!("its result for two texts has the shape {:?}, 2 x {rows} x {n} numbers were expected", got.dims);
         return Err(Error::input(what));
     }
-    for (i, want) in wants.iter().enumerate() {
-        let last = vec![want.last().cloned().unwrap_or_default()];
-        let row = slice(got, ((i + 1) * rows - 1) * n, n)?;
-        if differing(p, &last, &[row])?[0] > 0 {
+    let got = [slice(got, (rows - 1) * n, n)?, slice(got, (2 * rows - 1) * n, n)?];
+    Ok(Some(Pair { lengths: [short.len(), long.len()], want, got }))
+}
+
+/// Whether the texts of a pair give what each of them gives alone. Err: where they do not.
+fn padded(s: &mut Subject, prompts: &[(Vec<u32>, usize)]) -> Result<std::result::Result<Option<String>, String>> {
+    let Some(pair) = pair(s, prompts)? else { return Ok(Ok(None)) };
+    for (i, (want, got)) in pair.want.into_iter().zip(pair.got).enumerate() {
+        if differing(&s.artifact.program, &[want], &[got])?[0] > 0 {
             return Ok(Err(format!(
                 "a batch of two texts, {}",
                 if i == 0 { "the one with padding" } else { "the longer one" }
@@ -174,8 +187,7 @@ fn padded(s: &mut Subject, prompts: &[(Vec<u32>, usize)]) -> Result<std::result:
     }
     Ok(Ok(Some(format!(
         "a batch of two texts of {} and {} tokens, padded at the left, is equal as well",
-        short.len(),
-        long.len()
+        pair.lengths[0], pair.lengths[1]
     ))))
 }
 

@@ -150,7 +150,7 @@ fn belongs(loaded: &Loaded, artifact: &Artifact, notes: &mut Vec<String>) -> Res
             .hint("only files of `bitnet-convert export --format onnx` can be compared with a program")
     };
     let profile = loaded.meta("bitnet.profile").ok_or_else(foreign)?;
-    if !["int", "std"].contains(&profile) {
+    if !["int", "std", "ort"].contains(&profile) {
         let e = Error::input(format!("its metadata names the profile `{profile}`, which this version does not know"));
         return Err(e.hint("verify it with the version that wrote it"));
     }

@@ -84,7 +84,7 @@ pub fn build<'a>(artifact: &'a Artifact, s: &Settings) -> Result<Graph<'a>> {
         caches: Vec::new(),
     };
     for (n, op) in p.ops.iter().enumerate() {
-        b.scope(op, n >= p.head_op);
+        b.m.g.scope(scope(op, n >= p.head_op));
         b.step(n, op)?;
     }
     cache::outputs(&mut b.m, artifact, &b.at, &b.caches);
@@ -93,15 +93,19 @@ pub fn build<'a>(artifact: &'a Artifact, s: &Settings) -> Result<Graph<'a>> {
 
 /// The lowest opset that the settings need, or the one that was asked for.
 pub(super) fn opset(s: &Settings) -> Result<i64> {
-    let least = match s.weights {
-        WeightForm::Int8 => 13,
-        WeightForm::Int4 => 21,
-        WeightForm::Int2 => 25,
+    let least = match (s.profile, s.weights) {
+        (Profile::Ort, _) => 21,
+        (_, WeightForm::Int8) => 13,
+        (_, WeightForm::Int4) => 21,
+        (_, WeightForm::Int2) => 25,
     };
     match s.opset {
         Some(n) if n < least => {
-            Err(Error::usage(format!("opset {n} has no type for these weights, which need opset {least}"))
-                .hint("leave `--opset` away, or choose `--weights int8`"))
+            let hint = match s.profile {
+                Profile::Ort => "leave `--opset` away, or choose `--profile std`",
+                _ => "leave `--opset` away, or choose `--weights int8`",
+            };
+            Err(Error::usage(format!("opset {n} has no type for these weights, which need opset {least}")).hint(hint))
         }
         asked => Ok(asked.unwrap_or(least)),
     }
@@ -126,6 +130,7 @@ pub(super) fn describe(g: &mut Graph, a: &Artifact, s: &Settings) {
     let profile = match s.profile {
         Profile::Int => "int",
         Profile::Std => "std",
+        Profile::Ort => "ort",
     };
     g.meta("bitnet.profile", profile);
     g.meta("bitnet.semantics", "2");
@@ -145,19 +150,21 @@ pub(super) fn describe(g: &mut Graph, a: &Artifact, s: &Settings) {
     g.describe(match s.profile {
         Profile::Int => "Integer program of bitnet-convert: every result is that of docs/semantics.md, bit for bit.",
         Profile::Std => "Integer program of bitnet-convert with floats around the sums of its codes.",
+        Profile::Ort => "Integer program of bitnet-convert on contributed operators of ONNX Runtime.",
     });
 }
 
-impl<'a> Build<'a> {
-    fn scope(&mut self, op: &Op, head: bool) {
-        let name = op.kind.name().to_lowercase();
-        self.m.g.scope(match op.layer {
-            Some(l) => format!("layers.{l}/{name}"),
-            None if head => format!("head/{name}"),
-            None => name,
-        });
+/// What the names of an operation's nodes begin with.
+pub(super) fn scope(op: &Op, head: bool) -> String {
+    let name = op.kind.name().to_lowercase();
+    match op.layer {
+        Some(l) => format!("layers.{l}/{name}"),
+        None if head => format!("head/{name}"),
+        None => name,
     }
+}
 
+impl<'a> Build<'a> {
     fn vector(&self, r: Reg) -> Result<Vector> {
         match self.held.get(r) {
             Some(Some(Held::Vector(v))) => Ok(*v),

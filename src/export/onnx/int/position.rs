@@ -44,13 +44,18 @@ pub(in crate::export::onnx) struct Positions {
     pub sequence: Dim,
 }
 
+/// Up to here a graph is the program: beyond, the program forgets tokens and a graph does not.
+pub(in crate::export::onnx) fn max_tokens(p: &Program) -> usize {
+    p.longest().map_or(p.attention.window, |n| n.min(p.attention.window))
+}
+
 /// Declares the inputs that tell tokens and positions.
 ///
 /// # Errors
 /// `Usage` if `--static` asks for more slots than the program has.
 pub(in crate::export::onnx) fn inputs(m: &mut Ints, a: &Artifact, settings: &Settings) -> Result<Positions> {
     let p = &a.program;
-    let most = p.longest().map_or(p.attention.window, |n| n.min(p.attention.window));
+    let most = max_tokens(p);
     if let Some(n) = settings.static_len.filter(|n| *n == 0 || *n > most) {
         return Err(Error::usage(format!("`--static {n}`: this model takes 1 to {most} tokens"))
             .hint("give a smaller number, or export with a larger `--kv-window`"));
@@ -96,6 +101,15 @@ impl Positions {
         let near = m.g.op("Less", &[d, w], &[]);
         m.g.op("And", &[self.visible, near], &[])
     }
+}
+
+/// Tokens that have keys, int32: less one for each text `[b]`, and all as a scalar. Padding counts, so that every entry of a cache keeps its place.
+pub(in crate::export::onnx) fn lengths(m: &mut Ints, at: &Positions) -> (Value, Value) {
+    let (b, t) = (size(m, at.keys, 0), size(m, at.keys, 1));
+    let (axis, one) = (m.g.i64s(&[1], &[0]), m.g.i32(1));
+    let all = m.g.cast(t, Elem::I32);
+    let last = m.g.op("Sub", &[all, one], &[]);
+    (m.g.op("Expand", &[last, b], &[]), m.g.op("Squeeze", &[all, axis], &[]))
 }
 
 pub(in crate::export::onnx) fn transpose(m: &mut Ints, v: Value, perm: &[i64]) -> Value {

@@ -1,6 +1,7 @@
 //! ROPE, KVWRITE and ATTEND in floats. Shapes: b texts, s tokens of the run, t with those of the cache.
 
 use super::floats::capped;
+use super::{Place, Query};
 use crate::bytes::to_u32;
 use crate::encoding::fixed::Scale;
 use crate::export::onnx::graph::{Attr, Dim, Value};
@@ -9,13 +10,15 @@ use crate::export::onnx::int::position::{transpose, unsqueeze, Positions, Way};
 use crate::format::onnx::Elem;
 use crate::program::{Scoring, TensorId};
 use crate::runtime::Artifact;
+use std::f64::consts::LN_2;
 
-/// Keys and values of a layer, f32 `[b, KV, t, D]`.
+/// Keys and values of a layer, f32 `[b, KV, t, D]` once they are joined to those of the cache.
 #[derive(Clone, Copy)]
 pub struct Kv {
-    layer: usize,
-    keys: Value,
-    values: Value,
+    pub layer: usize,
+    pub keys: Value,
+    pub values: Value,
+    pub joined: bool,
 }
 
 /// ROPE.
@@ -60,8 +63,7 @@ fn rotated(m: &mut Ints, a: &Artifact, at: &Positions, x: Value, freq: Option<Te
 /// KVWRITE: keys and values of the run behind those of the cache.
 pub fn kvwrite(
     m: &mut Ints,
-    a: &Artifact,
-    at: &Positions,
+    &Place { a, at }: &Place,
     layer: usize,
     (k, v): (Value, Value),
     freq: Option<TensorId>,
@@ -76,11 +78,30 @@ pub fn kvwrite(
         if at.way == Way::Whole {
             return new;
         }
-        let past =
-            m.g.input(&format!("past_key_values.{layer}.{what}"), Elem::F32, &dims(a, at, "past_sequence_length"));
+        let past = past(m, a, at, layer, what);
         m.g.op("Concat", &[past, new], &[("axis", Attr::I(2))])
     };
-    Kv { layer, keys: joined(k, "key"), values: joined(v, "value") }
+    Kv { layer, keys: joined(k, "key"), values: joined(v, "value"), joined: true }
+}
+
+/// The cache of keys or values that comes in.
+pub fn past(m: &mut Ints, a: &Artifact, at: &Positions, layer: usize, what: &str) -> Value {
+    m.g.input(&format!("past_key_values.{layer}.{what}"), Elem::F32, &dims(a, at, "past_sequence_length"))
+}
+
+/// The factors of a score: its own, and c of c tanh(score / c). The program counts in powers of two.
+pub fn factors(scoring: &Scoring) -> (f32, Option<f64>) {
+    ((scoring.softmax.to_f64() * LN_2) as f32, scoring.cap.map(|c| c.to_f64() * LN_2))
+}
+
+/// What ATTEND takes off each score for its distance, of the heads as `shape` has them: f32 `[b, KV, heads / KV, s, t]`.
+pub fn slanted(m: &mut Ints, at: &Positions, slopes: Value, (n, each): (i64, i64)) -> Value {
+    let ln2 = m.g.f32(LN_2 as f32);
+    let slopes = m.reshape(slopes, &[n, each, 1, 1]);
+    let slopes = m.g.op("Mul", &[slopes, ln2], &[]);
+    let distance = at.distance(m);
+    let distance = m.g.cast(distance, Elem::F32);
+    m.g.op("Mul", &[distance, slopes], &[])
 }
 
 fn dims(a: &Artifact, at: &Positions, tokens: &'static str) -> [Dim; 4] {
@@ -101,18 +122,8 @@ pub fn outputs(m: &mut Ints, a: &Artifact, at: &Positions, caches: &[Kv]) {
 }
 
 /// ATTEND. Query heads are grouped by the key/value head that they use: scores are `[b, KV, heads / KV, s, t]`.
-#[allow(clippy::too_many_arguments)]
-pub fn attend(
-    m: &mut Ints,
-    a: &Artifact,
-    at: &Positions,
-    kv: &Kv,
-    q: Value,
-    freq: Option<TensorId>,
-    scoring: &Scoring,
-    slopes: Option<Value>,
-) -> Value {
-    use std::f64::consts::LN_2;
+pub fn attend(m: &mut Ints, &Place { a, at }: &Place, kv: &Kv, query: &Query) -> Value {
+    let &Query { q, freq, scoring, slopes } = query;
     let shape = a.program.attention;
     let (h, n, d) = (shape.heads as i64, shape.kv_heads as i64, shape.head_dim as i64);
     let q = m.reshape(q, &[0, 0, h, d]);
@@ -122,19 +133,14 @@ pub fn attend(
     let k = transpose(m, kv.keys, &[0, 1, 3, 2]);
     let (k, v) = (unsqueeze(m, k, &[2]), unsqueeze(m, kv.values, &[2]));
     let scores = m.g.op("MatMul", &[q, k], &[]);
-    // The program counts in powers of two.
-    let factor = m.g.f32((scoring.softmax.to_f64() * LN_2) as f32);
+    let (factor, cap) = factors(scoring);
+    let factor = m.g.f32(factor);
     let mut scores = m.g.op("Mul", &[scores, factor], &[]);
-    if let Some(c) = scoring.cap {
-        scores = capped(m, scores, c.to_f64() * LN_2);
+    if let Some(c) = cap {
+        scores = capped(m, scores, c);
     }
     if let Some(slopes) = slopes {
-        let ln2 = m.g.f32(LN_2 as f32);
-        let slopes = m.reshape(slopes, &[n, h / n, 1, 1]);
-        let slopes = m.g.op("Mul", &[slopes, ln2], &[]);
-        let distance = at.distance(m);
-        let distance = m.g.cast(distance, Elem::F32);
-        let less = m.g.op("Mul", &[distance, slopes], &[]);
+        let less = slanted(m, at, slopes, (n, h / n));
         scores = m.g.op("Sub", &[scores, less], &[]);
     }
     let (seen, never) = (at.seen(m, scoring.window), m.g.f32(-1e30));

@@ -21,6 +21,7 @@ pub fn capped(m: &mut Ints, x: Value, c: f64) -> Value {
     m.g.op("Mul", &[x, c], &[])
 }
 
+/// The non-linearity of ACT and of gates.
 pub fn act(m: &mut Ints, x: Value, kind: Act) -> Value {
     let g = &mut m.g;
     match kind {

@@ -10,17 +10,17 @@ use crate::export::onnx::WeightForm;
 use crate::format::onnx::Elem;
 use crate::kernels::scalar::QuantRule;
 
-/// Codes of a vector.
+/// Codes of a vector, whole numbers within a byte.
 #[derive(Clone, Copy)]
 pub struct Codes {
-    /// uint8 with zero point 128, `[b, s, n]`.
-    byte: Value,
+    /// f32 `[b, s, n]`.
+    pub real: Value,
     /// Codes a unit: f32 `[b, s, 1]`.
-    rate: Value,
+    pub rate: Value,
 }
 
 /// QUANTIZE: each step is one float operation, so that every runtime gives the same codes.
-pub fn quantize(m: &mut Ints, n: usize, x: Value, rule: &QuantRule) -> Codes {
+pub fn quantize(m: &mut Ints, x: Value, rule: &QuantRule) -> Codes {
     let g = &mut m.g;
     let abs = g.op("Abs", &[x], &[]);
     let most = reduce(g, "ReduceMax", abs, -1);
@@ -34,32 +34,35 @@ pub fn quantize(m: &mut Ints, n: usize, x: Value, rule: &QuantRule) -> Codes {
     let y = g.op("Round", &[y], &[]);
     let y = g.op("Mul", &[y, down], &[]);
     let y = g.op("Round", &[y], &[]);
-    let (lo, hi, middle) = (g.f32(rule.lo as f32), g.f32(rule.hi as f32), g.f32(128.0));
-    let y = g.op("Clip", &[y, lo, hi], &[]);
-    let y = g.op("Add", &[y, middle], &[]);
-    let byte = g.cast(y, Elem::U8);
-    g.name(byte, format!("op{n}.codes"));
-    Codes { byte, rate }
+    let (lo, hi) = (g.f32(rule.lo as f32), g.f32(rule.hi as f32));
+    Codes { real: g.op("Clip", &[y, lo, hi], &[]), rate }
+}
+
+impl Codes {
+    /// The codes as uint8 with zero point 128.
+    pub fn bytes(&self, m: &mut Ints) -> Value {
+        let middle = m.g.f32(128.0);
+        let y = m.g.op("Add", &[self.real, middle], &[]);
+        m.g.cast(y, Elem::U8)
+    }
 }
 
 /// What the codes stand for.
 pub fn reals(m: &mut Ints, c: &Codes) -> Value {
-    let g = &mut m.g;
-    let (x, middle) = (g.cast(c.byte, Elem::F32), g.f32(128.0));
-    let x = g.op("Sub", &[x, middle], &[]);
-    g.op("Div", &[x, c.rate], &[])
+    m.g.op("Div", &[c.real, c.rate], &[])
 }
 
 /// LINEAR of codes: an exact sum of integers, then its scale.
 pub fn linear<'a>(m: &mut Ints<'a>, n: usize, c: &Codes, w: &Matrix<'a>, form: WeightForm) -> Value {
     let middle = m.g.u8(128);
     let (operand, zero) = w.operand(&mut m.g, Part::Whole, form);
+    let byte = c.bytes(m);
     let x = match w.group() {
-        None => c.byte,
+        None => byte,
         Some(group) => {
             let count = w.groups();
             let lacking = (count * group - w.cols) as i64;
-            let mut x = c.byte;
+            let mut x = byte;
             if lacking > 0 {
                 // The weights of what fills the last group are 0: any codes do.
                 let (from, to, axis) = (m.g.i64s(&[1], &[0]), m.g.i64s(&[1], &[lacking]), m.g.i64s(&[1], &[2]));
@@ -74,6 +77,11 @@ pub fn linear<'a>(m: &mut Ints<'a>, n: usize, c: &Codes, w: &Matrix<'a>, form: W
     let acc = m.g.op("MatMulInteger", &inputs[..if zero.is_some() { 4 } else { 3 }], &[]);
     m.g.name(acc, format!("op{n}.acc"));
     let y = m.g.cast(acc, Elem::F32);
+    scaled(m, y, c, w)
+}
+
+/// Sums of codes, f32 `[b, s, out]` or with groups `[b, groups, s, out]`, times their scales.
+pub fn scaled<'a>(m: &mut Ints<'a>, y: Value, c: &Codes, w: &Matrix<'a>) -> Value {
     match (w.one_scale(), w.scales(&mut m.g)) {
         (Some(s), _) => {
             let s = m.g.f32(s.to_f64() as f32);

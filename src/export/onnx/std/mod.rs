@@ -1,14 +1,18 @@
 //! Profile `std`: every operation of the program in 32-bit floats, but QUANTIZE and the sums of LINEAR over codes within a byte, which stay
-//! integers. Norms are computed in 64 bits, so that the order of their sums does not show.
+//! integers. Norms are computed in 64 bits, so that the order of their sums does not show. Two roundings of the program are left out: codes of
+//! more than a byte are the floats that they were made from, and the cache holds keys and values as they are.
+//!
+//! Values are `[batch, seq, n]` with the n that was written: a register of the program is as wide as the widest vector that it ever holds, and
+//! says nothing about the one that it holds now.
 
-mod attend;
+pub(in crate::export::onnx) mod attend;
 mod floats;
-mod linear;
+pub(in crate::export::onnx) mod linear;
 
-use super::graph::{Dim, Graph, Value};
+use super::graph::{Attr, Dim, Graph, Value};
 use super::int::math::Ints;
 use super::int::position::{self, Positions};
-use super::int::{describe, opset};
+use super::int::{describe, opset, scope};
 use super::weights::Matrix;
 use super::{NormForm, Settings, WeightForm};
 use crate::bytes::to_i32;
@@ -16,10 +20,74 @@ use crate::encoding::fixed::Scale;
 use crate::error::{Error, Result};
 use crate::format::onnx::Elem;
 use crate::kernels::vector::{Act, Pool};
-use crate::program::{Op, OpKind, Reg, TensorId};
+use crate::program::{Op, OpKind, Reg, Scoring, TensorId};
 use crate::runtime::Artifact;
 use attend::Kv;
 use linear::Codes;
+
+/// The parts of a graph in which the profiles with floats differ.
+pub(in crate::export::onnx) trait Kernels<'a> {
+    /// Gives the codes of operation `n` the name by which `verify` finds them.
+    fn codes(&self, m: &mut Ints<'a>, n: usize, c: &Codes);
+
+    /// LINEAR of codes within a byte; its sums are named after operation `n` if they are integers.
+    fn linear(&self, m: &mut Ints<'a>, n: usize, c: &Codes, w: &Matrix<'a>) -> Value;
+
+    /// LINEAR of a vector whose codes have more than 8 bits.
+    fn product(&self, m: &mut Ints<'a>, x: Value, w: &Matrix<'a>) -> Value;
+
+    /// KVWRITE.
+    fn kvwrite(&self, m: &mut Ints<'a>, at: &Place, layer: usize, kv: (Value, Value), freq: Option<TensorId>) -> Kv;
+
+    /// ATTEND over the cache of the layer.
+    ///
+    /// # Errors
+    /// `Unsupported` for what the profile has no operator for.
+    fn attend(&self, m: &mut Ints<'a>, at: &Place, kv: &mut Kv, query: &Query) -> Result<Value>;
+}
+
+/// The program, and the tokens of a run.
+pub(in crate::export::onnx) struct Place<'p> {
+    pub a: &'p Artifact,
+    pub at: &'p Positions,
+}
+
+/// What ATTEND asks: f32 `[b, s, heads * D]`.
+pub(in crate::export::onnx) struct Query<'p> {
+    pub q: Value,
+    pub freq: Option<TensorId>,
+    pub scoring: &'p Scoring,
+    /// A slope of each head.
+    pub slopes: Option<Value>,
+}
+
+/// MatMulInteger, and attention in plain operators.
+struct Integer {
+    form: WeightForm,
+}
+
+impl<'a> Kernels<'a> for Integer {
+    fn codes(&self, m: &mut Ints<'a>, n: usize, c: &Codes) {
+        let bytes = c.bytes(m);
+        m.g.name(bytes, format!("op{n}.codes"));
+    }
+
+    fn linear(&self, m: &mut Ints<'a>, n: usize, c: &Codes, w: &Matrix<'a>) -> Value {
+        linear::linear(m, n, c, w, self.form)
+    }
+
+    fn product(&self, m: &mut Ints<'a>, x: Value, w: &Matrix<'a>) -> Value {
+        linear::product(m, x, w)
+    }
+
+    fn kvwrite(&self, m: &mut Ints<'a>, at: &Place, layer: usize, kv: (Value, Value), freq: Option<TensorId>) -> Kv {
+        attend::kvwrite(m, at, layer, kv, freq)
+    }
+
+    fn attend(&self, m: &mut Ints<'a>, at: &Place, kv: &mut Kv, query: &Query) -> Result<Value> {
+        Ok(attend::attend(m, at, kv, query))
+    }
+}
 
 /// What a register holds.
 #[derive(Clone, Copy)]
@@ -29,13 +97,16 @@ enum Held {
     Codes(Codes),
 }
 
-struct Build<'a> {
+/// The translation of one program.
+struct Build<'a, 'k> {
     m: Ints<'a>,
     a: &'a Artifact,
-    form: WeightForm,
+    kernels: &'k dyn Kernels<'a>,
     norm: NormForm,
     at: Positions,
+    /// By register.
     held: Vec<Option<Held>>,
+    /// In the order of the layers, which a checked program keeps: the last one is that of the layer at hand.
     caches: Vec<Kv>,
 }
 
@@ -44,6 +115,18 @@ struct Build<'a> {
 /// # Errors
 /// `Usage` for settings of another profile or an opset that is too low, `Input` for a program whose registers do not fit its operations.
 pub fn build<'a>(artifact: &'a Artifact, s: &Settings) -> Result<Graph<'a>> {
+    translate(artifact, s, &Integer { form: s.weights })
+}
+
+/// The graph of a packed file on the kernels of a profile.
+///
+/// # Errors
+/// Those of [`build`], and what the kernels refuse.
+pub(in crate::export::onnx) fn translate<'a>(
+    artifact: &'a Artifact,
+    s: &Settings,
+    kernels: &dyn Kernels<'a>,
+) -> Result<Graph<'a>> {
     if s.static_len.is_some() {
         return Err(Error::usage("`--static` belongs to the profile `int`").hint("add `--profile int`"));
     }
@@ -52,17 +135,19 @@ pub fn build<'a>(artifact: &'a Artifact, s: &Settings) -> Result<Graph<'a>> {
     describe(&mut m.g, artifact, s);
     let at = position::inputs(&mut m, artifact, s)?;
     let held = vec![None; p.registers.len()];
-    let mut b = Build { m, a: artifact, form: s.weights, norm: s.norm, at, held, caches: Vec::new() };
+    let mut b = Build { m, a: artifact, kernels, norm: s.norm, at, held, caches: Vec::new() };
     for (n, op) in p.ops.iter().enumerate() {
-        let name = op.kind.name().to_lowercase();
-        b.m.g.scope(op.layer.map_or(name.clone(), |l| format!("layers.{l}/{name}")));
+        b.m.g.scope(scope(op, n >= p.head_op));
         b.step(n, op)?;
+    }
+    if b.caches.iter().any(|kv| !kv.joined) {
+        return Err(b.wrong("KVWRITE without an ATTEND".into()));
     }
     attend::outputs(&mut b.m, artifact, &b.at, &b.caches);
     Ok(b.m.g)
 }
 
-impl<'a> Build<'a> {
+impl<'a> Build<'a, '_> {
     fn wrong(&self, what: String) -> Error {
         Error::input(what).at_file(&self.a.packed.path)
     }
@@ -75,6 +160,7 @@ impl<'a> Build<'a> {
         }
     }
 
+    /// Keeps the result of operation `n`, under the name by which `verify` finds it.
     fn put(&mut self, n: usize, r: Reg, v: Value) {
         if !self.m.g.is_named(v) {
             self.m.g.name(v, format!("op{n}.y"));
@@ -84,7 +170,7 @@ impl<'a> Build<'a> {
         }
     }
 
-    /// A vector of the program, times its scale.
+    /// A vector of the program, times its scale, and its length.
     fn constant(&mut self, id: TensorId) -> Result<(Value, usize)> {
         let t = self.a.program.tensors.get(id).ok_or_else(|| self.wrong(format!("there is no tensor {id}")))?;
         let bytes = self.a.weights().get(t.data.start as usize..t.data.end as usize).unwrap_or_default();
@@ -133,7 +219,11 @@ impl<'a> Build<'a> {
             OpKind::Quantize { dst, src, rule } => {
                 let x = self.vector(src)?;
                 let held = match rule.qmax {
-                    ..=127 => Held::Codes(linear::quantize(&mut self.m, n, x, &rule)),
+                    ..=127 => {
+                        let c = linear::quantize(&mut self.m, x, &rule);
+                        self.kernels.codes(&mut self.m, n, &c);
+                        Held::Codes(c)
+                    }
                     _ => Held::Vector(x),
                 };
                 if let Some(slot) = self.held.get_mut(dst) {
@@ -143,19 +233,12 @@ impl<'a> Build<'a> {
             OpKind::Linear { dst, codes, weight, .. } => {
                 let w = Matrix::of(self.a, weight)?;
                 let y = match self.held.get(codes) {
-                    Some(Some(Held::Codes(c))) if w.enc.wmax() <= 128 => {
-                        let c = *c;
-                        linear::linear(&mut self.m, n, &c, &w, self.form)
-                    }
+                    Some(Some(Held::Codes(c))) if w.enc.wmax() <= 128 => self.kernels.linear(&mut self.m, n, c, &w),
                     Some(Some(Held::Codes(c))) => {
-                        let c = *c;
-                        let x = linear::reals(&mut self.m, &c);
+                        let x = linear::reals(&mut self.m, c);
                         linear::product(&mut self.m, x, &w)
                     }
-                    Some(Some(Held::Vector(x))) => {
-                        let x = *x;
-                        linear::product(&mut self.m, x, &w)
-                    }
+                    Some(Some(Held::Vector(x))) => self.kernels.product(&mut self.m, *x, &w),
                     _ => return Err(self.wrong(format!("register {codes} holds no codes"))),
                 };
                 self.put(n, dst, y);
@@ -189,14 +272,18 @@ impl<'a> Build<'a> {
             }
             OpKind::KvWrite { k, v, freq, .. } => {
                 let (k, v) = (self.vector(k)?, self.vector(v)?);
-                let kv = attend::kvwrite(&mut self.m, self.a, &self.at, op.layer.unwrap_or(0), (k, v), freq);
+                let at = Place { a: self.a, at: &self.at };
+                let kv = self.kernels.kvwrite(&mut self.m, &at, op.layer.unwrap_or(0), (k, v), freq);
                 self.caches.push(kv);
             }
             OpKind::Attend { dst, q, freq, ref scoring, .. } => {
                 let q = self.vector(q)?;
                 let slopes = scoring.slopes.map(|id| self.constant(id)).transpose()?.map(|(v, _)| v);
-                let Some(kv) = self.caches.last() else { return Err(self.wrong("ATTEND before any KVWRITE".into())) };
-                let y = attend::attend(&mut self.m, self.a, &self.at, kv, q, freq, scoring, slopes);
+                let at = Place { a: self.a, at: &self.at };
+                let Some(kv) = self.caches.last_mut() else {
+                    return Err(self.wrong("ATTEND before any KVWRITE".into()));
+                };
+                let y = self.kernels.attend(&mut self.m, &at, kv, &Query { q, freq, scoring, slopes })?;
                 self.put(n, dst, y);
             }
             OpKind::Logits { src, factor, cap } => {
@@ -220,6 +307,7 @@ impl<'a> Build<'a> {
         self.m.g.op("Mul", &[x, by], &[])
     }
 
+    /// BIAS and GAIN.
     fn by(&mut self, n: usize, what: &str, dst: Reg, src: Reg, by: TensorId) -> Result<()> {
         let (x, by) = (self.vector(src)?, self.constant(by)?.0);
         let y = self.m.g.op(what, &[x, by], &[]);
@@ -257,6 +345,7 @@ impl<'a> Build<'a> {
         }
     }
 
+    /// EMBEDDING: the mean of the tokens, or one of them, made a unit vector if asked; beside it the states of an encoder.
     fn embedding(&mut self, src: Reg, pool: Pool, unit: bool) -> Result<()> {
         let x = self.vector(src)?;
         let d = self.a.program.d_model as i64;
@@ -264,7 +353,7 @@ impl<'a> Build<'a> {
         let g = &mut self.m.g;
         let chosen = g.cast(chosen, Elem::F32);
         let axis = g.i64s(&[1], &[1]);
-        let keep = [("keepdims", super::graph::Attr::I(0))];
+        let keep = [("keepdims", Attr::I(0))];
         let some = g.op("Mul", &[x, chosen], &[]);
         let mut v = g.op("ReduceSum", &[some, axis], &keep);
         let (count, one) = (g.op("ReduceSum", &[chosen, axis], &keep), g.f32(1.0));
@@ -273,7 +362,7 @@ impl<'a> Build<'a> {
         if unit {
             let last = g.i64s(&[1], &[-1]);
             let square = g.op("Mul", &[v, v], &[]);
-            let sum = g.op("ReduceSum", &[square, last], &[("keepdims", super::graph::Attr::I(1))]);
+            let sum = g.op("ReduceSum", &[square, last], &[("keepdims", Attr::I(1))]);
             let least = g.f32(f32::MIN_POSITIVE);
             let sum = g.op("Max", &[sum, least], &[]);
             let length = g.op("Sqrt", &[sum], &[]);
