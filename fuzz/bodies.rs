@@ -8,6 +8,8 @@ use bitnet_convert::delta::block::{Decoder, Direction};
 use bitnet_convert::digest::sha256;
 use bitnet_convert::engine::builtin::{Builtin, Limits};
 use bitnet_convert::engine::{elements, Engine, Tensor};
+use bitnet_convert::export::gguf::convert::{convert_files, Request};
+use bitnet_convert::export::gguf::Kind as GgufType;
 use bitnet_convert::format::delta::{Block, Flags, Header, Index, Kind, Segment};
 use bitnet_convert::format::onnx::Loaded;
 use bitnet_convert::format::packed;
@@ -15,6 +17,7 @@ use bitnet_convert::format::File;
 use bitnet_convert::import::config::Config;
 use bitnet_convert::import::gguf::GgufCheckpoint;
 use bitnet_convert::kernels::DotKernel;
+use bitnet_convert::progress::Silent;
 use bitnet_convert::runtime::Artifact;
 use bitnet_convert::tensor::DType;
 use bitnet_convert::tokenizer::host::HostTokenizer;
@@ -78,6 +81,29 @@ pub fn gguf_file(data: &[u8]) {
             let count = if r.shape.len() == stored.shape.len() { r.shape[0] } else { 1 };
             assert!((0..count).all(|i| r.first + r.rows.stored(i) < rows), "{r:?}");
         }
+    }
+}
+
+/// A GGUF file in another type, which its bytes choose: what is written is read again, and has the values that the report says.
+pub fn gguf_convert(data: &[u8]) {
+    let Ok(f) = File::from_bytes(data.to_vec(), Path::new("fuzz")) else { return };
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let (files, out) = ([f], dir.path().join("out.gguf"));
+    let kind = GgufType::ALL[data.iter().fold(0, |n, b| n + usize::from(*b)) % GgufType::ALL.len()];
+    let request = Request { kind, force_arch: Some("llama") };
+    let Ok(done) = convert_files(&files, &request, Some(&out), &Silent) else {
+        assert!(!out.exists());
+        return;
+    };
+    let made = File::open(&out).expect("a file that was written");
+    assert_eq!(made.names().count(), done.tensors.len());
+    for t in &done.tensors {
+        let of = |f: &File| f.get(&t.row.name).expect("a tensor of both").to_f32();
+        // Whole numbers are copied; so are values that are none.
+        let (Ok(before), Ok(after)) = (of(&files[0]), of(&made)) else { continue };
+        let most = |v: f32| f64::from(v.abs()) * t.scale_error * (1.0 + 1e-6);
+        let near = |(a, b): (&f32, &f32)| (f64::from(*a) - f64::from(*b)).abs() <= most(*a);
+        assert!(before.iter().zip(&after).all(near), "{t:?}");
     }
 }
 

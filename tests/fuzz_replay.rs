@@ -108,6 +108,42 @@ fn gguf_files() {
     replay(&blocks, 1500..blocks.len(), bodies::gguf_file);
 }
 
+/// A small file with a matrix in each type that has codes: the header and the blocks are changed, and each target type comes up.
+#[test]
+fn gguf_conversions() {
+    use bitnet_convert::encoding::blocks::Block;
+    use bitnet_convert::format::gguf::{Keys, TensorInfo, Writer};
+    use bitnet_convert::tensor::DType;
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let path = dir.path().join("codes.gguf");
+    let layouts = [Block::I2S, Block::Tq1_0, Block::Tq2_0, Block::Q1_0, Block::Q2_0, Block::Q8_0];
+    let info = |b: &Block| TensorInfo { name: b.name().into(), shape: vec![2, 256] };
+    let mut keys = Keys::default();
+    keys.set_text("general.architecture", "bitnet-25");
+    keys.set("bitnet-25.context_length", 64u32);
+    let mut writer = Writer::create(&path, keys, layouts.iter().map(info).collect()).expect("a writer");
+    let mut rng = Rng(77);
+    for b in layouts {
+        let codes: Vec<i8> = (0..512)
+            .map(|_| if b == Block::Q1_0 { 2 * rng.below(2) as i8 - 1 } else { rng.below(3) as i8 - 1 })
+            .collect();
+        let mut data = Vec::new();
+        b.write_codes(&codes, &vec![0.046875; 512 / b.values()], &mut data).expect("blocks");
+        if b == Block::I2S {
+            data.extend(Block::i2_s_tail(0.1));
+        }
+        writer.begin(b.name(), DType::Block(b)).expect("its turn");
+        writer.write(&data).expect("its bytes");
+    }
+    writer.finish().expect("a file");
+    let file = std::fs::read(&path).expect("the file");
+    replay(&file, 0..500, bodies::gguf_convert);
+    replay(&file, 500..file.len(), bodies::gguf_convert);
+    let model = format!("{}/tests/data/gguf/blocks.gguf", env!("CARGO_MANIFEST_DIR"));
+    let blocks = std::fs::read(model).expect("the file");
+    replay(&blocks, 1500..blocks.len(), bodies::gguf_convert);
+}
+
 #[test]
 fn onnx_files() {
     let path = format!("{}/tests/data/onnx/traps.onnx", env!("CARGO_MANIFEST_DIR"));

@@ -2,8 +2,8 @@
 
 use super::Printer;
 use crate::error::{Error, Result};
-use crate::export::gguf::convert::{convert, Converted, Request, Row};
-use crate::export::gguf::Kind;
+use crate::export::gguf::convert::{convert, Converted, Request};
+use crate::export::gguf::{Kind, Row};
 use crate::format::gguf::MAGIC;
 use crate::plan::group;
 use std::collections::BTreeMap;
@@ -59,10 +59,10 @@ fn table(out: &mut dyn Write, done: &Converted) -> io::Result<()> {
     }
     let mut kinds: BTreeMap<(&str, &str), Sum> = BTreeMap::new();
     for t in &done.tensors {
-        let sum = kinds.entry((t.from, t.to)).or_default();
+        let sum = kinds.entry((t.row.from, t.row.to)).or_default();
         sum.count += 1;
-        sum.bytes += t.bytes;
-        sum.weights += t.shape.iter().product::<usize>() as u64;
+        sum.bytes += t.row.bytes;
+        sum.weights += t.row.shape.iter().product::<usize>() as u64;
         sum.rounded += t.rounded;
         sum.error = sum.error.max(t.scale_error);
     }
@@ -77,11 +77,11 @@ fn table(out: &mut dyn Write, done: &Converted) -> io::Result<()> {
         writeln!(out, "  {from:>6} to {to:<6} {count:>5} tensors {bytes:>15} bytes {bits:>7.3} bits, {how}")?;
     }
     let mut noted: Vec<(&str, Vec<&Row>)> = Vec::new();
-    for t in &done.tensors {
-        let Some(note) = t.note.as_deref() else { continue };
+    for row in done.tensors.iter().map(|t| &t.row) {
+        let Some(note) = row.note.as_deref() else { continue };
         match noted.iter_mut().find(|(n, _)| *n == note) {
-            Some((_, rows)) => rows.push(t),
-            None => noted.push((note, vec![t])),
+            Some((_, rows)) => rows.push(row),
+            None => noted.push((note, vec![row])),
         }
     }
     for (note, rows) in noted {

@@ -1,4 +1,3 @@
-use super::convert_gguf::is_gguf;
 use super::export_gguf::{self, GgufArgs};
 use super::export_onnx::Onnx;
 use super::Printer;
@@ -33,13 +32,14 @@ use std::path::{Path, PathBuf};
   bitnet-convert export --model DIR --target cortex-m7 --format rust -o build/m7-rust
   bitnet-convert export --model DIR --target wasm32 -o build/web
   bitnet-convert export --model DIR --format gguf --type tq2_0 -o model.gguf
+  bitnet-convert export --model i2_s.gguf --format gguf --type tq2_0 -o tq2_0.gguf
   bitnet-convert export --model DIR --format onnx -o build/onnx
   bitnet-convert export --model DIR --format onnx --genai -o build/genai
   bitnet-convert export --model model.bitnet --format onnx --profile ort --exact -o build/ort
   bitnet-convert export --model model.bitnet --format onnx --profile int -o model.onnx
   bitnet-convert export --model DIR --quantize-weight 1.58 --quantize-activation 8 -o model.bitnet")]
 pub struct Export {
-    /// Folder of a Hugging Face checkpoint, a .safetensors file with config.json beside it, or the name of a model on the hub: org/name[@revision][:file];
+    /// Folder of a Hugging Face checkpoint, a .safetensors file with config.json beside it, a .gguf file, or the name of a model on the hub: org/name[@revision][:file];
     /// for ONNX also a packed file or an exported folder
     #[arg(long, value_name = "DIR|NAME")]
     pub(super) model: PathBuf,
@@ -323,7 +323,7 @@ impl Export {
         let settings = gguf::Settings { weight, embedding_bits, no_tokenizer, ..gguf::Settings::default() };
         let out = self.output.as_deref().filter(|_| !self.dry_run);
         // Weights that are to be rounded go the way of a checkpoint.
-        if settings.weight.is_none() && embedding_bits.is_none() && !no_tokenizer && is_gguf(&self.model) {
+        if settings.weight.is_none() && embedding_bits.is_none() && !no_tokenizer && self.gguf.converts(&self.model)? {
             return self.gguf.convert(&self.model, out, printer);
         }
         self.gguf.run(&self.model, settings, out, |m| self.refuse_to_replace_the_source(m), printer)

@@ -1,5 +1,6 @@
 //! `export --format gguf`.
 
+use super::convert_gguf::is_gguf;
 use super::Printer;
 use crate::error::{Error, Result};
 use crate::export::gguf::{self, Kind, Plan, Row, Settings, Written};
@@ -92,6 +93,15 @@ struct WrittenOutput {
 impl GgufArgs {
     pub fn is_set(&self) -> bool {
         self.kind.is_some() || self.force_arch.is_some()
+    }
+
+    /// Whether a GGUF file becomes another tensor by tensor; else it is a checkpoint like others.
+    ///
+    /// # Errors
+    /// As opening the file.
+    pub fn converts(&self, path: &Path) -> Result<bool> {
+        let kind = self.kind.map(GgufType::kind);
+        Ok(is_gguf(path) && kind.map_or(Ok(true), |k| gguf::convert::suits(path, k))?)
     }
 
     /// A GGUF file in another type.

@@ -1,6 +1,7 @@
+use super::inspect_gguf::GgufInfo;
 use super::{inspect_onnx, kept, Printer};
 use crate::digest::hex;
-use crate::error::Result;
+use crate::error::{self, Result};
 use crate::format::packed::{Kind, MAGIC};
 use crate::format::{delta, gguf, record, session, File};
 use crate::import;
@@ -20,7 +21,7 @@ use std::path::PathBuf;
 /// Everything in it is checked on the way: digests, structure, codes.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  bitnet-convert inspect model.bitnet\n  bitnet-convert inspect model.bitnet --program\n  bitnet-convert inspect model.onnx\n  bitnet-convert inspect DIR --json"
+    after_help = "Examples:\n  bitnet-convert inspect model.bitnet\n  bitnet-convert inspect model.bitnet --program\n  bitnet-convert inspect model.onnx\n  bitnet-convert inspect model.gguf\n  bitnet-convert inspect DIR --json"
 )]
 pub struct Inspect {
     /// Packed file, exported folder, checkpoint folder, .safetensors, .gguf or .onnx file, patch, session, report of a device, or the name of a model on the hub
@@ -124,6 +125,17 @@ struct ModelInfo {
     warnings: Vec<String>,
 }
 
+/// A GGUF file, and the model that is made of it.
+#[derive(Serialize)]
+struct GgufOutput {
+    gguf: GgufInfo,
+    #[serde(flatten)]
+    model: Option<ModelInfo>,
+    /// Why there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_a_model: Option<String>,
+}
+
 /// A matrix of a checkpoint.
 #[derive(Serialize)]
 struct Encoded {
@@ -204,7 +216,7 @@ impl Inspect {
                 return kept::show(&self.path, is_session, printer);
             }
             if is_gguf {
-                return self.checkpoint(printer);
+                return self.gguf(printer);
             }
             if is_onnx {
                 return inspect_onnx::show(&self.path, self.program, printer);
@@ -254,11 +266,40 @@ impl Inspect {
     }
 
     fn checkpoint(&self, printer: &Printer) -> Result<u8> {
+        let info = self.model(printer)?;
+        printer.result(&info, |out| {
+            writeln!(out, "{}: checkpoint of `{}`, architecture {}", info.folder, info.model, info.architecture)?;
+            print_model(out, &info)
+        })?;
+        Ok(0)
+    }
+
+    /// What is in the file is told also of models that are not read, with the reason; a damaged file is an error.
+    fn gguf(&self, printer: &Printer) -> Result<u8> {
+        let gguf = GgufInfo::read(&self.path)?;
+        let (model, not_a_model) = match self.model(printer) {
+            Ok(m) => (Some(m), None),
+            Err(e) if e.kind() == error::Kind::Unsupported => (None, Some(e.to_string())),
+            Err(e) => return Err(e),
+        };
+        let info = GgufOutput { gguf, model, not_a_model };
+        printer.result(&info, |out| {
+            info.gguf.print(out, &self.path)?;
+            if let Some(m) = &info.model {
+                writeln!(out, "read as `{}`, architecture {}", m.model, m.architecture)?;
+                print_model(out, m)?;
+            }
+            info.not_a_model.iter().try_for_each(|why| writeln!(out, "not read as a model: {why}"))
+        })?;
+        Ok(0)
+    }
+
+    fn model(&self, printer: &Printer) -> Result<ModelInfo> {
         let m = import::open(&self.path, &printer.progress())?;
         let tensors = encoded(&m);
         let weights: f64 = tensors.iter().map(|t| (t.rows * t.cols) as f64).sum();
         let bits: f64 = tensors.iter().map(|t| t.bits * (t.rows * t.cols) as f64).sum();
-        let info = ModelInfo {
+        Ok(ModelInfo {
             folder: self.path.display().to_string(),
             model: m.name.clone(),
             architecture: m.architecture.clone(),
@@ -277,29 +318,28 @@ impl Inspect {
             bits_per_weight: bits / weights.max(1.0),
             tensors,
             warnings: m.warnings.clone(),
-        };
-        printer.result(&info, |out| {
-            writeln!(out, "{}: checkpoint of `{}`, architecture {}", info.folder, info.model, info.architecture)?;
-            let trained = if info.native {
-                "trained for low bits: exported with its own codes and scales"
-            } else {
-                "float weights: give `--quantize-weight` and `--quantize-activation`"
-            };
-            writeln!(out, "  {trained}")?;
-            writeln!(
-                out,
-                "  {} layers, d_model {}, ffn {}, {} heads / {} kv heads of {}, vocabulary {}, context {}",
-                info.layers, info.d_model, info.ffn, info.heads, info.kv_heads, info.head_dim, info.vocab, info.context
-            )?;
-            writeln!(out, "  {} weights in projections, {}", group(info.projections), info.hidden_activation)?;
-            writeln!(out, "  stored as {}; all matrices {:.2} bits a weight", info.format, info.bits_per_weight)?;
-            for t in info.tensors.iter().filter(|t| t.label() != info.format) {
-                writeln!(out, "  {:16} {}", t.name, t.label())?;
-            }
-            info.warnings.iter().try_for_each(|w| writeln!(out, "  warning: {w}"))
-        })?;
-        Ok(0)
+        })
     }
+}
+
+fn print_model(out: &mut dyn Write, info: &ModelInfo) -> io::Result<()> {
+    let trained = if info.native {
+        "trained for low bits: exported with its own codes and scales"
+    } else {
+        "float weights: give `--quantize-weight` and `--quantize-activation`"
+    };
+    writeln!(out, "  {trained}")?;
+    writeln!(
+        out,
+        "  {} layers, d_model {}, ffn {}, {} heads / {} kv heads of {}, vocabulary {}, context {}",
+        info.layers, info.d_model, info.ffn, info.heads, info.kv_heads, info.head_dim, info.vocab, info.context
+    )?;
+    writeln!(out, "  {} weights in projections, {}", group(info.projections), info.hidden_activation)?;
+    writeln!(out, "  stored as {}; all matrices {:.2} bits a weight", info.format, info.bits_per_weight)?;
+    for t in info.tensors.iter().filter(|t| t.label() != info.format) {
+        writeln!(out, "  {:16} {}", t.name, t.label())?;
+    }
+    info.warnings.iter().try_for_each(|w| writeln!(out, "  warning: {w}"))
 }
 
 fn packed(a: &Artifact, with_program: bool) -> PackedInfo {

@@ -14,6 +14,7 @@ mod export_onnx;
 #[cfg_attr(not(feature = "reference"), path = "no_float.rs")]
 mod float;
 mod inspect;
+mod inspect_gguf;
 mod inspect_onnx;
 mod kept;
 mod logits;

@@ -5,7 +5,12 @@ mod bad;
 mod blocks;
 #[path = "../common/mod.rs"]
 mod common;
+mod convert;
+mod convert_bad;
+mod convert_files;
 mod export;
+mod inspect;
 mod models;
+mod python;
 mod tokenizers;
 mod writer;

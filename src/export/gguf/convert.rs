@@ -1,8 +1,8 @@
-//! A GGUF file in another type, tensor by tensor in one pass: what can become the type without loss does, the rest stays and is listed.
-//! Only a scale may be rounded, to the f16 that blocks have; how many were and by how much is told.
+//! A GGUF file in another type, tensor by tensor in one pass: each is looked at, then written. What can become the type without loss does,
+//! the rest stays and is listed. Only a scale may be rounded, to the f16 that blocks have; how many were and by how much is told.
 
 use super::ternary::Source;
-use super::Kind;
+use super::{Kind, Row};
 use crate::encoding::blocks::{scale_f16, Block};
 use crate::error::{Error, Result};
 use crate::format::gguf::{self, Keys, TensorInfo, Writer};
@@ -29,23 +29,15 @@ pub struct Request<'a> {
 
 /// What became of a tensor.
 #[derive(Debug, Clone, Serialize)]
-pub struct Row {
-    pub name: String,
-    pub shape: Vec<usize>,
-    pub from: &'static str,
-    pub to: &'static str,
+pub struct Changed {
+    #[serde(flatten)]
+    pub row: Row,
     /// Whether every value is the same as before.
     pub exact: bool,
     /// Scales that became another number.
     pub rounded: u64,
     /// By how much of their value, at most.
     pub scale_error: f64,
-    pub bytes: u64,
-    /// With scales.
-    pub bits_per_weight: f64,
-    /// Why it is not what was asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub note: Option<String>,
 }
 
 /// A conversion that was done, or planned.
@@ -54,7 +46,7 @@ pub struct Converted {
     pub architecture: Option<String>,
     #[serde(rename = "type")]
     pub kind: &'static str,
-    pub tensors: Vec<Row>,
+    pub tensors: Vec<Changed>,
     /// Of all tensors with more than one dimension.
     pub bits_per_weight: f64,
     /// Length of the new file, if it was written.
@@ -87,11 +79,26 @@ impl Rounding {
     }
 }
 
+/// Whether a file is one to [`convert`]. Floats that are to be rounded, to 8 or 16 bits, go the way of a checkpoint; codes never do.
+///
+/// # Errors
+/// As opening the file.
+pub fn suits(from: &Path, kind: Kind) -> Result<bool> {
+    let has_codes = |t: TensorView| matches!(t.dtype, DType::Block(b) if b.scale_unit(t.elements()).is_some());
+    match kind {
+        Kind::Q8_0 | Kind::F16 | Kind::Bf16 => {
+            Ok(gguf::open(from)?.iter().any(|f| f.names().filter_map(|n| f.get(n)).any(has_codes)))
+        }
+        _ => Ok(true),
+    }
+}
+
 /// Converts a file, with its parts if it was cut into several, into one. `out` is None to see what would become of it.
 ///
 /// # Errors
 /// As reading the file; `Unsupported` if no tensor can be of the type, or if the program that the type is for computes another network;
-/// `Input` for values that are not finite; `Usage` if the output is the input; `Io` for the output.
+/// `Input` for values and scales that are not finite and for codes that are no trits, with their position; `Usage` if the output is the
+/// input, or for a name that is none; `Io` for the output.
 pub fn convert(from: &Path, request: &Request, out: Option<&Path>, progress: &dyn Progress) -> Result<Converted> {
     convert_files(&gguf::open(from)?, request, out, progress)
 }
@@ -131,27 +138,27 @@ pub fn convert_files(
     progress.stage("tensors", sources.iter().map(|s| s.view.data.len() as u64).sum());
     let mut tensors = Vec::with_capacity(sources.len());
     for s in &sources {
-        let mut one = || -> Result<Row> {
+        let mut one = || -> Result<Changed> {
             let choice = choose(s, request.kind.dtype())?;
             if let Some(w) = &mut writer {
                 w.begin(s.view.name, choice.dtype)?;
                 write(s, &choice, w)?;
             }
-            Ok(row(&s.view, choice))
+            Ok(changed(s, choice))
         };
         tensors.push(one().map_err(|e| e.at_tensor(s.view.name).at_file(&s.file.path))?);
         progress.advance(s.view.data.len() as u64);
     }
     progress.done();
     let name = request.kind.dtype().name();
-    if !tensors.iter().any(|t| t.to == name) {
-        let why = tensors.iter().find_map(|t| t.note.clone()).unwrap_or_else(|| "it has no matrices".into());
+    if !tensors.iter().any(|t| t.row.to == name) {
+        let why = tensors.iter().find_map(|t| t.row.note.clone()).unwrap_or_else(|| "it has no matrices".into());
         let e = here(Error::unsupported(format!("no tensor of this file can be {name} without loss: {why}")));
         return Err(e.hint("weights that are not ternary yet are rounded by `--quantize-weight 1.58`"));
     }
-    let matrices = || tensors.iter().filter(|t| t.shape.len() > 1);
-    let weights: f64 = matrices().map(|t| t.shape.iter().product::<usize>() as f64).sum();
-    let bits = matrices().map(|t| t.bytes as f64 * 8.0).sum::<f64>() / weights.max(1.0);
+    let matrices = || tensors.iter().map(|t| &t.row).filter(|r| r.shape.len() > 1);
+    let weights: f64 = matrices().map(|r| r.shape.iter().product::<usize>() as f64).sum();
+    let bits = matrices().map(|r| r.bytes as f64 * 8.0).sum::<f64>() / weights.max(1.0);
     let bytes = writer.map(Writer::finish).transpose()?;
     Ok(Converted { architecture, kind: name, tensors, bits_per_weight: bits, bytes, warnings })
 }
@@ -164,6 +171,10 @@ fn architecture(
     warnings: &mut Vec<String>,
 ) -> Result<Option<String>> {
     let fork = name.filter(|n| FORKS.contains(n) && request.kind != Kind::I2S);
+    if let Some(to) = request.force_arch.filter(|n| !is_name(n)) {
+        let what = format!("`{}` is no name of an architecture", to.escape_debug());
+        return Err(Error::usage(what).hint("names have letters, digits, `.`, `-` and `_`, at most 63 of them"));
+    }
     match (request.force_arch, name) {
         (Some(to), Some(from)) => {
             if to != from {
@@ -188,6 +199,11 @@ fn architecture(
     }
 }
 
+fn is_name(name: &str) -> bool {
+    let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+    (1..64).contains(&name.len()) && name.bytes().all(good)
+}
+
 /// Tensors in the order of the files.
 fn sources(files: &[File]) -> Vec<Source<'_>> {
     let mut all = Vec::new();
@@ -207,24 +223,10 @@ fn not_the_source(files: &[File], out: &Path) -> Result<()> {
     }
 }
 
-fn row(view: &TensorView, choice: Choice) -> Row {
-    let elements = view.elements();
-    let bytes = match choice.dtype {
-        DType::Block(b) => b.total_bytes(elements).unwrap_or(0),
-        d => elements * d.size().unwrap_or(0),
-    } as u64;
-    Row {
-        name: view.name.to_string(),
-        shape: view.shape.to_vec(),
-        from: view.dtype.name(),
-        to: choice.dtype.name(),
-        exact: choice.rounding.scales == 0,
-        rounded: choice.rounding.scales,
-        scale_error: choice.rounding.worst,
-        bytes,
-        bits_per_weight: bytes as f64 * 8.0 / elements.max(1) as f64,
-        note: choice.note,
-    }
+fn changed(s: &Source, choice: Choice) -> Changed {
+    let Rounding { scales, worst } = choice.rounding;
+    let row = Row::new(s.view.name, s.view.shape, s.view.dtype.name(), choice.dtype, choice.note);
+    Changed { row, exact: scales == 0, rounded: scales, scale_error: worst }
 }
 
 /// What a tensor becomes.
@@ -235,11 +237,14 @@ fn choose(s: &Source, want: DType) -> Result<Choice> {
         DType::Block(Block::Q2_0G128) => DType::Block(Block::Q2_0),
         d => d,
     };
-    let plain = |dtype, note| Choice { dtype, scale: 0.0, rounding: Rounding::default(), note };
+    let kept = |note| -> Result<Choice> {
+        s.check()?;
+        Ok(Choice { dtype: stays, scale: 0.0, rounding: Rounding::default(), note })
+    };
     // Vectors are norms and the like, which are floats everywhere.
     let matrix = s.view.shape.len() > 1 && from.is_float() && from != DType::F64;
     if !matrix || stays == want {
-        return Ok(plain(stays, None));
+        return kept(None);
     }
     let fit = fit(s, want)?;
     let Some(note) = fit.note else { return Ok(fit) };
@@ -257,7 +262,7 @@ fn choose(s: &Source, want: DType) -> Result<Choice> {
             }
         }
     }
-    Ok(plain(stays, Some(note)))
+    kept(Some(note))
 }
 
 fn is_whole(s: &Source, b: Block) -> bool {

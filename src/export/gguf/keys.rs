@@ -1,6 +1,6 @@
 //! The keys of a header: sizes, norms, positions, factors.
 
-use super::arch::{Arch, Branches, Factors, Rotation, Windows};
+use super::arch::{Arch, Branches, Factors, Rotation, Softcaps, Windows};
 use crate::error::{Error, Result};
 use crate::format::gguf::Keys;
 use crate::model::{frequencies, Beyond, Model, NormKind, Pool};
@@ -121,12 +121,16 @@ pub fn keys(arch: &Arch, model: &Model, turn: Option<&Turn>, file_type: u32, war
     if arch.branches == Branches::Key {
         k.set(&key("use_parallel_residual"), model.layers.first().is_some_and(|l| l.parallel));
     }
-    if arch.softcaps {
+    // Keys that are not there have defaults of their own.
+    if arch.softcaps == Softcaps::Both {
         let scores = model.layers.first().and_then(|l| l.attn.softcap);
-        for (name, limit) in [("attn_logit_softcapping", scores), ("final_logit_softcapping", model.logits_softcap)] {
-            // Keys that are not there have defaults of their own.
-            k.set(&key(name), limit.unwrap_or(0.0) as f32);
-        }
+        k.set(&key("attn_logit_softcapping"), scores.unwrap_or(0.0) as f32);
+    }
+    if arch.softcaps != Softcaps::None {
+        k.set(&key("final_logit_softcapping"), model.logits_softcap.unwrap_or(0.0) as f32);
+    }
+    if let Some(local) = model.ropes.get(1).filter(|_| arch.local_base) {
+        k.set(&key("rope.freq_base_swa"), local.theta as f32);
     }
     if arch.factors == Factors::Keys {
         let scale = model.layers.first().map_or(1.0, |l| l.attn.scale);

@@ -1,10 +1,11 @@
 //! A model as a GGUF file for llama.cpp or bitnet.cpp: the inverse of `import::gguf`.
 //!
-//! A file is written only if the program that reads it computes the same network ([`arch`]); low-bit matrices keep their codes. What they
+//! A file is written only if the program that reads it computes the same network ([`fits`]); low-bit matrices keep their codes. What they
 //! do with activations is theirs: see [`Kind::activations`].
 
 mod arch;
 pub mod convert;
+mod fits;
 mod keys;
 mod names;
 mod rows;
@@ -101,7 +102,7 @@ pub struct Settings<'a> {
 pub struct Row {
     pub name: String,
     pub shape: Vec<usize>,
-    /// What the model has it as.
+    /// What the model, or the file before, has it as.
     pub from: &'static str,
     /// What the file has it as.
     pub to: &'static str,
@@ -111,8 +112,18 @@ pub struct Row {
     /// Why it is not what was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
-    #[serde(skip)]
-    projection: bool,
+}
+
+impl Row {
+    fn new(name: &str, shape: &[usize], from: &'static str, to: DType, note: Option<String>) -> Row {
+        let elements: usize = shape.iter().product();
+        let bytes = match to {
+            DType::Block(b) => b.total_bytes(elements).unwrap_or(0) as u64,
+            d => (elements * d.size().unwrap_or(0)) as u64,
+        };
+        let bits_per_weight = bytes as f64 * 8.0 / elements.max(1) as f64;
+        Row { name: name.to_string(), shape: shape.to_vec(), from, to: to.name(), bytes, bits_per_weight, note }
+    }
 }
 
 /// A file before it is written.
@@ -162,7 +173,7 @@ impl Choice {
 pub fn plan<'a>(model: &'a Model, settings: &Settings) -> Result<Plan<'a>> {
     let mut warnings = model.warnings.clone();
     let kind = settings.kind.unwrap_or_else(|| usual(model, settings));
-    let arch = arch::choose(model, settings.force_arch, kind == Kind::I2S, &mut warnings)?;
+    let arch = fits::choose(model, settings.force_arch, kind == Kind::I2S, &mut warnings)?;
     coarse_activations(model, settings, &mut warnings)?;
     let turn = keys::Turn::of(arch, model, &mut warnings)?;
     let mut header = keys::keys(arch, model, turn.as_ref(), kind.file_type(), &mut warnings);
@@ -176,25 +187,14 @@ pub fn plan<'a>(model: &'a Model, settings: &Settings) -> Result<Plan<'a>> {
     let mut reads: Vec<(&'static str, &'static str)> = Vec::new();
     for item in items {
         let choice = choose(model, &item, kind, settings).map_err(|e| e.at_tensor(&item.name))?;
-        let elements: usize = item.shape.iter().product();
-        let bytes = bytes_of(choice.dtype, elements);
-        let (from, projection) = match &item.from {
-            From::Matrix { parts, role, .. } => (parts[0].source.name(), *role == Role::Projection),
-            _ => ("floats", false),
+        let from = match &item.from {
+            From::Matrix { parts, .. } => parts[0].source.name(),
+            _ => "floats",
         };
-        if projection && !reads.iter().any(|(name, _)| *name == choice.dtype.name()) {
+        if item.is_projection() && !reads.iter().any(|(name, _)| *name == choice.dtype.name()) {
             reads.push((choice.dtype.name(), activations(choice.dtype)));
         }
-        tensors.push(Row {
-            name: item.name.clone(),
-            shape: item.shape.clone(),
-            from,
-            to: choice.dtype.name(),
-            bytes,
-            bits_per_weight: bytes as f64 * 8.0 / elements as f64,
-            note: choice.note.clone(),
-            projection,
-        });
+        tensors.push(Row::new(&item.name, &item.shape, from, choice.dtype, choice.note.clone()));
         chosen.push((item, choice));
     }
     let mut plan = Plan {
@@ -215,7 +215,8 @@ pub fn plan<'a>(model: &'a Model, settings: &Settings) -> Result<Plan<'a>> {
 impl Plan<'_> {
     /// Bits of all matrices of the blocks; a type that none of them could have is a mistake.
     fn count(&mut self, settings: &Settings) -> Result<()> {
-        let all = || self.tensors.iter().filter(|t| t.projection);
+        let both = || self.items.iter().zip(&self.tensors);
+        let all = || both().filter(|((i, _), _)| i.is_projection()).map(|(_, t)| t);
         let weights: u64 = all().map(|t| t.shape.iter().product::<usize>() as u64).sum();
         let bytes: u64 = all().map(|t| t.bytes).sum();
         self.bits_per_weight = bytes as f64 * 8.0 / weights.max(1) as f64;
@@ -307,13 +308,6 @@ fn coarse_activations(model: &Model, settings: &Settings, warnings: &mut Vec<Str
     }
     warnings.push(what);
     Ok(())
-}
-
-fn bytes_of(dtype: DType, elements: usize) -> u64 {
-    match dtype {
-        DType::Block(b) => b.total_bytes(elements).unwrap_or(0) as u64,
-        d => (elements * d.size().unwrap_or(0)) as u64,
-    }
 }
 
 /// What a tensor is written as.

@@ -22,6 +22,13 @@ pub struct Item<'a> {
     pub from: From<'a>,
 }
 
+impl Item<'_> {
+    /// Whether it is a matrix of a block.
+    pub fn is_projection(&self) -> bool {
+        matches!(self.from, From::Matrix { role: Role::Projection, .. })
+    }
+}
+
 /// Where its values come from.
 pub enum From<'a> {
     /// The rows of one or more matrices, one after the other.
@@ -93,7 +100,9 @@ pub fn items<'a>(arch: &Arch, model: &'a Model, turn: Option<&Turn>) -> Vec<Item
 fn block<'a>(arch: &Arch, model: &'a Model, l: &'a Layer, out: &mut List<'a>) {
     let (a, d) = (&l.attn, model.d_model);
     let pairs = if arch.rotation == Rotation::Neighbours { Order::Pairs(model.head_dim) } else { Order::AsTheyAre };
-    out.norm("attn_norm", l.attn_norm.as_ref(), d);
+    // Of two norms side by side the first name is that before the feed-forward part.
+    let each = arch.branches == Branches::BesideEach && l.ffn_norm.is_some();
+    out.norm(if each { "attn_norm_2" } else { "attn_norm" }, l.attn_norm.as_ref(), d);
     if arch.fused_qkv {
         let all = [&a.q, &a.k, &a.v];
         out.matrix("attn_qkv", &all.map(|p| &p.weight), Role::Projection, Order::AsTheyAre);
@@ -103,14 +112,12 @@ fn block<'a>(arch: &Arch, model: &'a Model, l: &'a Layer, out: &mut List<'a>) {
         out.linear("attn_k", &a.k, arch.qkv_bias, pairs);
         out.linear("attn_v", &a.v, arch.qkv_bias, Order::AsTheyAre);
     }
-    out.norm("attn_q_norm", a.q_norm.as_ref(), a.q_norm.as_ref().map_or(0, |n| n.len));
-    out.norm("attn_k_norm", a.k_norm.as_ref(), a.k_norm.as_ref().map_or(0, |n| n.len));
+    out.head_norm("attn_q_norm", a.q_norm.as_ref(), model.heads);
+    out.head_norm("attn_k_norm", a.k_norm.as_ref(), model.kv_heads);
     out.norm("attn_sub_norm", a.sub_norm.as_ref(), a.o.weight.cols);
     out.linear("attn_output", &a.o, arch.o_bias, Order::AsTheyAre);
     out.norm("post_attention_norm", l.attn_post_norm.as_ref(), d);
-    if arch.branches != Branches::Beside {
-        out.norm("ffn_norm", l.ffn_norm.as_ref(), d);
-    }
+    out.norm(if each { "attn_norm" } else { "ffn_norm" }, l.ffn_norm.as_ref(), d);
     let m = &l.mlp;
     match &m.gate {
         Some(gate) if arch.fused_gate => {
@@ -156,6 +163,16 @@ impl<'a> List<'a> {
         self.push(name, "weight", vec![n], From::Gains(norm, n));
         if let Some(bias) = &norm.bias {
             self.push(name, "bias", vec![n], From::Values(bias));
+        }
+    }
+
+    /// A norm on queries or keys: one for all heads, or gains for each.
+    fn head_norm(&mut self, name: &str, norm: Option<&'a Norm>, heads: usize) {
+        match norm {
+            Some(n) if n.weight.len() > 1 => {
+                self.push(name, "weight", vec![heads, n.len], From::Gains(n, heads * n.len))
+            }
+            n => self.norm(name, n, n.map_or(0, |n| n.len)),
         }
     }
 

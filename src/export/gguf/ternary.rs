@@ -1,5 +1,6 @@
 //! A stored tensor as blocks of codes with one scale each, if that is what its values are: nothing is rounded here.
 
+use crate::encoding::blocks::Block;
 use crate::error::Result;
 use crate::format::File;
 use crate::tensor::{DType, TensorView};
@@ -29,14 +30,17 @@ impl Source<'_> {
     /// is a code of 2; a block of zeros has the scale 0. Ends with the first reason why there are no such codes, or that `f` gives.
     ///
     /// # Errors
-    /// `Input` for values and scales that are not finite; what `f` says.
+    /// `Input` for values and scales that are not finite, and for a code of 2 in a layout of trits; what `f` says.
     pub fn blocks(&self, n: usize, mut f: impl FnMut(&[i8], f32) -> Result<Option<String>>) -> Result<Option<String>> {
         let (mut codes, mut values) = (vec![0i8; TILE], vec![0f32; TILE]);
         let mut reason = None;
         self.tiles(|start, len| {
             let unit = self.unit();
             match (self.view.dtype, unit) {
-                (DType::Block(b), Some(_)) => b.codes(self.view.data, start, &mut codes[..len]),
+                (DType::Block(b), Some(_)) => {
+                    b.codes(self.view.data, start, &mut codes[..len]);
+                    self.trits(b, start, &codes[..len])?;
+                }
                 _ => self.view.read_f32(start, &mut values[..len])?,
             }
             for at in (0..len).step_by(n) {
@@ -57,6 +61,27 @@ impl Source<'_> {
             Ok(true)
         })?;
         Ok(reason)
+    }
+
+    /// Looks at the codes and scales of a tensor that has some.
+    ///
+    /// # Errors
+    /// As [`Source::blocks`].
+    pub fn check(&self) -> Result<()> {
+        let (DType::Block(b), Some(_)) = (self.view.dtype, self.unit()) else { return Ok(()) };
+        self.blocks(b.values(), |_, _| Ok(None)).map(|_| ())
+    }
+
+    /// Two bits of 3 are a code in Q2_0 only.
+    fn trits(&self, layout: Block, start: usize, codes: &[i8]) -> Result<()> {
+        let two = matches!(layout, Block::Q2_0 | Block::Q2_0G128);
+        match codes.iter().position(|c| *c > 1).filter(|_| !two) {
+            None => Ok(()),
+            Some(at) => {
+                let e = self.view.error(format!("value {} has the code 3, which is no trit", start + at));
+                Err(e.hint("the file is damaged; fetch it again"))
+            }
+        }
     }
 
     /// Calls `f` with runs of values, in order, until it says false.

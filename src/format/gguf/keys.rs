@@ -4,6 +4,7 @@ use super::metadata::MAX_KEY;
 use super::{Metadata, DEFAULT_ALIGNMENT};
 use crate::bytes::Reader;
 use crate::error::{Error, Result};
+use std::collections::BTreeSet;
 
 const U32: u32 = 4;
 const STRING: u32 = 8;
@@ -64,6 +65,7 @@ impl Keys {
         values.iter().for_each(|v| push_text(&mut wire, v.as_ref()));
         self.insert(key, wire);
     }
+
     /// All keys of a parsed file, byte for byte and in their order.
     pub fn of(file: &[u8], metadata: &Metadata) -> Keys {
         let wire = |(key, range): &(String, std::ops::Range<usize>)| {
@@ -118,10 +120,16 @@ impl Keys {
     /// # Errors
     /// `Input` for a key that no reader takes.
     pub(super) fn check(&self) -> Result<()> {
-        match self.0.iter().find(|(k, _)| k.is_empty() || k.len() > MAX_KEY) {
-            Some((k, _)) => Err(Error::input(format!("a key has 1 to {MAX_KEY} bytes, this one {}", k.len()))),
-            None => Ok(()),
+        let mut seen = BTreeSet::new();
+        for (k, _) in &self.0 {
+            if k.is_empty() || k.len() > MAX_KEY {
+                return Err(Error::input(format!("a key has 1 to {MAX_KEY} bytes, this one {}", k.len())));
+            }
+            if !seen.insert(k) {
+                return Err(Error::input(format!("the key `{}` would stand in the file twice", k.escape_debug())));
+            }
         }
+        Ok(())
     }
 
     pub(super) fn len(&self) -> usize {

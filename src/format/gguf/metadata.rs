@@ -1,6 +1,6 @@
 //! The key-value part of a GGUF header.
 
-use super::{cut_short, text};
+use super::{cut_short, text, DEFAULT_ALIGNMENT};
 use crate::bytes::Reader;
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
@@ -169,6 +169,11 @@ impl Metadata {
             Value::Large(n) => Some(*n),
             _ => None,
         })
+    }
+
+    /// What the data of tensors is padded to. Not checked: that is a matter of reading it.
+    pub fn alignment(&self) -> Result<u64> {
+        Ok(self.u64("general.alignment")?.unwrap_or(DEFAULT_ALIGNMENT))
     }
 
     /// A finite number. What was stored as f32 comes as the shortest decimal that means it: 1e-5 and not 9.99999974737875e-6.

@@ -66,7 +66,7 @@ pub fn parse(file: &[u8]) -> Result<Gguf> {
     let tensors = r.u64()?;
     let keys = r.u64()?;
     let metadata = metadata::read(&mut r, keys)?;
-    let alignment = metadata.u64("general.alignment")?.unwrap_or(DEFAULT_ALIGNMENT);
+    let alignment = metadata.alignment()?;
     if !is_alignment(alignment) {
         return Err(Error::input(format!(
             "`general.alignment` is {alignment}, a power of two up to {MAX_ALIGNMENT} is expected"

@@ -296,7 +296,8 @@ fn own(
     match family.model_type {
         "gemma2" | "gemma3_text" => {
             for key in ["attn_logit_softcapping", "final_logit_softcapping"] {
-                set(key, keys.f64(key)?.map_or(Value::Null, |v| json!(v)));
+                // 0 means none, in place of a default.
+                set(key, keys.f64(key)?.filter(|v| *v != 0.0).map_or(Value::Null, |v| json!(v)));
             }
             // The largest model of either generation scales by the width of a head of the residual; the file does not say so.
             let largest = if family.model_type == "gemma2" { 46 } else { 62 };
