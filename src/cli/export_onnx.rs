@@ -227,8 +227,8 @@ impl Onnx {
             (Profile::Ort, _) => "ONNX Runtime from 1.23 on".into(),
             (_, 25..) => "ONNX Runtime from 1.24 on".into(),
             (_, 21..) => "ONNX Runtime from 1.23 on".into(),
-            (Profile::Int, _) => "ONNX Runtime from 1.19 on".into(),
-            (Profile::Std, _) => "ONNX Runtime from 1.19 on, and other runtimes that have MatMulInteger".into(),
+            (Profile::Int, _) => "ONNX Runtime from 1.17 on".into(),
+            (Profile::Std, _) => "ONNX Runtime from 1.17 on, and other runtimes that have MatMulInteger".into(),
         }
     }
 }
