@@ -16,8 +16,8 @@ VOCAB, HIDDEN, HEADS, KV_HEADS, HEAD_DIM = 8192, 8192, 64, 8, 128
 TILE = 1 << 24  # weights that are drawn once and repeated from changing starts
 
 
-def shard(path, tensors, tile):
-    """tensors: name -> (shape, "weight" or "gain"); bf16."""
+def shard(path, tensors, tile, rng):
+    """tensors: name -> (shape, "weight" or "gain"); bf16.  No two are equal: a runtime may keep equal ones once."""
     header, at = {}, 0
     for name, (shape, _) in tensors.items():
         n = 2 * int(np.prod(shape))
@@ -27,17 +27,17 @@ def shard(path, tensors, tile):
     text += b" " * (-len(text) % 8)
     with open(path, "wb") as f:
         f.write(len(text).to_bytes(8, "little") + text)
-        for i, (shape, kind) in enumerate(tensors.values()):
+        for shape, kind in tensors.values():
             left = int(np.prod(shape))
             if kind == "gain":
                 f.write(np.full(left, 0x3F80, "<u2").tobytes())
                 continue
-            start = 7919 * (i + at % 101)
+            start = int(rng.integers(TILE))
             while left:
                 part = tile[start % TILE:][:left]
                 f.write(part.tobytes())
                 left -= len(part)
-                start = 104_729 * left
+                start = int(rng.integers(TILE))
     return at
 
 
@@ -76,7 +76,7 @@ def main():
     names, total = {}, 0
     for i, tensors in enumerate(parts):
         file = f"model-{i + 1:05}-of-{len(parts):05}.safetensors"
-        total += shard(folder / file, tensors, tile)
+        total += shard(folder / file, tensors, tile, np.random.default_rng((2, i)))
         names.update({t: file for t in tensors})
     index = {"metadata": {"total_size": total}, "weight_map": names}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))

@@ -24,7 +24,7 @@ pub struct Logits {
     /// Compute a checkpoint in float32 instead of running an artifact
     #[arg(long)]
     pub(super) float: bool,
-    /// Write the result as tensors: `logits`, `last_hidden_state`, `pooler_output`, ...
+    /// With `--float`: write the result as tensors: `logits`, `last_hidden_state`, `pooler_output`, ...
     #[arg(long, short, value_name = "FILE", requires = "float")]
     pub(super) output: Option<PathBuf>,
 }
