@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Writes a random checkpoint of the bitnet architecture with bf16 master weights, large enough to measure a conversion.
 
-usage: big_checkpoint.py FOLDER GIGABYTES [--layers N]
-       big_checkpoint.py FOLDER --shape HIDDEN,HEADS,KV_HEADS,HEAD_DIM,FFN [--layers N]
+usage: big_checkpoint.py FOLDER GIGABYTES [--layers N] [--vocab N]
+       big_checkpoint.py FOLDER --shape HIDDEN,HEADS,KV_HEADS,HEAD_DIM,FFN [--layers N] [--vocab N]
 
 Few wide layers, so that calibration and the golden trace stay short beside the weights.  The same arguments give the same bytes; needs numpy.
 There is no tokenizer.  Each layer is a shard of its own.
@@ -49,10 +49,10 @@ def ffn_for(size, layers):
 
 
 def main():
-    global HIDDEN, HEADS, KV_HEADS, HEAD_DIM
+    global VOCAB, HIDDEN, HEADS, KV_HEADS, HEAD_DIM
     folder = Path(sys.argv[1])
     option = lambda name: sys.argv[sys.argv.index(name) + 1] if name in sys.argv else None
-    layers, shape = int(option("--layers") or 4), option("--shape")
+    layers, shape, VOCAB = int(option("--layers") or 4), option("--shape"), int(option("--vocab") or VOCAB)
     if shape:
         HIDDEN, HEADS, KV_HEADS, HEAD_DIM, ffn = map(int, shape.split(","))
     else:
