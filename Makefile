@@ -21,7 +21,7 @@ MORE  := riscv64-unknown-elf-gcc:gcc-riscv64-unknown-elf qemu-system-riscv32:qem
          qemu-aarch64:qemu-user aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu /usr/aarch64-linux-gnu/include/stdio.h:libc6-dev-arm64-cross \
          powerpc-linux-gnu-gcc:gcc-powerpc-linux-gnu /usr/powerpc-linux-gnu/include/stdio.h:libc6-dev-powerpc-cross \
          clang-19:clang-19 wasm-ld-19:lld-19 node:nodejs chromium:chromium chromedriver:chromium-driver pip3:python3-pip \
-         zstd:zstd minisign:minisign /usr/bin/rustc:rustc-web /usr/bin/cargo:cargo-web /usr/lib/rustlib/src/rust/library/core/Cargo.toml:rust-web-src
+         ccache:ccache zstd:zstd minisign:minisign /usr/bin/rustc:rustc-web /usr/bin/cargo:cargo-web /usr/lib/rustlib/src/rust/library/core/Cargo.toml:rust-web-src
 DELTA := python3:python3 pip3:python3-pip bsdiff:bsdiff xdelta3:xdelta3 zstd:zstd /usr/bin/time:time
 # Runtimes a year apart, for the tests of ONNX files.
 ONNX_OLD := onnxruntime==1.23.2 numpy
@@ -88,9 +88,9 @@ demo-web: setup-all $(BIN)
 	$(BIN) export --model fixtures/models/intent-w1a2 --target wasm32 -o docs/demo/model
 	@echo; echo "serve the page and open http://127.0.0.1:8000/ :  python3 -m http.server --bind 127.0.0.1 --directory docs/demo 8000"
 
-# Tools were just installed, so a runner that does not run is a failure here.
+# Tools were just installed, so a runner that does not run is a failure here.  Tests build the same C for this machine a hundred times.
 test: setup-all
-	BITNET_REQUIRE=1 $(CARGO) test --locked
+	BITNET_REQUIRE=1 HOSTCC="ccache cc" CCACHE_NOHASHDIR=1 $(CARGO) test --locked
 
 test-real: $(BIN)
 	$(call install,$(call absent,python3:python3 pip3:python3-pip c++:g++ make:make))

@@ -12,15 +12,14 @@ pub fn dot(enc: Encoding, row: &[u8], total: usize, first: usize, cols: usize, x
             let x = &x.narrow[first..first + 32 * words];
             let plus = &row[first / 8..first / 8 + 4 * words];
             // SAFETY: `DotKernel::available` offers this kernel only where AVX2 was detected; the slices have 32 columns a word.
-            let (p, all) = unsafe { (sum_where(plus, x), sum(x)) };
-            i64::from(2 * p - all)
+            i64::from(unsafe { binary(plus, x) })
         }
         Encoding::Ternary2 if !x.narrow.is_empty() => {
             let x = &x.narrow[first..first + 32 * words];
             let (plus, minus) = row.split_at(4 * total.div_ceil(32));
             let (plus, minus) = (&plus[first / 8..][..4 * words], &minus[first / 8..][..4 * words]);
             // SAFETY: as above.
-            i64::from(unsafe { sum_signed(plus, minus, x) })
+            i64::from(unsafe { ternary(plus, minus, x) })
         }
         Encoding::Int8 => {
             let w = &row[first..first + cols];
@@ -45,10 +44,18 @@ fn expand(bits: u32) -> __m256i {
     _mm256_cmpeq_epi8(_mm256_and_si256(bytes, select), select)
 }
 
-/// Adds 32 signed bytes to eight i32 sums.
+/// Words of 32 codes whose sums fit the 16-bit lanes of [`add_signed`]: 128 pairs of at most 2 * 127 stay below 2^15.
+const WORDS: usize = 128;
+
+/// Adds 32 codes, each times the sign of its byte in `signs`, to sixteen i16 sums of pairs.
 #[target_feature(enable = "avx2")]
-fn add_bytes(acc: __m256i, v: __m256i) -> __m256i {
-    let pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), v);
+fn add_signed(pairs: __m256i, x: __m256i, signs: __m256i) -> __m256i {
+    _mm256_add_epi16(pairs, _mm256_maddubs_epi16(_mm256_set1_epi8(1), _mm256_sign_epi8(x, signs)))
+}
+
+/// Adds sixteen i16 to eight i32.
+#[target_feature(enable = "avx2")]
+fn widen(acc: __m256i, pairs: __m256i) -> __m256i {
     _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
 }
 
@@ -72,27 +79,31 @@ fn load(x: &[i8]) -> __m256i {
 }
 
 #[target_feature(enable = "avx2")]
-fn sum(x: &[i8]) -> i32 {
-    horizontal(x.chunks_exact(32).fold(_mm256_setzero_si256(), |acc, c| add_bytes(acc, load(c))))
-}
-
-#[target_feature(enable = "avx2")]
-fn sum_where(bits: &[u8], x: &[i8]) -> i32 {
+fn binary(plus: &[u8], x: &[i8]) -> i32 {
     let mut acc = _mm256_setzero_si256();
-    for (b, c) in bits.chunks_exact(4).zip(x.chunks_exact(32)) {
-        acc = add_bytes(acc, _mm256_and_si256(load(c), expand(word(b))));
+    for (plus, x) in plus.chunks(4 * WORDS).zip(x.chunks(32 * WORDS)) {
+        let mut pairs = _mm256_setzero_si256();
+        for (p, c) in plus.chunks_exact(4).zip(x.chunks_exact(32)) {
+            // -1 for a weight of +1, else 1: the sum comes out negated.
+            let signs = _mm256_or_si256(expand(word(p)), _mm256_set1_epi8(1));
+            pairs = add_signed(pairs, load(c), signs);
+        }
+        acc = widen(acc, pairs);
     }
-    horizontal(acc)
+    -horizontal(acc)
 }
 
 #[target_feature(enable = "avx2")]
-fn sum_signed(plus: &[u8], minus: &[u8], x: &[i8]) -> i32 {
+fn ternary(plus: &[u8], minus: &[u8], x: &[i8]) -> i32 {
     let mut acc = _mm256_setzero_si256();
-    for ((p, m), c) in plus.chunks_exact(4).zip(minus.chunks_exact(4)).zip(x.chunks_exact(32)) {
-        let v = load(c);
-        // The planes are disjoint and |x| ≤ 127, so the difference is x, -x or 0 and fits a byte.
-        let d = _mm256_sub_epi8(_mm256_and_si256(v, expand(word(p))), _mm256_and_si256(v, expand(word(m))));
-        acc = add_bytes(acc, d);
+    for ((plus, minus), x) in plus.chunks(4 * WORDS).zip(minus.chunks(4 * WORDS)).zip(x.chunks(32 * WORDS)) {
+        let mut pairs = _mm256_setzero_si256();
+        for ((p, m), c) in plus.chunks_exact(4).zip(minus.chunks_exact(4)).zip(x.chunks_exact(32)) {
+            // The planes are disjoint: 1, -1 or 0.
+            let signs = _mm256_sub_epi8(expand(word(m)), expand(word(p)));
+            pairs = add_signed(pairs, load(c), signs);
+        }
+        acc = widen(acc, pairs);
     }
     horizontal(acc)
 }
