@@ -35,6 +35,10 @@ def resident(field):
     return int(line.split()[1]) / 1024
 
 
+def prompt_of(tokens):
+    return [(17 * i + 3) % 8000 for i in range(tokens)]
+
+
 def measure(file):
     """One file, in this process: what the parent prints."""
     import numpy, onnxruntime
@@ -57,7 +61,7 @@ def measure(file):
         took = time.process_time() - start
         return took, {name: got["present." + name[len("past_key_values."):]] for name in cache}
 
-    prompt = [(17 * i + 3) % 8000 for i in range(PREFILL)]
+    prompt = prompt_of(PREFILL)
     prefill, token = 1e9, 1e9
     for _ in range(REPEATS):
         took, cache = step(prompt, empty, 0)
@@ -72,11 +76,11 @@ def measure(file):
 
 
 def own_runtime(packed):
-    """Milliseconds of the host runtime on one thread for a token, those of a prompt included: it takes them one by one."""
+    """Milliseconds of the host runtime on one thread for a token, the mean of 2 * PREFILL after the first: it takes a prompt one by one, too."""
     env, least = {**os.environ, "BITNET_THREADS": "1"}, {1: 1e9, 2 * PREFILL + 1: 1e9}
     for _ in range(REPEATS):
         for tokens in least:
-            ids, before = ",".join(str((17 * i + 3) % 8000) for i in range(tokens)), os.times()
+            ids, before = ",".join(map(str, prompt_of(tokens))), os.times()
             subprocess.run([sys.argv[1], "logits", "-q", packed, "--input-ids", ids], env=env, check=True, stdout=subprocess.DEVNULL)
             now = os.times()
             least[tokens] = min(least[tokens], now.children_user + now.children_system - before.children_user - before.children_system)
@@ -127,7 +131,8 @@ def main():
     print(f"A random model with {layers} layers of hidden 2560, 20 heads (5 for keys and values) of 128, feed-forward 6912 and a vocabulary of 8192; its "
           f"packed file has {own:.0f} MB. ONNX Runtime {runtime} on one thread of {cpu_name()}. A token is one step with {PREFILL} tokens in the cache, "
           f"the prompt has {PREFILL}. CPU time, the least of several runs; in brackets the ratio to {rows[0][0]}. Memory is what the process has more than "
-          "before the file was opened. The last row is the packed file in our own host runtime, which takes a prompt token by token. "
+          "before the file was opened. The last row is the packed file in our own host runtime, which takes a prompt token by token: "
+          f"a token is the mean of {2 * PREFILL}, a prompt {PREFILL} of them. "
           "`make bench-onnx` repeats it.\n")
     print("| profile | export s | file MB | load ms | MB after load | MB at most | ms a token | ms a prompt |\n|---|---|---|---|---|---|---|---|")
     for title, m, error in rows:

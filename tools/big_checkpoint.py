@@ -17,7 +17,7 @@ TILE = 1 << 24  # weights that are drawn once and repeated from changing starts
 
 
 def shard(path, tensors, tile, rng):
-    """tensors: name -> (shape, "weight" or "gain"); bf16.  No two are equal: a runtime may keep equal ones once."""
+    """tensors: name -> (shape, "weight" or "gain"); bf16.  No two matrices are equal: a runtime may keep equal ones once."""
     header, at = {}, 0
     for name, (shape, _) in tensors.items():
         n = 2 * int(np.prod(shape))
@@ -34,7 +34,7 @@ def shard(path, tensors, tile, rng):
                 continue
             start = int(rng.integers(TILE))
             while left:
-                part = tile[start % TILE:][:left]
+                part = tile[start:][:left]
                 f.write(part.tobytes())
                 left -= len(part)
                 start = int(rng.integers(TILE))
